@@ -1,0 +1,1 @@
+"""Fourth floor: translate in, call a service, translate out. No rules here."""

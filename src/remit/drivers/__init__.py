@@ -1,0 +1,1 @@
+"""Second floor, right: other people's systems, one system a file."""

@@ -1,0 +1,1 @@
+"""First floor: verbs. Pure functions over the nouns."""

@@ -1,0 +1,125 @@
+"""From bytes to arguments: strict JSON, and the digest that binds approvals and records to them.
+
+Rules: what two readers could understand differently is refused, never repaired: doubled keys, NaN, numbers out of
+range, lone surrogates, deep nesting (I-JSON, RFC 7493). Everything is bounded before it is walked.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import rfc8785
+
+from remit.errors import Mistake
+from remit.model.call import Call
+
+if TYPE_CHECKING:
+    from remit.model.catalog import Kind
+
+INTEGER_MAX = 2**53 - 1  # RFC 8785 §3.2.2.3: beyond it two readers may see different numbers
+
+
+def parse_json(data: bytes, *, depth_max: int = 64, bytes_max: int = 4_194_304) -> Any:  # noqa: ANN401 - JSON is any
+    """Parse strictly. Raises Mistake (codes ``too_large``, ``json``) with a sentence that says where."""
+    if len(data) > bytes_max:
+        raise Mistake(f"{len(data):,} bytes are more than the {bytes_max:,} allowed", code="too_large")
+    try:
+        value = json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=_without_doubles,
+            parse_constant=_no_constant,
+            parse_float=_finite,
+        )
+    except UnicodeDecodeError as error:
+        raise Mistake(f"the text is not UTF-8 at byte {error.start}", code="json") from None
+    except json.JSONDecodeError as error:
+        raise Mistake(f"not JSON at line {error.lineno}, column {error.colno}: {error.msg}", code="json") from None
+    except RecursionError:
+        raise Mistake(f"nested deeper than {depth_max}", code="json") from None
+    except ValueError:  # the interpreter's own bound on the digits of an integer
+        raise Mistake("a number has too many digits", code="json") from None
+    check_json(value, depth_max=depth_max)
+    return value
+
+
+def check_json(value: object, *, depth_max: int = 64) -> None:
+    """Refuse what is nested too deep or holds half a surrogate pair. Raises Mistake. Iterative: depth costs no stack."""
+    waiting: list[tuple[object, int]] = [(value, 1)]
+    while waiting:
+        item, depth = waiting.pop()
+        if isinstance(item, str):
+            _check_text(item)
+        elif isinstance(item, dict):
+            _check_depth(depth, depth_max)
+            for key, member in item.items():
+                _check_text(key)
+                if member.__class__ not in _FLAT:
+                    waiting.append((member, depth + 1))
+        elif isinstance(item, list):
+            _check_depth(depth, depth_max)
+            waiting.extend((member, depth + 1) for member in item if member.__class__ not in _FLAT)
+
+
+def digest_json(value: object) -> str:
+    """``sha-256:`` + base64url(SHA-256(JCS(value))) without padding. Raises Mistake for what JCS does not carry."""
+    try:
+        canonical = rfc8785.dumps(value)  # type: ignore[arg-type]  # its type is the JSON union; it checks at run time
+    except rfc8785.CanonicalizationError:
+        raise Mistake(
+            f"a number lies outside ±{INTEGER_MAX:,} or is not finite",
+            code="json",
+            hint="send large numbers as strings",
+        ) from None
+    return digest_bytes(canonical)
+
+
+def digest_bytes(data: bytes) -> str:
+    """``sha-256:`` + base64url(SHA-256(data)) without padding."""
+    return "sha-256:" + base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+
+
+def make_call(kind: Kind, server: str, name: str, arguments: dict[str, Any]) -> Call:
+    """A call with its digest. Raises Mistake."""
+    return Call(kind=kind, server=server, name=name, arguments=arguments, digest=digest_json(arguments))
+
+
+_FLAT = frozenset({int, float, bool, type(None)})
+
+
+def _check_text(text: str) -> None:
+    if not text.isascii():
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError:
+            raise Mistake("a string holds half a surrogate pair", code="json") from None
+
+
+def _check_depth(depth: int, depth_max: int) -> None:
+    if depth > depth_max:
+        raise Mistake(f"nested deeper than {depth_max}", code="json")
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise Mistake(f"the key {key[:60]!r} stands twice in one object", code="json")
+            seen.add(key)
+    return members
+
+
+def _no_constant(text: str) -> NoReturn:
+    raise Mistake(f"{text} is not a number in JSON", code="json")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise Mistake(f"the number {text[:40]} is out of range", code="json")
+    return number

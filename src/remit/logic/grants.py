@@ -1,0 +1,141 @@
+"""Does a task's grant cover a call? The second of the two keys.
+
+Rules: a line covers a call when its name matches, uses are left, and the arguments fit both the tool's own schema and
+the narrowing one. A property that the line narrows must be present (leaving it out would let the server choose).
+An argument that the tool never declared is refused. No schema fetches anything from anywhere.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import jsonschema_rs
+
+from remit.errors import Mistake
+from remit.model.decision import Code, Reason
+
+if TYPE_CHECKING:
+    from remit.model.call import Call
+    from remit.model.catalog import PinnedTool
+    from remit.model.grant import Grant
+    from remit.model.task import Task
+
+Json = dict[str, Any]
+_DRAFT = "https://json-schema.org/draft/2020-12/schema"
+_BACKTRACKS_MAX = 100_000
+_PATTERN_BYTES_MAX = 1_048_576
+_FINDINGS_MAX = 5
+_OPEN_ENDED = frozenset({"additionalProperties", "unevaluatedProperties", "patternProperties"})
+
+
+def covering_line(task: Task, call: Call, pinned: PinnedTool | None) -> int | tuple[Reason, ...]:
+    """Index of the first line of the grant that covers the call, or why none does."""
+    lines = [index for index, grant in enumerate(task.grants) if grant.names(call.kind, call.server, call.name)]
+    if not lines:
+        return (Reason(Code.NOT_GRANTED, f"this task was not given {call.id}"),)
+    if pinned is not None:
+        invalid = findings(own_schema_text(pinned), call.arguments, Code.ARGUMENTS_INVALID, "the tool's own schema")
+        if invalid:
+            return invalid
+    reasons: tuple[Reason, ...] = ()
+    for index in lines:
+        found = _line_refuses(task, index, call)
+        if not found:
+            return index
+        reasons += found
+    return reasons[:_FINDINGS_MAX]
+
+
+def required_by(narrowing: Json) -> list[str]:
+    """Properties that a narrowing schema speaks of, and which must therefore be present."""
+    return sorted({*narrowing.get("properties", {}), *narrowing.get("required", [])})
+
+
+def own_schema_text(pinned: PinnedTool) -> str:
+    """The tool's own schema as it is enforced: an object, closed where the server left it open by saying nothing."""
+    return _OWN.text(pinned)
+
+
+@lru_cache(maxsize=8_192)
+def validator(schema_text: str) -> jsonschema_rs.Validator:
+    """A compiled validator, kept. Raises Mistake for a schema that is none, or that points outside itself."""
+    schema = json.loads(schema_text)
+    for options in (
+        jsonschema_rs.RegexOptions(size_limit=_PATTERN_BYTES_MAX),  # linear time
+        jsonschema_rs.FancyRegexOptions(backtrack_limit=_BACKTRACKS_MAX, size_limit=_PATTERN_BYTES_MAX),
+    ):
+        try:
+            return jsonschema_rs.validator_for(schema, retriever=_fetch_nothing, pattern_options=options)
+        except (jsonschema_rs.ValidationError, ValueError) as error:
+            refused: Exception = error
+    first = str(refused).splitlines()[0][:300]
+    raise Mistake(f"not a JSON Schema that can be enforced: {first}", code="schema")
+
+
+def findings(schema_text: str, value: object, code: Code, whose: str) -> tuple[Reason, ...]:
+    """What of a value breaks a schema, at most five findings. A schema that cannot be enforced refuses everything."""
+    try:
+        check = validator(schema_text)
+        if check.is_valid(value):
+            return ()
+        found = []
+        for error in check.iter_errors(value):
+            pointer = "".join(f"/{part}" for part in error.instance_path)
+            found.append(Reason(code, f"{error.message[:200]} ({whose})", pointer))
+            if len(found) == _FINDINGS_MAX:
+                break
+    except (Mistake, ValueError, RecursionError) as error:
+        return (Reason(code, f"{str(error)[:200]} ({whose})"),)
+    return tuple(found) or (Reason(code, f"the arguments do not fit ({whose})"),)
+
+
+def narrowing_schema_text(grant: Grant) -> str:
+    """The narrowing schema as it is enforced: what it speaks of is required."""
+    narrowing = json.loads(grant.arguments) if grant.arguments else {}
+    return json.dumps({"$schema": _DRAFT, **narrowing, "type": "object", "required": required_by(narrowing)}, sort_keys=True)
+
+
+def _line_refuses(task: Task, index: int, call: Call) -> tuple[Reason, ...]:
+    grant = task.grants[index]
+    if grant.uses is not None and task.uses[index] >= grant.uses:
+        times = "once" if grant.uses == 1 else f"{grant.uses} times"
+        return (Reason(Code.USES_EXHAUSTED, f"{call.id} was granted {times} and has been used"),)
+    if not grant.arguments:
+        return ()
+    return findings(_narrowing(grant), call.arguments, Code.ARGUMENTS_OUTSIDE_GRANT, "this task's grant")
+
+
+@lru_cache(maxsize=8_192)
+def _narrowing(grant: Grant) -> str:
+    return narrowing_schema_text(grant)
+
+
+def _fetch_nothing(uri: str) -> NoReturn:
+    raise ValueError(f"a schema may not refer to {uri[:100]}")
+
+
+def _own_schema(schema: Json) -> str:
+    closed = schema if _OPEN_ENDED & schema.keys() else {**schema, "unevaluatedProperties": False}
+    return json.dumps({"$schema": _DRAFT, **closed, "type": "object"}, sort_keys=True)
+
+
+class _OwnSchemas:
+    """Texts of own schemas by digest, bounded: a pinned tool holds a dict and so cannot be a key itself."""
+
+    def __init__(self) -> None:
+        self._texts: dict[tuple[str, str], str] = {}
+
+    def text(self, pinned: PinnedTool) -> str:
+        key = (pinned.id, pinned.digest)
+        found = self._texts.get(key)
+        if found is None:
+            if len(self._texts) >= _TEXTS_MAX:
+                self._texts.clear()
+            found = self._texts[key] = _own_schema(pinned.input_schema)
+        return found
+
+
+_TEXTS_MAX = 8_192
+_OWN = _OwnSchemas()

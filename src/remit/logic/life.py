@@ -1,0 +1,168 @@
+"""A task's life: a pure fold over its records.
+
+Rules: ``fold`` is the only way a task comes into being or changes. A record that the state does not admit is a broken
+ledger (``Broken``), never skipped. Labels only rise; counters only grow; an approval opens one call.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from remit.errors import Broken, Conflict
+from remit.model.approval import APPROVAL_MOVES, Approval, ApprovalState
+from remit.model.catalog import Kind
+from remit.model.grant import Grant
+from remit.model.identity import SpiffeId
+from remit.model.labels import Labels
+from remit.model.record import (
+    ApprovalAnswered,
+    CallDecided,
+    CallFinished,
+    Record,
+    TaskMoved,
+    TaskOpened,
+    TokenIssued,
+    TokenRefused,
+)
+from remit.model.task import TASK_MOVES, Task, TaskState
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+def fold(task: Task | None, record: Record, leaf: bytes) -> Task:
+    """The task after a record. ``leaf`` is the record's leaf hash. Raises Broken."""
+    body = record.body
+    if task is None:
+        if not isinstance(body, TaskOpened) or record.task is None or record.seq != 1:
+            raise Broken(f"the ledger's first record of a task is {type(body).__name__}, number {record.seq}")
+        return _opened(record.task, body, record.at, leaf)
+    if record.task != task.id or record.seq != task.seq + 1:
+        raise Broken(f"record {record.seq} of task {record.task} does not follow {task.seq} of {task.id}")
+    if isinstance(body, CallDecided):
+        changed = _decided(task, body)
+    elif isinstance(body, CallFinished):
+        changed = replace(task, in_flight=task.in_flight - {body.decision})
+    elif isinstance(body, ApprovalAnswered):
+        changed = _answered(task, body)
+    elif isinstance(body, TaskMoved):
+        changed = _moved(task, body, record.at)
+    elif isinstance(body, TokenIssued | TokenRefused):
+        changed = task
+    else:
+        raise Broken(f"a record {type(body).__name__} does not belong to a task")
+    return replace(changed, seq=record.seq, leaf=leaf)
+
+
+def check_move(task: Task, to: TaskState) -> None:
+    """Raise Conflict where the table has no such move."""
+    if to not in TASK_MOVES[task.state]:
+        raise Conflict(
+            f"task {task.id} is {task.state}; it cannot become {to}",
+            code="task_state",
+            hint=f"from {task.state} it can become: {', '.join(sorted(TASK_MOVES[task.state])) or 'nothing, it has ended'}",
+        )
+
+
+def pending_approval(task: Task, call: str, digest: str, now: datetime) -> Approval | None:
+    """The question that already stands open for exactly this call."""
+    return _approval(task, call, digest, ApprovalState.PENDING, now)
+
+
+def granted_approval(task: Task, call: str, digest: str, now: datetime) -> Approval | None:
+    """The unused, unexpired consent to exactly this call."""
+    return _approval(task, call, digest, ApprovalState.GRANTED, now)
+
+
+def refused_approval(task: Task, call: str, digest: str, now: datetime) -> Approval | None:
+    """A person's no to exactly this call; it holds until the question would have expired."""
+    return _approval(task, call, digest, ApprovalState.DENIED, now)
+
+
+def _approval(task: Task, call: str, digest: str, state: ApprovalState, now: datetime) -> Approval | None:
+    for approval in task.approvals.values():
+        if (approval.state, approval.call, approval.digest) == (state, call, digest) and now < approval.expires_at:
+            return approval
+    return None
+
+
+def _opened(task: str, body: TaskOpened, at: datetime, leaf: bytes) -> Task:
+    grants = tuple(
+        Grant(kind=Kind(line.kind), server=line.server, name=line.name, arguments=line.arguments, uses=line.uses)
+        for line in body.grants
+    )
+    return Task(
+        id=task,
+        type=body.type,
+        agent=SpiffeId.parse(body.agent),
+        on_behalf_of=body.on_behalf_of,
+        objective=body.objective,
+        inputs=body.inputs,
+        grants=grants,
+        tools=body.tools,
+        ceiling=body.ceiling,
+        budget_calls=body.budget_calls,
+        opened_at=at,
+        deadline=body.deadline,
+        seq=1,
+        leaf=leaf,
+        uses=(0,) * len(grants),
+    )
+
+
+def _moved(task: Task, body: TaskMoved, at: datetime) -> Task:
+    to = TaskState(body.to)
+    if to not in TASK_MOVES[task.state]:
+        raise Broken(f"the ledger moves task {task.id} from {task.state} to {to}")
+    ended_at = at if not TASK_MOVES[to] else None
+    return replace(task, state=to, ended_at=ended_at, note=body.reason)
+
+
+def _decided(task: Task, body: CallDecided) -> Task:
+    if body.outcome == "allow":
+        return _allowed(task, body)
+    if body.outcome == "deny":
+        return replace(task, denied=task.denied + 1)
+    approvals = task.approvals
+    if body.approval not in approvals:
+        if body.approval_expires_at is None:
+            raise Broken(f"question {body.approval} of task {task.id} has no end")
+        question = Approval(
+            id=body.approval,
+            call=f"{body.tool_kind} {body.server}/{body.name}",
+            digest=body.arguments_digest,
+            state=ApprovalState.PENDING,
+            expires_at=body.approval_expires_at,
+        )
+        approvals = {**approvals, body.approval: question}
+    return replace(task, asked=task.asked + 1, approvals=approvals)
+
+
+def _allowed(task: Task, body: CallDecided) -> Task:
+    if task.state is not TaskState.ACTIVE or task.calls >= task.budget_calls:
+        raise Broken(f"the ledger allows a call of task {task.id}, which is {task.state} after {task.calls} calls")
+    approvals = task.approvals
+    if body.approval:
+        approvals = {**approvals, body.approval: _stepped(task, body.approval, ApprovalState.USED)}
+    uses = tuple(count + (index == body.grant) for index, count in enumerate(task.uses))
+    return replace(
+        task,
+        calls=task.calls + 1,
+        uses=uses,
+        labels=task.labels.join(Labels(body.rank, body.untrusted)),
+        approvals=approvals,
+        in_flight=task.in_flight | {body.decision},
+    )
+
+
+def _answered(task: Task, body: ApprovalAnswered) -> Task:
+    answered = replace(_stepped(task, body.approval, ApprovalState(body.state)), by=body.by, reason=body.reason)
+    return replace(task, approvals={**task.approvals, body.approval: answered})
+
+
+def _stepped(task: Task, approval: str, to: ApprovalState) -> Approval:
+    known = task.approvals.get(approval)
+    if known is None or to not in APPROVAL_MOVES[known.state]:
+        raise Broken(f"the ledger makes approval {approval} of task {task.id} {to}")
+    return replace(known, state=to)

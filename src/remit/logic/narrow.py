@@ -1,0 +1,84 @@
+"""What an agent gets to see: the tools of its grant, with their schemas narrowed, and nothing else.
+
+Rules: the model sees its own limits and does not have to run into them. A list is shown from what the server declares
+now; a tool whose declaration is not the pinned one is left out. Narrowing is for showing: deciding is ``grants.py``'s.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from remit.logic.arguments import digest_json
+from remit.logic.grants import required_by
+from remit.model.catalog import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from remit.model.grant import Grant
+    from remit.model.task import Task
+
+Json = dict[str, Any]
+_DECLARED = ("name", "description", "inputSchema", "annotations")
+
+
+def tool_digest(tool: Json) -> str:
+    """Digest of what a server declares of a tool: name, description, input schema, annotations. Raises Mistake."""
+    return digest_json({key: tool[key] for key in _DECLARED if tool.get(key) is not None})
+
+
+def narrowed_tools(task: Task, server: str, listed: Iterable[Json]) -> list[Json]:
+    """The listed tools that this task may call, each with its input schema narrowed to the grant."""
+    shown = []
+    for tool in listed:
+        name = tool.get("name")
+        if not isinstance(name, str):
+            continue
+        lines = [grant for grant in task.grants if grant.names(Kind.TOOL, server, name)]
+        if lines and task.tools.get(f"{server}/{name}") == tool_digest(tool):
+            shown.append({**tool, "inputSchema": narrowed_schema(tool.get("inputSchema") or {}, lines)})
+    return shown
+
+
+def narrowed_schema(schema: Json, lines: list[Grant]) -> Json:
+    """A tool's schema as one line of the grant narrows it; several lines become alternatives."""
+    texts = [line.arguments for line in lines]
+    if not all(texts):
+        return schema  # one line allows whatever the tool takes
+    if len(texts) == 1:
+        return _merged(schema, json.loads(texts[0]))
+    alternatives = [{**json.loads(text), "required": required_by(json.loads(text))} for text in texts]
+    return {**schema, "anyOf": alternatives} if "anyOf" not in schema else {"type": "object", "allOf": [schema, {"anyOf": alternatives}]}
+
+
+def visible(task: Task, kind: Kind, server: str, name: str) -> bool:
+    """Whether a resource (by URI) or a prompt (by name) is in the task's grant."""
+    return any(grant.names(kind, server, name) for grant in task.grants)
+
+
+def visible_template(task: Task, server: str, template: str) -> bool:
+    """Whether some URI of a resource template could be in the task's grant: their fixed beginnings agree."""
+    fixed = template.partition("{")[0]
+    for grant in task.grants:
+        if grant.kind is Kind.RESOURCE and grant.server == server:
+            granted = grant.name.removesuffix("*")
+            if fixed.startswith(granted) or granted.startswith(fixed):
+                return True
+    return False
+
+
+def _merged(schema: Json, narrowing: Json) -> Json:
+    properties = dict(schema.get("properties", {}))
+    for key, narrower in narrowing.get("properties", {}).items():
+        own = properties.get(key)
+        both_plain = isinstance(own, dict) and isinstance(narrower, dict)
+        clash = both_plain and any(word in own and own[word] != narrower[word] for word in narrower)
+        if not both_plain:
+            properties[key] = narrower
+        else:
+            properties[key] = {"allOf": [own, narrower]} if clash else {**own, **narrower}
+    merged = {**schema, "properties": properties}
+    merged["required"] = sorted({*schema.get("required", []), *required_by(narrowing)})
+    rest = {word: narrowing[word] for word in narrowing if word not in {"properties", "required", "type"}}
+    return {**merged, "allOf": [*merged.get("allOf", []), rest]} if rest else merged

@@ -1,0 +1,251 @@
+"""The organisation's policy: Cedar policies, parsed once, sliced by action, resource and agent, evaluated strictly.
+
+Rules
+* A set is checked whole before it is used: bounds, syntax, unique ids, types against the generated schema. All or nothing.
+* Any error while a policy is evaluated denies. Cedar skips a policy that errors; a forbid would then be lost.
+* A slice holds exactly the policies whose scope can match the call, so a decision costs the same however many there are.
+* Left out: grants and budgets (``logic/grants.py``), what to do with the answer (``logic/authorize.py``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import cedarpy
+
+from remit.errors import Mistake, Place
+from remit.logic.arguments import digest_bytes, digest_json
+from remit.logic.cedar_schema import ENTITY_TYPES, action_id, argument_type, cedar_schema, cedar_value
+from remit.logic.cedar_text import Statement, statements
+from remit.model.catalog import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from remit.model.catalog import PinnedTool, ToolFacts
+    from remit.model.facts import Facts
+
+Json = dict[str, Any]
+_SLICES_MAX = 4_096
+_STANDARD_ARGUMENTS = {
+    Kind.RESOURCE: {"type": "Record", "attributes": {"uri": {"type": "String"}}},
+    Kind.PROMPT: {"type": "Record", "attributes": {"name": {"type": "String"}}},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the policies say. ``policies``: ids of those that determined it. ``error``: why it cannot count ("" : it can)."""
+
+    permitted: bool
+    policies: tuple[str, ...]
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Policy:
+    """One policy, ready to be put into slices: its JSON form and the scope's constraints."""
+
+    id: str
+    body: Json
+    looks_at_arguments: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Slice:
+    policies: cedarpy.PolicySet
+    schema: cedarpy.Schema
+    entities: cedarpy.Entities
+    arguments: Json | None  # the record type, where a policy of the slice looks at arguments
+
+
+class Policies:
+    """An active policy set. Immutable but for its memory of slices, which changes no answer."""
+
+    def __init__(self, files: Mapping[str, str], tools: Iterable[tuple[ToolFacts, PinnedTool]]) -> None:
+        """Check and index. ``files``: name → Cedar text. Raises Mistake with file and line."""
+        known = tuple(tools)
+        self._full = cedar_schema(known, lean=False)
+        lean = cedar_schema(known, lean=True)
+        self._schema_full = cedarpy.Schema.from_json_str(json.dumps(self._full))
+        self._schema_lean = cedarpy.Schema.from_json_str(json.dumps(lean))
+        self._argument_types = {facts.id: argument_type(pinned.input_schema) for facts, pinned in known}
+        self._by_action: dict[str, list[_Policy]] = {}
+        self._slices: OrderedDict[tuple[str, ...], _Slice] = OrderedDict()
+        self.digest = digest_json(dict(sorted(files.items())))
+        self.schema_digest = digest_bytes(json.dumps(self._full, sort_keys=True).encode())
+        self.ids: tuple[str, ...] = ()
+        self._load(files)
+
+    @property
+    def schema_json(self) -> str:
+        """The generated schema in Cedar's JSON form."""
+        return json.dumps(self._full, indent=2, sort_keys=True)
+
+    def evaluate(self, facts: Facts, tool: ToolFacts, approved_by: str | None) -> Answer:
+        """Evaluate the slice for this call. ``approved_by``: ``None`` without an approval. Never raises for bad facts."""
+        request_slice = self._slice(facts, tool)
+        try:
+            context = _context(facts, approved_by, request_slice.arguments)
+        except ValueError as error:
+            return Answer(False, (), f"an argument cannot be shown to the policies: {error}")
+        call = facts.call
+        result = cedarpy.is_authorized(
+            {
+                "principal": {"type": "Agent", "id": facts.agent.text},
+                "action": {"type": "Action", "id": action_id(call.kind, call.server, call.name)},
+                "resource": {"type": ENTITY_TYPES[call.kind], "id": call.id},
+                "context": context,
+            },
+            request_slice.policies,
+            request_slice.entities,
+            request_slice.schema,
+        )
+        diagnostics = result.diagnostics
+        reasons = tuple(diagnostics.reasons)
+        if diagnostics.errors or result.decision is cedarpy.Decision.NoDecision:
+            return Answer(False, reasons, "; ".join(diagnostics.errors)[:300] or "no decision")
+        return Answer(result.decision is cedarpy.Decision.Allow, reasons)
+
+    def _load(self, files: Mapping[str, str]) -> None:
+        places: dict[str, Place] = {}
+        for file in sorted(files):
+            for statement in statements(file, files[file]):
+                policy = _parse(statement)
+                if policy.id in places:
+                    raise Mistake(
+                        f"the id {policy.id!r} is taken by {places[policy.id]}",
+                        code="policy_id",
+                        hint="give each policy an @id of its own",
+                        place=statement.place,
+                    )
+                places[policy.id] = statement.place
+                self._validate(statement)
+                for action in _actions(policy.body["action"]):
+                    self._by_action.setdefault(action, []).append(policy)
+        self.ids = tuple(places)
+
+    def _validate(self, statement: Statement) -> None:
+        checked = cedarpy.validate_policies(statement.text, self._schema_full)
+        if not checked.validation_passed:
+            what = "; ".join(error.error for error in checked.errors)
+            raise Mistake(
+                f"the policy does not fit the schema: {what[:600]}",
+                code="policy_schema",
+                hint="`remit policy check --schema` prints what policies may name; guard what is optional with `has`",
+                place=statement.place,
+            )
+
+    def _slice(self, facts: Facts, tool: ToolFacts) -> _Slice:
+        call = facts.call
+        action = action_id(call.kind, call.server, call.name)
+        key = (action, call.id, facts.agent.text, tool.effect, tool.data_class, tool.trust, tool.sends)
+        found = self._slices.get(key)
+        if found is None:
+            found = self._cut(facts, tool, action)
+            self._slices[key] = found
+            if len(self._slices) > _SLICES_MAX:
+                self._slices.popitem(last=False)
+        return found
+
+    def _cut(self, facts: Facts, tool: ToolFacts, action: str) -> _Slice:
+        call = facts.call
+        candidates = [
+            policy
+            for name in ("", action, tool.effect.value)
+            for policy in self._by_action.get(name, ())
+            if _resource_matches(policy.body["resource"], tool) and _principal_matches(policy.body["principal"], facts)
+        ]
+        static = {policy.id: policy.body for policy in candidates}
+        text = json.dumps({"staticPolicies": static, "templates": {}, "templateLinks": []})
+        looks = any(policy.looks_at_arguments for policy in static_values(candidates))
+        arguments = self._argument_types.get(tool.id, _STANDARD_ARGUMENTS.get(call.kind)) if looks else None
+        schema = self._schema_full if looks else self._schema_lean
+        entities = cedarpy.Entities.from_json_str(json.dumps(_entities(facts, tool)), schema)
+        return _Slice(cedarpy.PolicySet.from_json_str(text), schema, entities, arguments)
+
+
+def static_values(candidates: list[_Policy]) -> list[_Policy]:
+    """The candidates once each (a policy may name an action and its group)."""
+    return list({policy.id: policy for policy in candidates}.values())
+
+
+def _parse(statement: Statement) -> _Policy:
+    try:
+        parsed = json.loads(cedarpy.policies_to_json_str(statement.text))
+    except ValueError as error:
+        raise Mistake(f"not a Cedar policy: {error}", code="policy_syntax", place=statement.place) from None
+    if parsed["templates"] or len(parsed["staticPolicies"]) != 1:
+        raise Mistake("templates (?principal, ?resource) are not linked here", code="policy_template", place=statement.place)
+    (body,) = parsed["staticPolicies"].values()
+    name = body.get("annotations", {}).get("id") or f"{statement.file}#{statement.number}"
+    return _Policy(name, body, '"arguments"' in json.dumps(body["conditions"]))
+
+
+def _actions(constraint: Json) -> tuple[str, ...]:
+    """Action ids that the scope names; "" stands for all."""
+    if constraint["op"] == "All":
+        return ("",)
+    entities = constraint.get("entities") or [constraint["entity"]]
+    return tuple(dict.fromkeys(entity["id"] for entity in entities))
+
+
+def _resource_matches(constraint: Json, tool: ToolFacts) -> bool:
+    me, server = (ENTITY_TYPES[tool.kind], tool.id), ("Server", tool.server)
+    if constraint["op"] == "All":
+        return True
+    if constraint["op"] == "is":
+        inside = constraint.get("in")
+        return constraint["entity_type"] == me[0] and (inside is None or _uid(inside["entity"]) in (me, server))
+    if constraint["op"] == "==":
+        return _uid(constraint["entity"]) == me
+    return _uid(constraint["entity"]) in (me, server)
+
+
+def _principal_matches(constraint: Json, facts: Facts) -> bool:
+    me = ("Agent", facts.agent.text)
+    if constraint["op"] in {"==", "in"}:
+        return _uid(constraint["entity"]) == me
+    if constraint["op"] == "is":
+        inside = constraint.get("in")
+        return constraint["entity_type"] == "Agent" and (inside is None or _uid(inside["entity"]) == me)
+    return True
+
+
+def _uid(entity: Json) -> tuple[str, str]:
+    return entity["type"], entity["id"]
+
+
+def _entities(facts: Facts, tool: ToolFacts) -> list[Json]:
+    server = {"type": "Server", "id": tool.server}
+    attributes = {
+        "effect": tool.effect.value,
+        "data_class": facts.classes.name(facts.classes.rank(tool.data_class)),
+        "trust": tool.trust.value,
+        "sends": tool.sends.value,
+        "name": tool.name,
+    }
+    return [
+        {"uid": server, "attrs": {}, "parents": []},
+        {"uid": {"type": "Agent", "id": facts.agent.text}, "attrs": {"trust_domain": facts.agent.trust_domain}, "parents": []},
+        {"uid": {"type": ENTITY_TYPES[tool.kind], "id": tool.id}, "attrs": attributes, "parents": [server]},
+    ]
+
+
+def _context(facts: Facts, approved_by: str | None, arguments: Json | None) -> Json:
+    task, classes = facts.task, facts.classes
+    context: Json = {
+        "task": {"id": task.id, "type": task.type, "on_behalf_of": task.on_behalf_of},
+        "labels": list(classes.names[: task.labels.rank + 1]),
+        "data_class": classes.name(task.labels.rank),
+        "untrusted": task.labels.untrusted,
+        "now": facts.now.strftime("%Y-%m-%dT%H:%M:%S.") + f"{facts.now.microsecond // 1000:03d}Z",
+    }
+    if approved_by is not None:
+        context["approval"] = {"by": approved_by}
+    if arguments is not None:
+        context["arguments"] = cedar_value(facts.call.arguments, arguments)
+    return context

@@ -1,0 +1,1 @@
+"""Ground floor: nouns. Frozen dataclasses; no I/O, no clock, no randomness."""

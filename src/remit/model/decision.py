@@ -1,0 +1,72 @@
+"""The answer to a request: allow, ask (a person), or deny. A value with reasons, never an exception.
+
+Rules: codes are stable and documented (``docs/reasons.md``); texts are for people and for the model, and say what may
+be done instead. ``policies`` are the ids of the policies that determined the answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Code(StrEnum):
+    """Why. Maps onto the closed set of the mission runtime draft; ours is finer."""
+
+    PERMITTED = "permitted"
+    APPROVED = "approved"
+    WRONG_AGENT = "wrong_agent"
+    TASK_NOT_ACTIVE = "task_not_active"
+    TASK_EXPIRED = "task_expired"
+    TOOL_UNKNOWN = "tool_unknown"
+    TOOL_CHANGED = "tool_changed"
+    NOT_GRANTED = "not_granted"
+    ARGUMENTS_INVALID = "arguments_invalid"
+    ARGUMENTS_OUTSIDE_GRANT = "arguments_outside_grant"
+    USES_EXHAUSTED = "uses_exhausted"
+    BUDGET_EXHAUSTED = "budget_exhausted"
+    ABOVE_CEILING = "above_ceiling"
+    NO_POLICY_PERMITS = "no_policy_permits"
+    POLICY_FORBIDS = "policy_forbids"
+    POLICY_ERROR = "policy_error"
+    NEEDS_APPROVAL = "needs_approval"
+    APPROVAL_REFUSED = "approval_refused"
+    TOO_MANY_QUESTIONS = "too_many_questions"
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One reason: its code, a sentence, and where it bites (a JSON pointer, a policy id; "" : the whole call)."""
+
+    code: Code
+    text: str
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allow:
+    """The call may be made, once, now. ``grant``: index of the line of the grant that covers it."""
+
+    reasons: tuple[Reason, ...]
+    policies: tuple[str, ...]
+    grant: int
+    approval: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """Denied now; the same call would be allowed were it approved by a person."""
+
+    reasons: tuple[Reason, ...]
+    policies: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deny:
+    """No."""
+
+    reasons: tuple[Reason, ...]
+    policies: tuple[str, ...] = ()
+
+
+Decision = Allow | Ask | Deny

@@ -1,0 +1,33 @@
+"""Everything that may sway a decision. What is not here cannot sway it, so a decision can be replayed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from remit.model.call import Call
+    from remit.model.catalog import PinnedTool, ToolFacts
+    from remit.model.identity import SpiffeId
+    from remit.model.labels import DataClasses
+    from remit.model.task import Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """``agent``: who proved itself. ``tool``: ``None`` where the catalog does not know it. ``pinned``: the tool's own
+    declaration (``None`` for resources and prompts). ``seen_digest``: of what the server declares now ("" : not seen yet
+    in this task). ``approvals_max``: questions one task may ask.
+    """
+
+    now: datetime
+    agent: SpiffeId
+    task: Task
+    call: Call
+    tool: ToolFacts | None
+    pinned: PinnedTool | None
+    classes: DataClasses
+    seen_digest: str = ""
+    approvals_max: int = 100

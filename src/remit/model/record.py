@@ -1,0 +1,165 @@
+"""What the ledger holds: one record an event, as canonical JSON (RFC 8785).
+
+Rules
+* An entry is ``{"at","body","kind","seq","task","v"}``; ``v`` is 1. Fields of a body are only ever added, with defaults.
+* Records hold text, integers, booleans, lists and maps, no floats: their sorted, compact form is then JCS.
+* No secret and no argument or result value: digests only. A task's inputs are in its opening record, because the
+  grant is made from them; do not put a secret into a task's inputs.
+* Left out: who reads them (``logic/life.py`` folds, ``logic/audit.py`` verifies).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrantLine:
+    """A line of the grant as recorded. ``arguments`` is the schema's JSON text."""
+
+    kind: str
+    server: str
+    name: str
+    arguments: str = ""
+    uses: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReasonLine:
+    """A reason as recorded. The sentence is left out: it can hold values."""
+
+    code: str
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskOpened:
+    """A task begins its life, pending."""
+
+    type: str
+    agent: str
+    on_behalf_of: str
+    opened_by: str
+    objective: str
+    inputs: dict[str, Any]
+    grants: list[GrantLine]
+    tools: dict[str, str]
+    ceiling: str
+    budget_calls: int
+    deadline: datetime
+    configuration: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskMoved:
+    """A task changes state. ``by``: a person, an agent or remit itself."""
+
+    to: str
+    by: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenIssued:
+    """A token exchange. ``subject_proof``: how the agent proved itself; ``jti`` identifies the token, it is no secret."""
+
+    agent: str
+    use: str
+    jti: str
+    expires_at: datetime
+    subject_proof: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRefused:
+    """A proof that did not hold. ``claimed``: what it claimed to be, unverified and cut short."""
+
+    why: str
+    claimed: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallDecided:
+    """A decision. An allowed call raises the task's labels to ``rank``/``untrusted`` here, before anything is released.
+
+    ``approval``: for *ask* the question's id, for an approved *allow* the approval that was used up.
+    """
+
+    decision: str
+    agent: str
+    outcome: str
+    tool_kind: str
+    server: str
+    name: str
+    arguments_digest: str
+    effect: str = ""
+    reasons: list[ReasonLine] = field(default_factory=list)
+    policies: list[str] = field(default_factory=list)
+    policy_set: str = ""
+    tool_digest: str = ""
+    grant: int = -1
+    rank: int = 0
+    untrusted: bool = False
+    approval: str = ""
+    approval_expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallFinished:
+    """How an allowed call ended. ``size`` in bytes of the result; no value of it."""
+
+    decision: str
+    ending: str
+    result_digest: str = ""
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalAnswered:
+    """A person's answer to a question."""
+
+    approval: str
+    state: str
+    by: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyActivated:
+    """From here on these policies, this schema and this catalog decide. Their texts are kept under these digests."""
+
+    policy_set: str
+    schema: str
+    configuration: str
+    policies: int
+
+
+Body = (
+    TaskOpened | TaskMoved | TokenIssued | TokenRefused | CallDecided | CallFinished | ApprovalAnswered | PolicyActivated
+)
+
+KINDS: dict[str, type[Body]] = {
+    "task.opened": TaskOpened,
+    "task.moved": TaskMoved,
+    "token.issued": TokenIssued,
+    "token.refused": TokenRefused,
+    "call.decided": CallDecided,
+    "call.finished": CallFinished,
+    "approval.answered": ApprovalAnswered,
+    "policy.activated": PolicyActivated,
+}
+NAMES: dict[type[Body], str] = {body: kind for kind, body in KINDS.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """An event with its place. ``task`` is ``None`` for what belongs to no task; ``seq`` is then 0."""
+
+    at: datetime
+    body: Body
+    task: str | None = None
+    seq: int = 0

@@ -1,0 +1,82 @@
+"""The task: the unit of authority. Tokens, approvals, labels and budgets hang on it and die with it.
+
+Rules: a task is immutable; ``logic/life.py`` folds the ledger's records into one. The states and their moves are the
+table below; no other move exists. Everything about time compares with the clock of the server that decides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from remit.model.labels import Labels
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from remit.model.approval import Approval
+    from remit.model.grant import Grant
+    from remit.model.identity import SpiffeId
+
+
+class TaskState(StrEnum):
+    """pending → active ⇄ suspended → completed | revoked | expired."""
+
+    PENDING = "pending"
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+    COMPLETED = "completed"
+    REVOKED = "revoked"
+    EXPIRED = "expired"
+
+
+_ENDS = frozenset({TaskState.COMPLETED, TaskState.REVOKED, TaskState.EXPIRED})
+
+TASK_MOVES: dict[TaskState, frozenset[TaskState]] = {
+    TaskState.PENDING: frozenset({TaskState.ACTIVE, *_ENDS}),
+    TaskState.ACTIVE: frozenset({TaskState.SUSPENDED, *_ENDS}),
+    TaskState.SUSPENDED: frozenset({TaskState.ACTIVE, *_ENDS}),
+    TaskState.COMPLETED: frozenset(),
+    TaskState.REVOKED: frozenset(),
+    TaskState.EXPIRED: frozenset(),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One task as the ledger's records make it. ``seq`` counts its records; ``leaf`` is the last one's leaf hash.
+
+    ``tools``: digest of each granted tool as pinned when the task was opened. ``uses``: calls allowed for each line of
+    the grant. ``in_flight``: decisions whose call has not been seen to end. ``calls``: calls allowed so far.
+    """
+
+    id: str
+    type: str
+    agent: SpiffeId
+    on_behalf_of: str
+    objective: str
+    inputs: dict[str, Any]
+    grants: tuple[Grant, ...]
+    tools: dict[str, str]
+    ceiling: str
+    budget_calls: int
+    opened_at: datetime
+    deadline: datetime
+    state: TaskState = TaskState.PENDING
+    seq: int = 0
+    leaf: bytes = b""
+    labels: Labels = Labels()
+    calls: int = 0
+    asked: int = 0
+    denied: int = 0
+    uses: tuple[int, ...] = ()
+    approvals: dict[str, Approval] = field(default_factory=dict)
+    in_flight: frozenset[str] = frozenset()
+    ended_at: datetime | None = None
+    note: str = ""
+
+    @property
+    def over(self) -> bool:
+        """Whether the task has ended for good."""
+        return not TASK_MOVES[self.state]

@@ -1,0 +1,1 @@
+"""Third floor: use cases, effects in the right order."""

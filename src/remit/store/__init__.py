@@ -1,0 +1,1 @@
+"""Second floor, left: remit's own memory."""

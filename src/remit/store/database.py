@@ -1,0 +1,146 @@
+"""What a store must do, whatever engine keeps it. Every engine passes ``tests/contract/store_suite.py``.
+
+Duties of every implementation
+* Order: entries have consecutive indexes from 0, in the order in which they became durable.
+* Atomicity: an append, its projection rows, the tree's head and its signed checkpoint become durable together or not at all.
+* Durability: when ``append`` returns, the entry survives ``kill -9`` and a loss of power.
+* Compare and swap: an entry of a task is refused with ``StaleTask`` unless its ``seq`` follows the task's latest
+  entry *and* that latest entry is the one the writer saw (``after`` is its leaf hash). One refusal never touches its neighbours.
+* Absence: an unknown task has no entries (an empty tuple), an unknown document is ``None``; neither is an error.
+* Bounds: more than ``queue_limit`` waiting appends are refused with ``Outage``; no call waits without limit.
+
+Left out: what entries mean (``logic/life.py`` folds them), proofs (``services/ledger.py``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from remit.errors import Conflict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+ENTRY_BYTES_MAX = 65_535  # C2SP tlog-tiles: an entry bundle carries a uint16 length
+
+
+class StaleTask(Conflict):
+    """Somebody appended to the task since the writer looked: load it again and decide again."""
+
+    default_code = "stale_task"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRow:
+    """What lists of tasks show. A projection: the entries are the truth."""
+
+    task: str
+    type: str
+    agent: str
+    on_behalf_of: str
+    state: str
+    opened_at: datetime
+    deadline: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalRow:
+    """What lists of approvals show. ``state`` is pending, granted, denied or used."""
+
+    approval: str
+    task: str
+    state: str
+    asked_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Append:
+    """One entry to be made durable.
+
+    ``body``: the record's canonical bytes, 1 to ENTRY_BYTES_MAX. ``task``: the task it belongs to, or ``None``.
+    ``seq``: its place in the task, from 1 (0 without a task). ``after``: leaf hash of the task's entry ``seq - 1``
+    as the writer saw it (empty for the first). ``rows``: projections to replace (upsert by id) in the same transaction.
+    """
+
+    body: bytes
+    task: str | None = None
+    seq: int = 0
+    after: bytes = b""
+    rows: tuple[TaskRow | ApprovalRow, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One durable entry of the ledger."""
+
+    index: int
+    body: bytes
+    leaf: bytes  # SHA-256(0x00 || body), RFC 6962 §2.1
+    task: str | None
+    seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """The tree's head: its size, the roots of its complete subtrees from the largest, and the signed note (C2SP)."""
+
+    size: int
+    frontier: tuple[bytes, ...]
+    checkpoint: str
+
+
+
+class CheckpointSigner(Protocol):
+    """Signs tree heads. Called on the writer's thread, inside the transaction that appends."""
+
+    def __call__(self, size: int, root: bytes) -> str:
+        """Return the checkpoint as a signed note (C2SP tlog-checkpoint)."""
+
+
+class Store(Protocol):
+    """The memory of remit. All methods raise ``Outage`` when the engine is away, locked or full."""
+
+    async def append(self, append: Append) -> Entry:
+        """Make one entry durable. Raises StaleTask, Outage, Mistake (an empty or too large body)."""
+
+    async def task_entries(self, task: str) -> tuple[Entry, ...]:
+        """All entries of one task in the order of seq."""
+
+    async def entries(self, start: int, limit: int) -> tuple[Entry, ...]:
+        """Up to ``limit`` entries from index ``start``, in order."""
+
+    async def hashes(self, indexes: Sequence[int]) -> dict[int, bytes]:
+        """For each index its ``hashes`` column: leaf, then the node hashes of level 1..tz(index+1), 32 bytes each."""
+
+    async def head(self) -> Head:
+        """The head as it is durable now."""
+
+    async def publish_checkpoint(self) -> str:
+        """Keep the latest checkpoint among the published ones and return the signed note."""
+
+    async def checkpoints(self, after_size: int, limit: int) -> tuple[str, ...]:
+        """Published checkpoints of a size above ``after_size``, smallest first."""
+
+    async def tasks(self, *, states: Sequence[str], after: str, limit: int) -> tuple[TaskRow, ...]:
+        """Rows of tasks in one of ``states`` (empty: all), newest first, those after task id ``after`` ("" : from the start)."""
+
+    async def approvals(self, *, states: Sequence[str], limit: int) -> tuple[ApprovalRow, ...]:
+        """Rows of approvals in one of ``states``, oldest first."""
+
+    async def approval(self, approval: str) -> ApprovalRow | None:
+        """One approval's row."""
+
+    async def put_document(self, digest: str, text: str) -> None:
+        """Keep a text under its digest (``sha-256:…``); putting the same again is a success."""
+
+    async def document(self, digest: str) -> str | None:
+        """The text of that digest."""
+
+    async def change_mark(self) -> int:
+        """A number that grows whenever any process appended: cheap to poll (it is the tree's size)."""
+
+    async def close(self) -> None:
+        """Finish what is queued, then let go. Idempotent."""
