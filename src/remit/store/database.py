@@ -142,5 +142,8 @@ class Store(Protocol):
     async def change_mark(self) -> int:
         """A number that grows whenever any process appended: cheap to poll (it is the tree's size)."""
 
+    async def wait_for_change(self, mark: int, timeout_seconds: float) -> int:
+        """Wait until the mark is no longer ``mark``, at most ``timeout_seconds``; return the mark as it is then."""
+
     async def close(self) -> None:
         """Finish what is queued, then let go. Idempotent."""

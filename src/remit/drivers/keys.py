@@ -1,0 +1,85 @@
+"""remit's own keys: made on first start, kept in files that only their owner can read.
+
+Two keys, never mixed: an ECDSA P-256 key signs JWT-SVIDs and task tokens (JWT-SVID §2 admits no EdDSA), an Ed25519
+key signs the ledger's checkpoints (C2SP signed-note). Rules: a key file that others can read is refused, not repaired;
+a new file appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from remit.errors import Mistake, Place
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+PrivateKey = EllipticCurvePrivateKey | Ed25519PrivateKey
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Keys:
+    """The keys of one trust domain."""
+
+    tokens: EllipticCurvePrivateKey
+    ledger: Ed25519PrivateKey
+
+
+def load_or_make_keys(folder: Path) -> Keys:
+    """Read both keys, making those that do not exist yet. Raises Mistake for a file that cannot be trusted."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    tokens = _load_or_make(folder / "tokens.key", lambda: generate_private_key(SECP256R1()))
+    ledger = _load_or_make(folder / "ledger.key", Ed25519PrivateKey.generate)
+    if not isinstance(tokens, EllipticCurvePrivateKey) or not isinstance(tokens.curve, SECP256R1):
+        raise Mistake("not an ECDSA P-256 key", code="key_file", place=Place(file=str(folder / "tokens.key")))
+    if not isinstance(ledger, Ed25519PrivateKey):
+        raise Mistake("not an Ed25519 key", code="key_file", place=Place(file=str(folder / "ledger.key")))
+    return Keys(tokens, ledger)
+
+
+def _load_or_make(path: Path, make: Callable[[], PrivateKey]) -> object:
+    if not path.exists():
+        _write_once(path, make())
+    return _read(path)
+
+
+def _write_once(path: Path, key: PrivateKey) -> None:
+    pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        os.write(descriptor, pem)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    try:
+        os.link(fresh, path)  # fails where another process was first: then its key is the key
+    except FileExistsError:
+        return
+    finally:
+        fresh.unlink()
+
+
+def _read(path: Path) -> object:
+    state = path.stat()
+    if stat.S_IMODE(state.st_mode) & 0o077 or state.st_uid not in {os.geteuid(), 0}:
+        raise Mistake(
+            "other accounts can read this key",
+            code="key_file",
+            hint=f"chmod 600 {path}; if somebody may have read it, delete it and let remit make a new one",
+            place=Place(file=str(path)),
+        )
+    try:
+        return serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except (ValueError, TypeError):
+        raise Mistake("not a private key in PEM form", code="key_file", place=Place(file=str(path))) from None

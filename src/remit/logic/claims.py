@@ -1,0 +1,112 @@
+"""What tokens say, and what must hold before a token counts. Pure: signatures are checked by ``drivers/signing.py``.
+
+* JWT-SVID (SPIFFE JWT-SVID): proves which agent speaks. ``sub`` SPIFFE ID, ``aud``, ``exp``; minutes.
+* Task token (``at+jwt``, RFC 9068): opens the gateway for one task. ``sub`` and ``client_id`` are the agent; the person or
+  system it works for is ``task.on_behalf_of``, a claim and never an identity; the grant travels as
+  ``authorization_details`` (RFC 9396). It is minutes long, and dead the moment its task is.
+
+Rules: what a claim does not say is not assumed. A token that is not exactly of the expected kind is refused (RFC 8725 §3.11).
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from remit.errors import Mistake, Unauthenticated
+from remit.model.identity import Bearer, SpiffeId, Workload
+
+if TYPE_CHECKING:
+    from remit.model.task import Task
+
+SVID_TYPE = "JWT"
+TASK_TYPE = "at+jwt"
+DETAILS_TYPE = "remit_grant"
+LEEWAY = timedelta(seconds=30)
+LIFETIME_MAX = timedelta(hours=1)
+_TEXT_MAX = 512
+Claims = dict[str, Any]
+
+
+def svid_claims(agent: SpiffeId, audience: str, now: datetime, ttl: timedelta, jti: str) -> Claims:
+    """Claims of a JWT-SVID for one audience."""
+    return {"sub": agent.text, "aud": [audience], "iat": _epoch(now), "exp": _epoch(now + ttl), "jti": jti}
+
+
+def task_claims(task: Task, issuer: str, audience: str, now: datetime, expires_at: datetime, jti: str) -> Claims:
+    """Claims of a task token."""
+    details = [
+        {
+            "type": DETAILS_TYPE,
+            "locations": [audience],
+            "kind": grant.kind.value,
+            "name": grant.id,
+            **({"arguments": json.loads(grant.arguments)} if grant.arguments else {}),
+            **({"uses": grant.uses} if grant.uses is not None else {}),
+        }
+        for grant in task.grants
+    ]
+    return {
+        "iss": issuer,
+        "aud": audience,
+        "sub": task.agent.text,
+        "client_id": task.agent.text,
+        "iat": _epoch(now),
+        "exp": _epoch(expires_at),
+        "jti": jti,
+        "task": {"id": task.id, "type": task.type, "on_behalf_of": task.on_behalf_of},
+        "authorization_details": details,
+    }
+
+
+def check_svid(header: Claims, claims: Claims, trust_domain: str, audience: str, now: datetime) -> Workload:
+    """Raises Unauthenticated. JWT-SVID §3 and §4: typ, exp, aud, sub of the trust domain whose key signed."""
+    if header.get("typ", SVID_TYPE) not in {"JWT", "JOSE"} or set(header) - {"alg", "kid", "typ"}:
+        raise Unauthenticated("the token is not a JWT-SVID")
+    _check_times(claims, now)
+    audiences = claims.get("aud")
+    if audience not in (audiences if isinstance(audiences, list) else [audiences]):
+        raise Unauthenticated("the JWT-SVID is for another audience")
+    agent = _agent(claims.get("sub"))
+    if agent.trust_domain != trust_domain:
+        raise Unauthenticated("the JWT-SVID names another trust domain")
+    return Workload(agent=agent, proof="jwt-svid")
+
+
+def check_task_token(header: Claims, claims: Claims, issuer: str, audience: str, now: datetime) -> tuple[Bearer, datetime]:
+    """Who the token stands for, and until when. Raises Unauthenticated. RFC 9068 §4."""
+    if header.get("typ") != TASK_TYPE:
+        raise Unauthenticated("the token is not a task token")
+    if claims.get("iss") != issuer or claims.get("aud") != audience:
+        raise Unauthenticated("the token is for another place")
+    expires_at = _check_times(claims, now)
+    task = claims.get("task")
+    task_id = task.get("id") if isinstance(task, dict) else None
+    if not isinstance(task_id, str) or len(task_id) > _TEXT_MAX:
+        raise Unauthenticated("the token names no task")
+    return Bearer(agent=_agent(claims.get("sub")), task=task_id, proof="task-token"), expires_at
+
+
+def _check_times(claims: Claims, now: datetime) -> datetime:
+    issued, expires = claims.get("iat"), claims.get("exp")
+    if not isinstance(expires, int) or isinstance(expires, bool) or not isinstance(issued, int) or isinstance(issued, bool):
+        raise Unauthenticated("the token does not say when it was made and when it ends")
+    current = _epoch(now)
+    leeway = int(LEEWAY.total_seconds())
+    if current >= expires + leeway or issued > current + leeway or expires - issued > LIFETIME_MAX.total_seconds():
+        raise Unauthenticated("the token is expired, not yet valid, or lives too long")
+    return datetime.fromtimestamp(expires, UTC)
+
+
+def _agent(subject: object) -> SpiffeId:
+    if not isinstance(subject, str):
+        raise Unauthenticated("the token names no agent")
+    try:
+        return SpiffeId.parse(subject)
+    except Mistake:
+        raise Unauthenticated("the token's subject is not the SPIFFE ID of a workload") from None
+
+
+def _epoch(moment: datetime) -> int:
+    return int(moment.timestamp())

@@ -1,0 +1,104 @@
+"""What is in force: the catalog, the pinned tools and the policies, as one value that is swapped whole.
+
+Rules: what nobody declared is unknown, and unknown is the worst. A server's annotations count only where the
+configuration says so (MCP: annotations are untrusted unless the server is).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from remit.model.catalog import Effect, Kind, PinnedTool, Sends, ToolFacts, Trust
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from remit.logic.policy import Policies
+    from remit.model.labels import DataClasses
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogEntry:
+    """What the configuration states of a tool, a resource pattern or a whole server; ``None`` is not stated."""
+
+    effect: Effect | None = None
+    data_class: str | None = None
+    trust: Trust | None = None
+    sends: Sends | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerFacts:
+    """What the configuration states of a server: defaults for its tools, and whether its annotations are believed."""
+
+    defaults: CatalogEntry = CatalogEntry()
+    trust_annotations: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Catalog:
+    """``entries`` by ``server/name``; a trailing ``*`` matches a beginning, and the longest match counts."""
+
+    servers: Mapping[str, ServerFacts]
+    entries: Mapping[str, CatalogEntry] = field(default_factory=dict)
+
+    def facts(self, kind: Kind, server: str, name: str, pinned: PinnedTool | None) -> ToolFacts | None:
+        """The facts of one tool, resource or prompt; ``None`` where nobody has declared it."""
+        known = self.servers.get(server)
+        if known is None or (kind is Kind.TOOL and pinned is None):
+            return None
+        digest = pinned.digest if pinned else ""
+        facts = ToolFacts(kind=kind, server=server, name=name, digest=digest)
+        if kind is not Kind.TOOL:  # reading a resource or a prompt changes nothing and says nothing but its own name
+            facts = replace(facts, effect=Effect.READ, sends=Sends.INTERNAL)
+        if pinned is not None and known.trust_annotations:
+            facts = _hinted(facts, pinned.annotations)
+        for entry in (known.defaults, self._entry(f"{server}/{name}")):
+            facts = _stated(facts, entry)
+        return facts
+
+    def _entry(self, name: str) -> CatalogEntry:
+        if name in self.entries:
+            return self.entries[name]
+        matching = [key for key in self.entries if key.endswith("*") and name.startswith(key[:-1])]
+        return self.entries[max(matching, key=len)] if matching else CatalogEntry()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rulebook:
+    """Everything of the configuration that may sway a decision. ``digest`` names it in the ledger."""
+
+    policies: Policies
+    catalog: Catalog
+    pinned: Mapping[str, PinnedTool]
+    classes: DataClasses
+    digest: str = ""
+
+    def tool(self, kind: Kind, server: str, name: str) -> ToolFacts | None:
+        """The facts of a tool, resource or prompt."""
+        pinned = self.pinned.get(f"{server}/{name}") if kind is Kind.TOOL else None
+        return self.catalog.facts(kind, server, name, pinned)
+
+
+def _stated(facts: ToolFacts, entry: CatalogEntry) -> ToolFacts:
+    stated = {
+        "effect": entry.effect,
+        "data_class": entry.data_class,
+        "trust": entry.trust,
+        "sends": entry.sends,
+    }
+    given: dict[str, Any] = {key: value for key, value in stated.items() if value is not None}
+    return replace(facts, **given)
+
+
+def _hinted(facts: ToolFacts, annotations: Mapping[str, object]) -> ToolFacts:
+    """MCP tool annotations with the defaults of the specification: not read-only, destructive, open world."""
+    if annotations.get("readOnlyHint") is True:
+        effect = Effect.READ
+    elif annotations.get("destructiveHint") is False:
+        effect = Effect.WRITE
+    else:
+        effect = Effect.IRREVERSIBLE
+    sends = Sends.INTERNAL if annotations.get("openWorldHint") is False else Sends.EXTERNAL
+    return replace(facts, effect=effect, sends=sends)

@@ -1,0 +1,252 @@
+"""A task's life as an effect: load by folding, change by compare and swap, end once and for all.
+
+Rules
+* The truth is the store's. What is kept in memory is a guess that every append checks (``Append.after``); where the guess
+  was wrong the task is loaded again and the change is built again, from the new facts.
+* ``build`` is called without an await between the look at the task and the append, so concurrent changes of one task in
+  one process line up behind each other and share group commits.
+* Nothing is returned before it is durable.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from remit.errors import Conflict, NotFound, Outage
+from remit.logic.life import check_move, fold
+from remit.logic.records import decode, encode, leaf_hash
+from remit.model.approval import ApprovalState
+from remit.model.call import Ending
+from remit.model.record import ApprovalAnswered, Body, CallDecided, CallFinished, Record, TaskMoved, TaskOpened
+from remit.model.task import TASK_MOVES, Task, TaskState
+from remit.store.database import Append, ApprovalRow, Entry, StaleTask, TaskRow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from datetime import datetime
+
+    from remit.store.database import Store
+
+T = TypeVar("T")
+_ATTEMPTS = 16  # of one change against other processes before it counts as too busy
+LIVE_STATES = tuple(state.value for state in TaskState if TASK_MOVES[state])
+
+
+@dataclass(slots=True)
+class _Kept:
+    """A task in memory. ``epoch`` tells one guess from the next, so that a failed append drops only its own."""
+
+    task: Task
+    epoch: int
+
+
+class Tasks:
+    """Tasks of one store."""
+
+    def __init__(self, store: Store, clock: Callable[[], datetime], new_id: Callable[[str], str], kept_max: int) -> None:
+        """``new_id``: prefix → unguessable id. ``kept_max``: tasks kept in memory."""
+        self._store, self._clock, self._new_id, self._kept_max = store, clock, new_id, kept_max
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._epoch = 0
+
+    async def open(self, opened: TaskOpened) -> Task:
+        """Make a new task, pending. Raises Mistake where its record would be too large, Outage."""
+        record = Record(at=self._clock(), body=opened, task=self._new_id("task"), seq=1)
+        data = encode(record)
+        task = fold(None, record, leaf_hash(data))
+        await self._store.append(Append(body=data, task=task.id, seq=1, rows=(_task_row(task),)))
+        self._keep(task, self._next_epoch())
+        return task
+
+    async def view(self, task_id: str) -> Task:
+        """The task as this process knows it. Raises NotFound, Outage."""
+        return (await self._known(task_id)).task
+
+    async def rows(self, *, states: tuple[str, ...] = (), after: str = "", limit: int = 100) -> tuple[TaskRow, ...]:
+        """Rows for lists, newest first; ``states`` empty means all."""
+        return await self._store.tasks(states=states, after=after, limit=limit)
+
+    async def change(self, task_id: str, build: Callable[[Task, datetime], tuple[Body, T]]) -> tuple[Task, T]:
+        """Append what ``build`` makes of the task as it is; return the task after it, durable.
+
+        ``build`` may be called several times and must be pure. Raises what it raises, NotFound, Outage.
+        """
+        for _ in range(_ATTEMPTS):
+            kept = await self._known(task_id)
+            task, epoch = kept.task, kept.epoch
+            now = self._clock()
+            body, result = build(task, now)
+            record = Record(at=now, body=body, task=task.id, seq=task.seq + 1)
+            data = encode(record)
+            changed = fold(task, record, leaf_hash(data))
+            self._keep(changed, epoch)
+            append = Append(
+                body=data, task=task.id, seq=record.seq, after=task.leaf, rows=tuple(_rows(task, changed, body, now))
+            )
+            try:
+                await self._store.append(append)
+            except StaleTask:
+                self._drop(task_id, epoch)
+                continue
+            except Outage:
+                self._drop(task_id, epoch)
+                raise
+            return changed, result
+        raise Outage(f"task {task_id} is changed by too many at once", code="task_busy")
+
+    async def move(self, task_id: str, to: TaskState, by: str, reason: str = "") -> Task:
+        """Change the state. A state already reached is a success. Raises Conflict, NotFound, Outage."""
+
+        def build(task: Task, _: datetime) -> tuple[Body, None]:
+            if task.state is to:
+                raise _AlreadyThereError(task)
+            check_move(task, to)
+            return TaskMoved(to=to.value, by=by, reason=reason), None
+
+        try:
+            return (await self.change(task_id, build))[0]
+        except _AlreadyThereError as reached:
+            return reached.task
+
+    async def end(self, task_id: str, to: TaskState, by: str, reason: str = "") -> Task:
+        """End a task; what is still under way is recorded as undetermined first. Ending an ended task is a success."""
+        task = await self.view(task_id)
+        if task.over:
+            return task
+        for decision in sorted(task.in_flight):
+            await self._finish_undetermined(task_id, decision)
+        try:
+            return await self.move(task_id, to, by, reason)
+        except Conflict:
+            task = await self._fresh(task_id)
+            if task.over:
+                return task
+            raise
+
+    async def answer(self, approval: str, *, granted: bool, by: str, reason: str = "") -> Task:
+        """Answer a question. Raises NotFound, Conflict (answered, expired, ended, or asked by ``by``), Outage."""
+        row = await self._store.approval(approval)
+        if row is None:
+            raise NotFound(f"there is no approval {approval[:80]}", hint="`remit approvals` lists what waits")
+        state = ApprovalState.GRANTED if granted else ApprovalState.DENIED
+
+        def build(task: Task, now: datetime) -> tuple[Body, None]:
+            _check_answer(task, approval, by, now)
+            return ApprovalAnswered(approval=approval, state=state.value, by=by, reason=reason), None
+
+        return (await self.change(row.task, build))[0]
+
+    async def expire_due(self, limit: int = 1_000) -> int:
+        """End what is past its deadline; returns how many. Safe to run anywhere, any number of times."""
+        rows = await self._store.tasks(states=LIVE_STATES, after="", limit=limit)
+        due = [row.task for row in rows if row.deadline <= self._clock()]
+        for task_id in due:
+            await self.end(task_id, TaskState.EXPIRED, by="remit", reason="deadline")
+        return len(due)
+
+    def seen(self, entries: Iterable[Entry]) -> None:
+        """Learn from entries that others appended: forget what they made stale."""
+        for entry in entries:
+            kept = self._kept.get(entry.task) if entry.task else None
+            if kept is not None and entry.task and entry.seq > kept.task.seq:
+                self._drop(entry.task, kept.epoch)
+
+    async def _finish_undetermined(self, task_id: str, decision: str) -> None:
+        def build(task: Task, _: datetime) -> tuple[Body, None]:
+            if decision not in task.in_flight:
+                raise _AlreadyThereError(task)
+            return CallFinished(decision=decision, ending=Ending.UNDETERMINED.value), None
+
+        try:
+            await self.change(task_id, build)
+        except _AlreadyThereError:
+            return
+
+    async def _fresh(self, task_id: str) -> Task:
+        kept = self._kept.get(task_id)
+        if kept is not None:
+            self._drop(task_id, kept.epoch)
+        return await self.view(task_id)
+
+    async def _known(self, task_id: str) -> _Kept:
+        kept = self._kept.get(task_id)
+        if kept is not None:
+            self._kept.move_to_end(task_id)
+            return kept
+        entries = await self._store.task_entries(task_id)
+        kept = self._kept.get(task_id)  # another change may have loaded it while we waited
+        if kept is not None:
+            return kept
+        if not entries:
+            raise NotFound(f"there is no task {task_id[:80]}", hint="`remit task list` lists them")
+        task: Task | None = None
+        for entry in entries:
+            task = fold(task, decode(entry.body), entry.leaf)
+        assert task is not None  # noqa: S101 - there is at least one entry
+        return self._keep(task, self._next_epoch())
+
+    def _keep(self, task: Task, epoch: int) -> _Kept:
+        kept = self._kept[task.id] = _Kept(task, epoch)
+        self._kept.move_to_end(task.id)
+        if len(self._kept) > self._kept_max:
+            self._kept.popitem(last=False)
+        return kept
+
+    def _drop(self, task_id: str, epoch: int) -> None:
+        kept = self._kept.get(task_id)
+        if kept is not None and kept.epoch == epoch:
+            del self._kept[task_id]
+
+    def _next_epoch(self) -> int:
+        self._epoch += 1
+        return self._epoch
+
+
+class _AlreadyThereError(Exception):
+    """Leaves a build that has nothing to do."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.task = task
+
+
+def _check_answer(task: Task, approval: str, by: str, now: datetime) -> None:
+    question = task.approvals.get(approval)
+    if question is None:
+        raise NotFound(f"there is no approval {approval[:80]}")
+    if question.state is not ApprovalState.PENDING:
+        raise Conflict(f"approval {approval} is already {question.state}" + (f" by {question.by}" if question.by else ""))
+    if now >= question.expires_at or task.over or now >= task.deadline:
+        raise Conflict(f"approval {approval} has expired", hint="the agent asks again, and you get a new question")
+    if by in {task.agent.text, task.id}:
+        raise Conflict("an agent cannot approve its own call", code="self_approval")
+
+
+def _task_row(task: Task) -> TaskRow:
+    return TaskRow(
+        task=task.id,
+        type=task.type,
+        agent=task.agent.text,
+        on_behalf_of=task.on_behalf_of,
+        state=task.state.value,
+        opened_at=task.opened_at,
+        deadline=task.deadline,
+    )
+
+
+def _rows(before: Task, after: Task, body: Body, now: datetime) -> Iterable[TaskRow | ApprovalRow]:
+    """The projections that an event changes."""
+    if before.state is not after.state:
+        yield _task_row(after)
+    if isinstance(body, CallDecided | ApprovalAnswered) and body.approval:
+        approval = after.approvals[body.approval]
+        if before.approvals.get(approval.id) != approval:
+            yield ApprovalRow(
+                approval=approval.id,
+                task=after.id,
+                state=approval.state.value,
+                asked_at=now,
+                expires_at=approval.expires_at,
+            )

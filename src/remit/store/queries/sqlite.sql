@@ -1,0 +1,76 @@
+-- name: head
+-- The tree's head.
+SELECT size, frontier, checkpoint FROM head WHERE id = 1;
+
+-- name: set_head
+-- Move the head.
+UPDATE head SET size = ?, frontier = ?, checkpoint = ? WHERE id = 1;
+
+-- name: first_head
+-- Make the head of an empty tree, once.
+INSERT OR IGNORE INTO head (id, size, frontier, checkpoint) VALUES (1, 0, x'', ?);
+
+-- name: last_of_task
+-- The latest entry of a task: its seq and its leaf hash.
+SELECT seq, substr(hashes, 1, 32) FROM entries WHERE task = ? ORDER BY seq DESC LIMIT 1;
+
+-- name: add_entry
+-- One entry.
+INSERT INTO entries (position, task, seq, hashes, body) VALUES (?, ?, ?, ?, ?);
+
+-- name: put_task
+-- Replace a task's row.
+INSERT INTO tasks (task, type, agent, on_behalf_of, state, opened_at, deadline) VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (task) DO UPDATE SET state = excluded.state, deadline = excluded.deadline;
+
+-- name: put_approval
+-- Replace an approval's row.
+INSERT INTO approvals (approval, task, state, asked_at, expires_at) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (approval) DO UPDATE SET state = excluded.state;
+
+-- name: entries_of_task
+-- All entries of one task, in order.
+SELECT position, task, seq, substr(hashes, 1, 32), body FROM entries WHERE task = ? ORDER BY seq;
+
+-- name: entries
+-- Entries from an index, in order.
+SELECT position, task, seq, substr(hashes, 1, 32), body FROM entries WHERE position >= ? ORDER BY position LIMIT ?;
+
+-- name: hashes
+-- The hashes kept with one entry.
+SELECT hashes FROM entries WHERE position = ?;
+
+-- name: publish
+-- Keep a checkpoint that leaves the house.
+INSERT OR IGNORE INTO checkpoints (size, note) VALUES (?, ?);
+
+-- name: checkpoints
+-- Published checkpoints above a size, smallest first.
+SELECT note FROM checkpoints WHERE size > ? ORDER BY size LIMIT ?;
+
+-- name: opened_at
+-- When a task was opened, to page after it.
+SELECT opened_at FROM tasks WHERE task = ?;
+
+-- name: tasks
+-- Rows of tasks in some states (a JSON array; empty: all), newest first, after a place.
+SELECT task, type, agent, on_behalf_of, state, opened_at, deadline FROM tasks
+WHERE (? = '[]' OR state IN (SELECT value FROM json_each(?))) AND (opened_at, task) < (?, ?)
+ORDER BY opened_at DESC, task DESC LIMIT ?;
+
+-- name: approvals
+-- Rows of approvals in some states (a JSON array), oldest first.
+SELECT approval, task, state, asked_at, expires_at FROM approvals
+WHERE state IN (SELECT value FROM json_each(?)) ORDER BY asked_at, approval LIMIT ?;
+
+-- name: approval
+-- One approval.
+SELECT approval, task, state, asked_at, expires_at FROM approvals WHERE approval = ?;
+
+-- name: put_document
+-- Keep a text under its digest.
+INSERT OR IGNORE INTO documents (digest, text) VALUES (?, ?);
+
+-- name: document
+-- The text of a digest.
+SELECT text FROM documents WHERE digest = ?;
