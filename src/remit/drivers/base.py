@@ -41,6 +41,20 @@ class HttpServer:
     headers: dict[str, str] = field(default_factory=dict, repr=False)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamLimits:
+    """Bounds of one conversation."""
+
+    message_bytes_max: int = 16_777_216
+    exchanges_max: int = 64
+    exchange_seconds: float = 300.0
+    start_seconds: float = 60.0
+    close_seconds: float = 3.0
+    rubbish_lines_max: int = 100
+    interim_messages_max: int = 10_000  # one exchange: more is a flood
+    pages_max: int = 50
+
+
 class Upstream(Protocol):
     """One conversation with one MCP server.
 

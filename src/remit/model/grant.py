@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from urllib.parse import unquote
+
 from remit.model.catalog import Kind
 
 
@@ -27,10 +29,16 @@ class Grant:
         if kind != self.kind or server != self.server:
             return False
         if self.name.endswith("*"):
-            return name.startswith(self.name[:-1])
+            return name.startswith(self.name[:-1]) and not (kind is Kind.RESOURCE and _climbs(name))
         return name == self.name
 
     @property
     def id(self) -> str:
         """``server/name`` as written in the task type."""
         return f"{self.server}/{self.name}"
+
+
+def _climbs(uri: str) -> bool:
+    """Whether a URI has a segment that a server may resolve to a place above: then only its exact name is a match."""
+    segments = unquote(unquote(uri)).replace("\\", "/").split("/")
+    return any(segment in {".", ".."} for segment in segments)

@@ -1,0 +1,130 @@
+"""HTTP at the gateway's edge: bounded bodies, Host and Origin, and answers that begin as JSON or become a stream.
+
+Rules: a body is counted while it is read. Host and Origin are compared with what is configured, whatever address the
+socket is bound to (DNS rebinding). An answer is one JSON object unless something came before it; then it is SSE.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from remit.doors.problems import http_status, problem, problem_headers
+from remit.drivers.sse import event
+from remit.errors import Mistake, Refusal, RemitError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection, MutableMapping
+
+_KEEP_ALIVE = b": \r\n\r\n"
+_STREAM_HEADERS = [
+    (b"content-type", b"text/event-stream"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+class HttpExchange:
+    """One HTTP request and its answer, on ASGI."""
+
+    def __init__(
+        self,
+        scope: MutableMapping[str, Any],
+        receive: Callable[[], Awaitable[MutableMapping[str, Any]]],
+        send: Callable[[MutableMapping[str, Any]], Awaitable[None]],
+    ) -> None:
+        self.method: str = scope["method"]
+        self.headers: dict[str, str] = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        self.extra: list[tuple[bytes, bytes]] = []
+        self._receive, self._send = receive, send
+        self._streaming = self._ended = False
+        self._sending = asyncio.Lock()
+
+    def check_origin(self, hosts: Collection[str], origins: Collection[str]) -> None:
+        """Raises Refusal for a Host or an Origin that is not configured."""
+        host = self.headers.get("host", "")
+        if _hostname(host) not in hosts and host not in hosts:
+            raise Refusal("this host name is not served here", code="host", hint="add it to server.allowed_hosts")
+        origin = self.headers.get("origin")
+        if origin is not None and origin not in origins and _hostname(urlsplit(origin).netloc) not in hosts:
+            raise Refusal("this origin is not admitted", code="origin", hint="add it to server.allowed_origins")
+
+    async def body(self, bytes_max: int) -> bytes:
+        """The whole body. Raises Mistake (too_large)."""
+        pieces: list[bytes] = []
+        size = 0
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise Mistake("the request ended early", code="json")
+            pieces.append(message.get("body", b""))
+            size += len(pieces[-1])
+            if size > bytes_max:
+                raise Mistake(f"the body is larger than {bytes_max:,} bytes", code="too_large")
+            if not message.get("more_body"):
+                return b"".join(pieces)
+
+    async def disconnected(self) -> None:
+        """Returns when the client has gone."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    async def interim(self, message: dict[str, Any]) -> None:
+        """Send a message that comes before the answer: from here on the answer is a stream."""
+        await self.begin_stream()
+        await self._write(event(msgspec.json.encode(message)), more=True)
+
+    async def begin_stream(self) -> None:
+        """Begin an SSE answer, once."""
+        async with self._sending:
+            if not self._streaming:
+                self._streaming = True
+                await self._send(
+                    {"type": "http.response.start", "status": 200, "headers": [*_STREAM_HEADERS, *self.extra]}
+                )
+
+    async def keep_alive(self) -> None:
+        """A comment that keeps idle streams open."""
+        await self._write(_KEEP_ALIVE, more=True)
+
+    async def end_stream(self) -> None:
+        """End an SSE answer."""
+        if self._streaming and not self._ended:
+            self._ended = True
+            await self._write(b"", more=False)
+
+    async def answer(self, message: dict[str, Any], status: int = 200) -> None:
+        """Send the last message, as JSON or as the last event of a stream."""
+        if self._streaming:
+            self._ended = True
+            await self._write(event(msgspec.json.encode(message)), more=False)
+            return
+        await self.respond(status, msgspec.json.encode(message), [(b"content-type", b"application/json")])
+
+    async def respond(self, status: int, body: bytes = b"", headers: list[tuple[bytes, bytes]] | None = None) -> None:
+        """A plain answer."""
+        self._ended = True
+        all_headers = [*(headers or []), *self.extra, (b"content-length", str(len(body)).encode())]
+        await self._send({"type": "http.response.start", "status": status, "headers": all_headers})
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def fail(self, error: RemitError) -> None:
+        """Answer with an error, in whatever form is still possible."""
+        if self._streaming:
+            await self.end_stream()
+        elif not self._ended:
+            await self.respond(http_status(error), msgspec.json.encode(problem(error)), problem_headers(error))
+
+    async def _write(self, data: bytes, *, more: bool) -> None:
+        async with self._sending:
+            await self._send({"type": "http.response.body", "body": data, "more_body": more})
+
+
+def _hostname(host: str) -> str:
+    """A Host header without its port; IPv6 in brackets stays whole."""
+    if host.startswith("["):
+        return host.partition("]")[0] + "]"
+    return host.partition(":")[0].lower()

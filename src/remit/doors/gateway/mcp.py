@@ -1,0 +1,157 @@
+"""The MCP gateway's endpoint on ASGI: checks what HTTP can tell, finds out who speaks, hands over to the era's door.
+
+Paths: ``/mcp/{server}`` with a task token as Bearer, and ``/run/{endpoint}/mcp/{server}``, where the path itself is the
+secret of one task's own endpoint, opened by ``remit run`` and closed with the task.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from remit.doors.gateway.exchange import HttpExchange
+from remit.doors.gateway.modern import is_modern
+from remit.doors.problems import INVALID_REQUEST, PARSE_ERROR, problem, rpc_error, rpc_status
+from remit.drivers.conversation import is_response
+from remit.errors import Broken, Mistake, NotFound, RemitError, Unauthenticated
+from remit.logic.arguments import parse_json
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection, MutableMapping
+
+    from remit.doors.gateway.legacy import LegacyDoor
+    from remit.doors.gateway.modern import ModernDoor
+    from remit.drivers.base import Message
+    from remit.model.identity import Bearer
+
+_ID_CHARACTERS_MAX = 1_024
+_ID_MAX = 2**63
+
+
+class Gatekeeper(Protocol):
+    """Who presents a token, and who speaks through a task's own endpoint."""
+
+    async def bearer(self, token: str) -> Bearer:
+        """Raises Unauthenticated."""
+
+    async def endpoint(self, secret: str) -> Bearer:
+        """Raises Unauthenticated."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayLimits:
+    """Bounds of the door."""
+
+    body_bytes_max: int = 4_194_304
+    depth_max: int = 64
+
+
+class McpGateway:
+    """An ASGI application."""
+
+    def __init__(
+        self,
+        gatekeeper: Gatekeeper,
+        legacy: LegacyDoor,
+        modern: ModernDoor,
+        limits: GatewayLimits,
+        *,
+        hosts: Collection[str],
+        origins: Collection[str],
+        report: Callable[[BaseException], None],
+    ) -> None:
+        """``report`` takes faults of remit itself, for its log."""
+        self._gatekeeper, self._legacy, self._modern, self._limits = gatekeeper, legacy, modern, limits
+        self._hosts, self._origins, self._report = hosts, origins, report
+
+    async def __call__(
+        self,
+        scope: MutableMapping[str, Any],
+        receive: Callable[[], Awaitable[MutableMapping[str, Any]]],
+        send: Callable[[MutableMapping[str, Any]], Awaitable[None]],
+    ) -> None:
+        """Serve one request."""
+        http = HttpExchange(scope, receive, send)
+        try:
+            await self._serve(http, scope["path"])
+        except RemitError as error:
+            await http.fail(error)
+        except OSError:
+            return  # the agent has gone
+        except Exception as error:  # noqa: BLE001 - no caller sees a stack trace
+            self._report(error)
+            await http.fail(Broken("fault"))
+
+    async def _serve(self, http: HttpExchange, path: str) -> None:
+        http.check_origin(self._hosts, self._origins)
+        bearer, server = await self._who(http, path)
+        if http.method == "POST":
+            await self._post(http, bearer, server)
+        elif http.method in {"GET", "DELETE"} and http.headers.get("mcp-session-id"):
+            door = self._legacy.get if http.method == "GET" else self._legacy.delete
+            await door(http, bearer, server)
+        else:
+            await http.respond(405, b"", [(b"allow", b"POST")])
+
+    async def _who(self, http: HttpExchange, path: str) -> tuple[Bearer, str]:
+        match path.strip("/").split("/"):
+            case ["mcp", server]:
+                scheme, _, token = http.headers.get("authorization", "").partition(" ")
+                if scheme.lower() != "bearer" or not token:
+                    raise Unauthenticated("a task token is needed", hint="Authorization: Bearer <task token>")
+                return await self._gatekeeper.bearer(token.strip()), server
+            case ["run", secret, "mcp", server]:
+                return await self._gatekeeper.endpoint(secret), server
+            case _:
+                raise NotFound("there is nothing here", hint="the gateway serves /mcp/<server>")
+
+    async def _post(self, http: HttpExchange, bearer: Bearer, server: str) -> None:
+        try:
+            message = parse_json(
+                await http.body(self._limits.body_bytes_max),
+                depth_max=self._limits.depth_max,
+                bytes_max=self._limits.body_bytes_max,
+            )
+        except Mistake as error:
+            if error.code == "too_large":
+                raise
+            await http.answer(rpc_error(None, PARSE_ERROR, error.message), 400)
+            return
+        wrong = _malformed(message)
+        if wrong:
+            identifier = message.get("id") if isinstance(message, dict) and _is_id(message.get("id")) else None
+            await http.answer(rpc_error(identifier, INVALID_REQUEST, wrong), 400)
+            return
+        door = self._modern if is_modern(http, message) and message.get("method") != "initialize" else self._legacy
+        try:
+            await door.post(http, bearer, server, message)
+        except RemitError as error:
+            if not is_response(message) and "id" in message and isinstance(error, Mistake):
+                answer = rpc_error(message["id"], INVALID_REQUEST, error.message, problem(error))
+                await http.answer(answer, rpc_status(answer))
+                return
+            raise
+
+
+def _malformed(message: Message) -> str:
+    """What is wrong with a JSON-RPC message, in a few words; "" where nothing is."""
+    if isinstance(message, list):
+        return "batches are not spoken here: send one message a request"
+    if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
+        return "not a JSON-RPC 2.0 message"
+    if "id" in message and not _is_id(message["id"]):
+        return f"an id is a string of at most {_ID_CHARACTERS_MAX} characters or an integer of 64 bits"
+    if is_response(message):
+        return "" if "id" in message else "an answer without an id"
+    method = message.get("method")
+    if not isinstance(method, str) or not 0 < len(method) <= _ID_CHARACTERS_MAX:
+        return "a message needs a method"
+    if "params" in message and not isinstance(message["params"], dict):
+        return "params must be an object"
+    return ""
+
+
+def _is_id(value: object) -> bool:
+    if isinstance(value, str):
+        return len(value) <= _ID_CHARACTERS_MAX
+    return isinstance(value, int) and not isinstance(value, bool) and -_ID_MAX <= value < _ID_MAX

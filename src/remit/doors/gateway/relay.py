@@ -1,0 +1,276 @@
+"""The way of one request of an agent, whatever its era: classify, have it decided, forward, observe, release.
+
+Rules: nothing here decides. What may sway a decision goes to ``Mediation``; what is not known here is refused. What is
+forwarded is what was decided on, encoded anew. A result is released after its record is durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from remit.doors.gateway.links import Link
+from remit.doors.problems import (
+    INVALID_PARAMS,
+    LEGACY_DENIED,
+    METHOD_NOT_FOUND,
+    MODERN_DENIED,
+    rpc_error,
+    tool_error,
+)
+from remit.errors import Mistake, Outage, RemitError
+from remit.logic.arguments import make_call
+from remit.logic.narrow import narrowed_tools, visible, visible_template
+from remit.model.call import Call, Ending
+from remit.model.catalog import Kind
+from remit.model.task import TaskState
+from remit.services.mediation import Mediation, Refused, Ticket
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from remit.drivers.base import Message
+    from remit.model.identity import Bearer
+    from remit.services.tasks import Tasks
+
+_HELD_MAX = 1_000
+_NAME_CHARACTERS_MAX = 4_096
+_LISTS = {
+    "tools/list": "tools",
+    "resources/list": "resources",
+    "resources/templates/list": "resourceTemplates",
+    "prompts/list": "prompts",
+}
+_PASSED = frozenset({"logging/setLevel"})
+
+
+class Relay:
+    """Carries requests of agents to servers, by way of Mediation."""
+
+    def __init__(self, mediation: Mediation, tasks: Tasks, result_bytes_max: int) -> None:
+        """``result_bytes_max``: a larger result is not released."""
+        self._mediation, self._tasks, self._result_bytes_max = mediation, tasks, result_bytes_max
+        self._held: OrderedDict[tuple[str, ...], Ticket] = OrderedDict()
+
+    async def request(
+        self,
+        bearer: Bearer,
+        link: Link,
+        message: Message,
+        sink: Callable[[Message], Awaitable[None]],
+        *,
+        modern: bool,
+        headers: Mapping[str, str] | None = None,
+    ) -> Message:
+        """Answer one request. ``sink`` takes what comes before the answer. Raises Outage where nothing could be recorded."""
+        method, request_id = message["method"], message["id"]
+        params = message.get("params", {})
+        if not isinstance(params, dict):
+            return rpc_error(request_id, INVALID_PARAMS, "params must be an object")
+        if method == "ping":
+            return {"jsonrpc": "2.0", "id": request_id, "result": {}}
+        if method in _LISTS:
+            return await self._list(bearer, link, message, sink, modern=modern)
+        if method in _PASSED:
+            return await self._forward(link, message, sink, headers)
+        if method == "subscriptions/listen" and modern:
+            return await self._listen(bearer, link, message, sink)
+        try:
+            call = _call(link.server, method, params)
+        except Mistake as error:
+            return rpc_error(request_id, INVALID_PARAMS, error.message)
+        if call is None:
+            return rpc_error(request_id, METHOD_NOT_FOUND, f"remit does not pass on {str(method)[:80]!r}")
+        return await self._guarded(bearer, link, call, message, sink, modern=modern, headers=headers)
+
+    async def _guarded(
+        self,
+        bearer: Bearer,
+        link: Link,
+        call: Call,
+        message: Message,
+        sink: Callable[[Message], Awaitable[None]],
+        *,
+        modern: bool,
+        headers: Mapping[str, str] | None,
+    ) -> Message:
+        request_id = message["id"]
+        ticket = await self._continued(bearer, call, message)
+        if ticket is None:
+            try:
+                seen = await link.seen_digest(call.name) if call.kind is Kind.TOOL else ""
+            except Outage as error:
+                return tool_error(request_id, f"{error.message}. Nothing was done.")
+            verdict = await self._mediation.authorize(bearer, call, seen_digest=seen)
+            if isinstance(verdict, Refused):
+                return _refusal(message, verdict, modern=modern)
+            ticket = verdict
+        return await self._carried(ticket, link, message, sink, headers)
+
+    async def _carried(
+        self,
+        ticket: Ticket,
+        link: Link,
+        message: Message,
+        sink: Callable[[Message], Awaitable[None]],
+        headers: Mapping[str, str] | None,
+    ) -> Message:
+        """Forward an allowed call and record how it ended."""
+        try:
+            answer = await self._forward(link, message, sink, headers)
+        except Outage as error:
+            await self._mediation.observe(ticket, Ending.FAILED, None)
+            return _failure(message, error)
+        except asyncio.CancelledError:
+            with contextlib.suppress(RemitError):
+                await asyncio.shield(self._mediation.observe(ticket, Ending.CANCELLED, None))
+            raise
+        result = answer.get("result")
+        if isinstance(result, dict) and result.get("resultType") == "input_required":
+            self._hold(ticket, result)
+            return answer
+        body = msgspec.json.encode(answer.get("result", answer.get("error")))
+        failed = "error" in answer or (isinstance(result, dict) and result.get("isError") is True)
+        await self._mediation.observe(ticket, Ending.TOOL_ERROR if failed else Ending.OK, body)
+        if len(body) > self._result_bytes_max:
+            return tool_error(message["id"], f"The result has {len(body):,} bytes and was not passed on. The call was made.")
+        return answer
+
+    async def _forward(
+        self,
+        link: Link,
+        message: Message,
+        sink: Callable[[Message], Awaitable[None]],
+        headers: Mapping[str, str] | None,
+    ) -> Message:
+        async def noticed(interim: Message) -> None:
+            link.notice(interim)
+            await sink(interim)
+
+        if headers:
+            return await link.upstream.exchange(message, noticed, headers)  # type: ignore[call-arg]  # only HTTP has headers
+        return await link.upstream.exchange(message, noticed)
+
+    async def _list(
+        self, bearer: Bearer, link: Link, message: Message, sink: Callable[[Message], Awaitable[None]], *, modern: bool
+    ) -> Message:
+        member = _LISTS[message["method"]]
+        try:
+            answer = await self._forward(link, message, sink, None)
+        except Outage as error:
+            return _failure(message, error)
+        result = answer.get("result")
+        if not isinstance(result, dict) or not isinstance(result.get(member), list):
+            return answer
+        items = [item for item in result[member] if isinstance(item, dict)]
+        if member == "tools" and "nextCursor" not in result and not message.get("params", {}).get("cursor"):
+            link.learn(items)
+        task = await self._tasks.view(bearer.task)
+        server = link.server
+        if member == "tools":
+            shown = narrowed_tools(task, server, items)
+        elif member == "resources":
+            shown = [item for item in items if visible(task, Kind.RESOURCE, server, str(item.get("uri")))]
+        elif member == "prompts":
+            shown = [item for item in items if visible(task, Kind.PROMPT, server, str(item.get("name")))]
+        else:
+            shown = [item for item in items if visible_template(task, server, str(item.get("uriTemplate")))]
+        narrowed = {**result, member: shown}
+        if modern:
+            narrowed["cacheScope"] = "private"  # what one task sees is nobody else's
+        return {**answer, "result": narrowed}
+
+    async def _listen(
+        self, bearer: Bearer, link: Link, message: Message, sink: Callable[[Message], Awaitable[None]]
+    ) -> Message:
+        """A stateless agent's subscription: only resources of the grant may be watched."""
+        task = await self._tasks.view(bearer.task)
+        wanted = message["params"].get("notifications")
+        uris = wanted.get("resourceSubscriptions", []) if isinstance(wanted, dict) else []
+        if not isinstance(uris, list) or not all(
+            isinstance(uri, str) and visible(task, Kind.RESOURCE, link.server, uri) for uri in uris
+        ):
+            return rpc_error(message["id"], MODERN_DENIED, "this task may not watch one of these resources")
+        try:
+            return await self._forward(link, message, sink, None)
+        except Outage as error:
+            return _failure(message, error)
+
+    async def _continued(self, bearer: Bearer, call: Call, message: Message) -> Ticket | None:
+        """The ticket of a call that waits for more input (MCP 2026-07-28, MRTR): the same call goes on, once."""
+        params = message.get("params", {})
+        if "inputResponses" not in params and "requestState" not in params:
+            return None
+        ticket = self._held.pop((bearer.task, call.id, call.digest, str(params.get("requestState", ""))), None)
+        if ticket is None or (await self._tasks.view(bearer.task)).state is not TaskState.ACTIVE:
+            return None
+        return ticket
+
+    def _hold(self, ticket: Ticket, result: Message) -> None:
+        call = ticket.call
+        self._held[(ticket.bearer.task, call.id, call.digest, str(result.get("requestState", "")))] = ticket
+        if len(self._held) > _HELD_MAX:
+            self._held.popitem(last=False)
+
+
+def _call(server: str, method: object, params: Message) -> Call | None:
+    """The call that a request is; ``None`` for a method that is not passed on. Raises Mistake."""
+    if method == "tools/call":
+        arguments = params.get("arguments", {})
+        if arguments is None:
+            arguments = {}
+        if not isinstance(arguments, dict):
+            raise Mistake("arguments must be an object")
+        return make_call(Kind.TOOL, server, _name(params, "name"), arguments)
+    if method in {"resources/read", "resources/subscribe", "resources/unsubscribe"}:
+        uri = _name(params, "uri")
+        return make_call(Kind.RESOURCE, server, uri, {"uri": uri})
+    if method == "prompts/get":
+        name = _name(params, "name")
+        return make_call(Kind.PROMPT, server, name, {"name": name, "arguments": params.get("arguments") or {}})
+    if method == "completion/complete":
+        reference = params.get("ref")
+        if not isinstance(reference, dict):
+            raise Mistake("ref must be an object")
+        if reference.get("type") == "ref/prompt":
+            name = _name(reference, "name")
+            return make_call(Kind.PROMPT, server, name, {"name": name, "arguments": {}})
+        uri = _name(reference, "uri")
+        return make_call(Kind.RESOURCE, server, uri, {"uri": uri})
+    return None
+
+
+def _name(params: Message, key: str) -> str:
+    value = params.get(key)
+    if not isinstance(value, str) or not 0 < len(value) <= _NAME_CHARACTERS_MAX:
+        raise Mistake(f"{key} must be a string of at most {_NAME_CHARACTERS_MAX} characters")
+    return value
+
+
+def _refusal(message: Message, refused: Refused, *, modern: bool) -> Message:
+    decision: dict[str, Any] = {
+        "outcome": type(refused.decision).__name__.lower(),
+        "id": refused.decision_id,
+        "reasons": [reason.code.value for reason in refused.decision.reasons],
+        "policies": list(refused.decision.policies),
+    }
+    if refused.approval_id:
+        decision["approval"] = refused.approval_id
+    if message["method"] == "tools/call":
+        answer = tool_error(message["id"], refused.message, decision)
+        if modern:
+            answer["result"]["resultType"] = "complete"
+        return answer
+    return rpc_error(message["id"], MODERN_DENIED if modern else LEGACY_DENIED, refused.message, decision)
+
+
+def _failure(message: Message, error: Outage) -> Message:
+    """What the agent reads when the server failed it."""
+    text = f"{error.message}. Whether the call took effect is not known."
+    if message["method"] == "tools/call":
+        return tool_error(message["id"], text)
+    return rpc_error(message["id"], -32603, error.message)
