@@ -24,6 +24,7 @@ RESOURCES_READ = "resources/read"
 PROMPTS_GET = "prompts/get"
 ENTITY_TYPES = {Kind.TOOL: "Tool", Kind.RESOURCE: "Resource", Kind.PROMPT: "Prompt"}
 _DEPTH_MAX = 6
+_NO_ARGUMENTS: dict[str, Any] = {"type": "Record", "attributes": {}}
 Json = dict[str, Any]
 
 
@@ -37,13 +38,15 @@ def action_id(kind: Kind, server: str, name: str) -> str:
 def cedar_schema(tools: Iterable[tuple[ToolFacts, PinnedTool]], *, lean: bool) -> Json:
     """The schema in Cedar's JSON form. ``lean``: contexts carry no arguments."""
     actions: Json = {effect.value: {} for effect in Effect}
+    for effect in Effect:  # a group without a member could not be named by any policy
+        actions[f"any {effect.value}"] = _action(effect, ["Tool"], None if lean else _NO_ARGUMENTS)
     for facts, pinned in tools:
         arguments = None if lean else argument_type(pinned.input_schema)
-        actions[facts.id] = _action(facts.effect, "Tool", arguments)
+        actions[facts.id] = _action(facts.effect, ["Tool"], arguments)
     name = {"type": "Record", "attributes": {"name": {"type": "String"}}}
     uri = {"type": "Record", "attributes": {"uri": {"type": "String"}}}
-    actions[RESOURCES_READ] = _action(Effect.READ, "Resource", None if lean else uri)
-    actions[PROMPTS_GET] = _action(Effect.READ, "Prompt", None if lean else name)
+    actions[RESOURCES_READ] = _action(Effect.READ, ["Resource"], None if lean else uri)
+    actions[PROMPTS_GET] = _action(Effect.READ, ["Prompt"], None if lean else name)
     facts_shape = {key: {"type": "String"} for key in ("effect", "data_class", "trust", "sends", "name")}
     thing = {"memberOfTypes": ["Server"], "shape": {"type": "Record", "attributes": facts_shape}}
     agent = {"shape": {"type": "Record", "attributes": {"trust_domain": {"type": "String"}}}}
@@ -55,7 +58,7 @@ def argument_type(schema: Json) -> Json:
     """The record type of a tool's arguments."""
     found = _type(schema, _DEPTH_MAX)
     if found is None or found["type"] != "Record":
-        return {"type": "Record", "attributes": {}}
+        return _NO_ARGUMENTS
     return found
 
 
@@ -80,7 +83,7 @@ def cedar_value(value: object, kind: Json) -> object:
     raise ValueError(f"{type(value).__name__} where the policy language expects {name}")
 
 
-def _action(effect: Effect, resource: str, arguments: Json | None) -> Json:
+def _action(effect: Effect, resources: list[str], arguments: Json | None) -> Json:
     text = {"type": "String"}
     task = {"type": "Record", "attributes": {"id": text, "type": text, "on_behalf_of": text}}
     attributes: Json = {
@@ -94,7 +97,7 @@ def _action(effect: Effect, resource: str, arguments: Json | None) -> Json:
     if arguments is not None:
         attributes["arguments"] = arguments
     context = {"type": "Record", "attributes": attributes}
-    applies = {"principalTypes": ["Agent"], "resourceTypes": [resource], "context": context}
+    applies = {"principalTypes": ["Agent"], "resourceTypes": resources, "context": context}
     return {"memberOf": [{"id": effect.value}], "appliesTo": applies}
 
 

@@ -25,7 +25,7 @@ _DECLARED = ("name", "description", "inputSchema", "annotations")
 
 def tool_digest(tool: Json) -> str:
     """Digest of what a server declares of a tool: name, description, input schema, annotations. Raises Mistake."""
-    return digest_json({key: tool[key] for key in _DECLARED if tool.get(key) is not None})
+    return digest_json({key: tool[key] for key in _DECLARED if tool.get(key)})
 
 
 def narrowed_tools(task: Task, server: str, listed: Iterable[Json]) -> list[Json]:

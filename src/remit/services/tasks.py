@@ -140,8 +140,7 @@ class Tasks:
 
     async def expire_due(self, limit: int = 1_000) -> int:
         """End what is past its deadline; returns how many. Safe to run anywhere, any number of times."""
-        rows = await self._store.tasks(states=LIVE_STATES, after="", limit=limit)
-        due = [row.task for row in rows if row.deadline <= self._clock()]
+        due = await self._store.due_tasks(self._clock(), limit)
         for task_id in due:
             await self.end(task_id, TaskState.EXPIRED, by="remit", reason="deadline")
         return len(due)

@@ -127,6 +127,9 @@ class Store(Protocol):
     async def tasks(self, *, states: Sequence[str], after: str, limit: int) -> tuple[TaskRow, ...]:
         """Rows of tasks in one of ``states`` (empty: all), newest first, those after task id ``after`` ("" : from the start)."""
 
+    async def due_tasks(self, now: datetime, limit: int) -> tuple[str, ...]:
+        """Tasks that have not ended although their deadline has passed, the longest overdue first."""
+
     async def approvals(self, *, states: Sequence[str], limit: int) -> tuple[ApprovalRow, ...]:
         """Rows of approvals in one of ``states``, oldest first."""
 

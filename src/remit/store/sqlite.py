@@ -139,6 +139,12 @@ class SqliteStore:
 
         return tuple(_task_row(row) for row in await self._read(read))
 
+    async def due_tasks(self, now: datetime, limit: int) -> tuple[str, ...]:
+        """See Store."""
+        due = (now.isoformat(timespec="microseconds"), limit)
+        rows = await self._read(lambda db: db.execute(_SQL["due_tasks"], due).fetchall())
+        return tuple(row[0] for row in rows)
+
     async def approvals(self, *, states: Sequence[str], limit: int) -> tuple[ApprovalRow, ...]:
         """See Store."""
         wanted = json.dumps(list(states))

@@ -29,7 +29,8 @@ CREATE TABLE tasks (
     opened_at TEXT NOT NULL,
     deadline TEXT NOT NULL
 );
-CREATE INDEX tasks_by_state ON tasks (state, opened_at);
+CREATE INDEX tasks_by_age ON tasks (opened_at, task);
+CREATE INDEX tasks_by_deadline ON tasks (state, deadline);
 CREATE TABLE approvals (
     approval TEXT PRIMARY KEY,
     task TEXT NOT NULL,

@@ -74,3 +74,7 @@ INSERT OR IGNORE INTO documents (digest, text) VALUES (?, ?);
 -- name: document
 -- The text of a digest.
 SELECT text FROM documents WHERE digest = ?;
+
+-- name: due_tasks
+-- Tasks past their deadline that have not ended.
+SELECT task FROM tasks WHERE state IN ('pending', 'active', 'suspended') AND deadline <= ? ORDER BY deadline LIMIT ?;

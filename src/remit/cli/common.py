@@ -1,0 +1,97 @@
+"""What all commands share: output for people or programs, errors with their exit codes, running a node."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import getpass
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import click
+import msgspec
+import uvloop
+
+from remit.errors import Broken, Mistake, Outage, RemitError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+P = ParamSpec("P")
+R = TypeVar("R")
+DONE, REFUSED, WRONG = 0, 1, 2
+_CONTROL = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), 127, *range(0x80, 0xA0))}
+_BIDIRECTIONAL = {code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F)}
+
+
+def safe(text: object) -> str:
+    """Text of strangers for a terminal: no escape sequences, no direction tricks, one line."""
+    return str(text).translate({**_CONTROL, **_BIDIRECTIONAL, 10: "\\n"})
+
+
+def say(text: str = "") -> None:
+    """A line for people, on standard error: standard output is the agent's or a program's."""
+    click.echo(text, err=True)
+
+
+def emit(value: Any, human: str, *, as_json: bool) -> None:  # noqa: ANN401 - anything msgspec can write
+    """The answer of a command on standard output."""
+    click.echo(msgspec.json.encode(value).decode() if as_json else human)
+
+
+def operator() -> str:
+    """Who works at this terminal, as the operating system knows them."""
+    try:
+        return f"local:{getpass.getuser()}"
+    except (KeyError, OSError):
+        return f"local:uid{os.geteuid()}"
+
+
+def folder_option(command: Callable[P, R]) -> Callable[P, R]:
+    """``--folder``: the working folder."""
+    return click.option(
+        "--folder",
+        "-C",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=Path(),
+        envvar="REMIT_FOLDER",
+        help="The working folder that holds remit.toml (default: this one).",
+    )(command)
+
+
+def json_option(command: Callable[P, R]) -> Callable[P, R]:
+    """``--json``: answer for programs."""
+    return click.option("--json", "as_json", is_flag=True, help="Answer with JSON on standard output.")(command)
+
+
+def reports_errors(command: Callable[P, Awaitable[int | None]]) -> Callable[P, None]:
+    """Run an async command; turn errors into sentences and exit codes: 1 refused or found something, 2 wrong usage."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            code = uvloop.run(_awaited(command, args, kwargs))
+        except RemitError as error:
+            _report(error, as_json=bool(kwargs.get("as_json")))
+            sys.exit(WRONG if isinstance(error, Mistake) else REFUSED)
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            sys.exit(130)
+        sys.exit(code or DONE)
+
+    return run
+
+
+async def _awaited(command: Callable[..., Awaitable[int | None]], args: Any, kwargs: Any) -> int | None:  # noqa: ANN401
+    return await command(*args, **kwargs)
+
+
+def _report(error: RemitError, *, as_json: bool) -> None:
+    if as_json:
+        place = str(error.place) if error.place else ""
+        data = {"error": {"code": error.code, "message": error.message, "hint": error.hint, "where": place}}
+        click.echo(msgspec.json.encode(data).decode())
+    lines = "\n".join(safe(line) for line in str(error).splitlines())
+    kind = "fault" if isinstance(error, Broken) else "unavailable" if isinstance(error, Outage) else "remit"
+    click.secho(f"{kind}: {lines}", err=True, fg="red")

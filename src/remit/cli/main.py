@@ -1,0 +1,24 @@
+"""The command ``remit``. Exit codes: 0 done, 1 refused or found something, 2 wrong usage or configuration."""
+
+from __future__ import annotations
+
+import click
+
+from remit import __version__
+from remit.cli.audit import ledger
+from remit.cli.run import run
+from remit.cli.setup import agent, doctor, init, pin, policy
+from remit.cli.work import approvals, approve, deny, serve, task
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="remit")
+def main() -> None:
+    """remit decides, at the moment of use, what an AI agent may do, and gives nothing that outlives the task."""
+
+
+for command in (init, serve, run, task, approvals, approve, deny, agent, policy, pin, ledger, doctor):
+    main.add_command(command)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""uvicorn as remit uses it: sockets we bound, signals that stay ours, no words about itself."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+
+from remit.errors import Mistake
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+_BACKLOG = 1_024
+_STOP_SECONDS = 3
+_BEGIN_SECONDS = 0.005
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextlib.asynccontextmanager
+async def serving(app: Any, host: str, port: int) -> AsyncIterator[int]:  # noqa: ANN401 - an ASGI application
+    """Serve while the block runs; gives the port. ``port`` 0 takes a free one. Raises Mistake where it is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        hint = "another remit serve may run here; or set server.port in remit.toml"
+        raise Mistake(f"cannot listen on {host}:{port}: {error.strerror}", code="listen", hint=hint) from None
+    listener.listen(_BACKLOG)
+    config = uvicorn.Config(
+        app,
+        loop="none",
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        timeout_graceful_shutdown=_STOP_SECONDS,
+        backlog=_BACKLOG,
+    )
+    server = _Server(config)
+    running = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        while not server.started and not running.done():
+            await asyncio.sleep(_BEGIN_SECONDS)
+        yield listener.getsockname()[1]
+    finally:
+        server.should_exit = True
+        await running
+        listener.close()

@@ -1,0 +1,174 @@
+"""Commands that prepare and check: ``init``, ``pin``, ``policy check``, ``agent``, ``doctor``."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from pathlib import Path
+
+import click
+
+from remit.cli.common import REFUSED, emit, folder_option, json_option, operator, reports_errors, safe, say
+from remit.drivers.keys import load_or_make_keys
+from remit.drivers.upstream_http import http_session
+from remit.drivers.upstreams import discover_tools
+from remit.drivers.base import UpstreamLimits
+from remit.errors import RemitError
+from remit.node import load_rules, open_node
+from remit.services.configuration import load_configuration
+from remit.services.pinning import pin_servers
+from remit.services.pins import Pins
+from remit.services.scaffold import write_folder
+
+
+@click.command()
+@click.option("--from", "mcp_json", type=click.Path(dir_okay=False, path_type=Path), help="Take servers from this file (default: .mcp.json where it exists).")
+@folder_option
+@json_option
+@reports_errors
+async def init(mcp_json: Path | None, folder: Path, as_json: bool) -> None:  # noqa: FBT001
+    """Write a working folder: remit.toml, policies and a sample task type. Overwrites nothing."""
+    found = folder / ".mcp.json"
+    done = write_folder(folder, mcp_json or (found if found.exists() else None))
+    lines = [f"wrote  {name}" for name in done.written] + [f"kept   {name} (it was there)" for name in done.kept]
+    lines += [f"note:  {safe(notice)}" for notice in done.notices]
+    lines.append("next:  declare what your tools do in remit.toml, write a task type, then: remit policy check")
+    emit(done, "\n".join(lines), as_json=as_json)
+
+
+@click.command()
+@click.argument("servers", nargs=-1)
+@folder_option
+@json_option
+@reports_errors
+async def pin(servers: tuple[str, ...], folder: Path, as_json: bool) -> None:  # noqa: FBT001
+    """Accept the tools of SERVERS (default: all) as they are now, into tools.lock.json. Review the change like code."""
+    configuration = load_configuration(folder.resolve())
+    changes = await pin_servers(configuration, servers or tuple(configuration.servers), only_new=False)
+    lines = [
+        f"{change.server}: {len(change.added)} added, {len(change.removed)} removed, {len(change.changed)} changed "
+        + safe(" ".join([*(f"+{name}" for name in change.added), *(f"-{name}" for name in change.removed), *(f"~{name}" for name in change.changed)]))
+        for change in changes
+    ]
+    emit(changes, "\n".join(lines) or "nothing has changed", as_json=as_json)
+
+
+@click.group()
+def policy() -> None:
+    """The organisation's policy."""
+
+
+@policy.command("check")
+@click.option("--schema", is_flag=True, help="Print the generated Cedar schema: what policies may name.")
+@folder_option
+@json_option
+@reports_errors
+async def policy_check(schema: bool, folder: Path, as_json: bool) -> None:  # noqa: FBT001
+    """Check the whole folder: configuration, task types, policies against the generated schema. Starts nothing."""
+    configuration, rulebook = load_rules(folder.resolve())
+    if schema:
+        click.echo(rulebook.policies.schema_json)
+        return
+    unpinned = sorted(set(configuration.servers) - Pins(folder.resolve()).servers)
+    for server in unpinned:
+        say(f"note: {server} is not pinned yet, so policies cannot name its tools: remit pin {server}")
+    if not configuration.policies:
+        say("note: there is no policy, so nothing is permitted: policies/*.cedar")
+    data = {
+        "policies": list(rulebook.policies.ids),
+        "task_types": sorted(configuration.task_types),
+        "tools": sorted(rulebook.pinned),
+        "unpinned": unpinned,
+        "policy_set": rulebook.policies.digest,
+    }
+    human = f"good: {len(rulebook.policies.ids)} policies, {len(configuration.task_types)} task types, {len(rulebook.pinned)} pinned tools"
+    emit(data, human, as_json=as_json)
+
+
+@click.group()
+def agent() -> None:
+    """Declared agents and their identities."""
+
+
+@agent.command("list")
+@folder_option
+@json_option
+@reports_errors
+async def agent_list(folder: Path, as_json: bool) -> None:  # noqa: FBT001
+    """Declared agents, their SPIFFE IDs and the task types they may be given."""
+    agents = load_configuration(folder.resolve()).agents.values()
+    data = [{"name": one.name, "spiffe_id": one.spiffe_id.text, "tasks": one.tasks, "description": one.description} for one in agents]
+    human = "\n".join(f"{one.name}  {one.spiffe_id}  {', '.join(one.tasks) or '(no tasks)'}  {safe(one.description)}".rstrip() for one in agents)
+    emit(data, human or "no agent is declared: [agents.NAME] in remit.toml", as_json=as_json)
+
+
+@agent.command("svid")
+@click.argument("name")
+@folder_option
+@json_option
+@reports_errors
+async def agent_svid(name: str, folder: Path, as_json: bool) -> None:  # noqa: FBT001
+    """Print a JWT-SVID of minutes for agent NAME, to open a task at `remit serve`. Recorded in the ledger."""
+    async with open_node(folder.resolve()) as node:
+        token = await node.identities.issue_svid(name, attested=f"asked for by {operator()} at the command line")
+    emit({"svid": token}, token, as_json=as_json)
+
+
+@click.command()
+@folder_option
+@json_option
+@reports_errors
+async def doctor(folder: Path, as_json: bool) -> int:  # noqa: FBT001
+    """Check that everything is in place: configuration, keys, store, and that every server answers with its pinned tools."""
+    found: list[tuple[str, str, str]] = []
+    folder = folder.resolve()
+    try:
+        configuration, rulebook = load_rules(folder)
+        found.append(("good", "configuration", f"{len(configuration.task_types)} task types, {len(rulebook.policies.ids)} policies"))
+        if not rulebook.policies.ids:
+            found.append(("bad", "policies", "there is no policy, so nothing is permitted"))
+    except RemitError as error:
+        found.append(("bad", "configuration", str(error)))
+        return _diagnosis(found, as_json=as_json)
+    settings = configuration.settings
+    try:
+        load_or_make_keys(settings.keys)
+        found.append(("good", "keys", str(settings.keys)))
+    except RemitError as error:
+        found.append(("bad", "keys", str(error)))
+    found.append(_store_state(settings.storage))
+    client = http_session()
+    try:
+        for server in configuration.servers.values():
+            try:
+                listed = await discover_tools(server, UpstreamLimits(start_seconds=30), client)
+                change = Pins(folder).compare(server.name, listed)
+                same = "as pinned" if change.nothing else f"not as pinned (remit pin {server.name} shows and accepts)"
+                found.append(("good" if change.nothing else "bad", f"server {server.name}", f"{len(listed)} tools, {same}"))
+            except RemitError as error:
+                found.append(("bad", f"server {server.name}", error.message))
+    finally:
+        await client.close()
+    return _diagnosis(found, as_json=as_json)
+
+
+def _store_state(path: Path) -> tuple[str, str, str]:
+    if not path.exists():
+        return "good", "store", f"{path} will be made at the first start"
+    if os.stat(path).st_mode & 0o077:  # noqa: PTH116
+        return "bad", "store", f"other accounts can read {path}: chmod 600"
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+        try:
+            (answer,) = database.execute("PRAGMA quick_check(1)").fetchone()
+        except sqlite3.Error as error:
+            return "bad", "store", f"{path}: {error}"
+    return ("good" if answer == "ok" else "bad"), "store", f"{path}: {answer}"
+
+
+def _diagnosis(found: list[tuple[str, str, str]], *, as_json: bool) -> int:
+    data = [{"state": state, "what": what, "finding": finding} for state, what, finding in found]
+    lines = [f"{'✓' if state == 'good' else '✗'} {what}: {safe(finding)}" for state, what, finding in found]
+    emit(data, "\n".join(lines), as_json=as_json)
+    return REFUSED if any(state == "bad" for state, _, _ in found) else 0
+

@@ -1,0 +1,210 @@
+"""Commands on running work: ``serve``, ``task``, ``approvals``, ``approve``, ``deny``."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from remit.cli.common import emit, folder_option, json_option, operator, reports_errors, safe, say
+from remit.cli.run import parse_inputs, receipt_text
+from remit.cli.server import serving
+from remit.errors import Refusal
+from remit.model.task import TaskState
+from remit.node import application, open_node, utc_now
+from remit.services.configuration import load_configuration
+from remit.services.pinning import pin_servers
+from remit.services.receipt import make_receipt
+from remit.services.tasks import LIVE_STATES
+
+if TYPE_CHECKING:
+    from remit.model.task import Task
+
+_LIST_MAX = 200
+
+
+@click.command()
+@folder_option
+@reports_errors
+async def serve(folder: Path) -> None:
+    """Serve the gateway and the control API until a signal stops it."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    folder = folder.resolve()
+    configuration = load_configuration(folder)
+    for change in await pin_servers(configuration, configuration.servers, only_new=True):
+        say(f"pinned {len(change.added)} tools of {change.server} in tools.lock.json: look at it, keep it in git")
+    settings = configuration.settings
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    async with open_node(folder, deciding=True) as node:
+        node.start()
+        async with serving(application(node), settings.host, settings.port) as port:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, stop.set)
+            say(f"remit serves http://{settings.host}:{port}/mcp/<server> and the control API; Ctrl-C stops it")
+            await stop.wait()
+
+
+@click.group()
+def task() -> None:
+    """Tasks: the units of authority."""
+
+
+@task.command("open")
+@click.argument("task_type")
+@click.option("--input", "-i", "inputs", multiple=True, metavar="KEY=VALUE", help="An input of the task.")
+@click.option("--agent", required=True, help="The declared agent that gets the task.")
+@click.option("--on-behalf-of", help="The person or system the agent works for (default: you).")
+@folder_option
+@json_option
+@reports_errors
+async def task_open(
+    task_type: str, inputs: tuple[str, ...], agent: str, on_behalf_of: str | None, folder: Path, as_json: bool  # noqa: FBT001
+) -> None:
+    """Open a task for an agent; prints its id and a task token of minutes for `remit serve`'s gateway."""
+    async with open_node(folder.resolve()) as node:
+        values = parse_inputs(node.configuration, task_type, inputs)
+        svid = await node.identities.issue_svid(agent, attested=f"named by {operator()} at the command line")
+        _, workload = await node.identities.verify_svid(svid)
+        opened = await node.dispatcher.open(
+            agent=agent, task_type=task_type, inputs=values, on_behalf_of=on_behalf_of or operator(), opened_by=operator()
+        )
+        token, expires_at = await node.tokens.issue(opened.id, workload.proof)
+    data = {"task": opened.id, "access_token": token, "expires_at": expires_at}
+    emit(data, f"task   {opened.id}\ntoken  {token}\nuntil  {expires_at.isoformat()}", as_json=as_json)
+
+
+@task.command("list")
+@click.option("--all", "everything", is_flag=True, help="Ended tasks too.")
+@folder_option
+@json_option
+@reports_errors
+async def task_list(everything: bool, folder: Path, as_json: bool) -> None:  # noqa: FBT001
+    """Tasks, the newest first."""
+    async with open_node(folder.resolve()) as node:
+        rows = await node.tasks.rows(states=() if everything else LIVE_STATES, limit=_LIST_MAX)
+    human = "\n".join(f"{row.task}  {row.state:<9}  {safe(row.type)}  {row.agent}  for {safe(row.on_behalf_of)}" for row in rows)
+    emit(rows, human or "no task is open", as_json=as_json)
+
+
+@task.command("show")
+@click.argument("task_id")
+@folder_option
+@json_option
+@reports_errors
+async def task_show(task_id: str, folder: Path, as_json: bool) -> None:  # noqa: FBT001
+    """One task: what it did, what it has read, its receipt so far."""
+    async with open_node(folder.resolve()) as node:
+        await node.tasks.view(task_id)
+        receipt = await make_receipt(node.store, node.ledger, node.rules.rulebook.classes.names, task_id, utc_now())
+    emit(receipt, receipt_text(receipt), as_json=as_json)
+
+
+def _mover(name: str, to: TaskState, words: str) -> None:
+    """A command that moves a task."""
+
+    @task.command(name, help=words)
+    @click.argument("task_id")
+    @click.option("--reason", default="", help="Why; it is recorded.")
+    @folder_option
+    @json_option
+    @reports_errors
+    async def move(task_id: str, reason: str, folder: Path, as_json: bool) -> None:  # noqa: FBT001
+        async with open_node(folder.resolve()) as node:
+            ending = to in {TaskState.COMPLETED, TaskState.REVOKED}
+            change = node.tasks.end if ending else node.tasks.move
+            moved = await change(task_id, to, operator(), reason[:500])
+        if moved.state is not to:
+            raise Refusal(f"task {task_id} had already ended: it is {moved.state}", code="task_state")
+        emit({"task": moved.id, "state": moved.state}, f"{moved.id} is {moved.state}", as_json=as_json)
+
+
+_mover("suspend", TaskState.SUSPENDED, "Stop a task for now: no call is allowed until it is resumed.")
+_mover("resume", TaskState.ACTIVE, "Let a suspended task go on.")
+_mover("complete", TaskState.COMPLETED, "End a task as done: nothing of it opens anything afterwards.")
+_mover("revoke", TaskState.REVOKED, "End a task at once.")
+
+
+@click.command()
+@folder_option
+@json_option
+@reports_errors
+async def approvals(folder: Path, as_json: bool) -> None:  # noqa: FBT001
+    """What waits for a person."""
+    waiting = []
+    async with open_node(folder.resolve()) as node:
+        for row in await node.store.approvals(states=("pending",), limit=_LIST_MAX):
+            of: Task = await node.tasks.view(row.task)
+            if of.over or utc_now() >= row.expires_at:
+                continue
+            question = of.approvals[row.approval]
+            waiting.append(
+                {
+                    "approval": row.approval,
+                    "call": question.call,
+                    "arguments_digest": question.digest,
+                    "task": of.id,
+                    "type": of.type,
+                    "objective": of.objective,
+                    "agent": of.agent.text,
+                    "on_behalf_of": of.on_behalf_of,
+                    "untrusted": of.labels.untrusted,
+                    "expires_at": row.expires_at,
+                }
+            )
+    lines = [
+        f"{item['approval']}  {safe(item['call'])}\n  for {safe(item['on_behalf_of'])}: {safe(item['objective'])}\n"
+        f"  task {item['task']} ({safe(item['type'])}), agent {item['agent']}\n"
+        f"  arguments {item['arguments_digest']}; the task has{'' if item['untrusted'] else ' not'} read what strangers wrote"
+        for item in waiting
+    ]
+    emit(waiting, "\n".join(lines) or "nothing waits", as_json=as_json)
+
+
+def _answerer(name: str, words: str, *, granted: bool) -> click.Command:
+    @click.command(name, help=words)
+    @click.argument("approval")
+    @click.option("--reason", default="", help="Why; it is recorded, and the agent reads it when denied.")
+    @folder_option
+    @json_option
+    @reports_errors
+    async def answer(approval: str, reason: str, folder: Path, as_json: bool) -> None:  # noqa: FBT001
+        _not_from_a_task()
+        async with open_node(folder.resolve()) as node:
+            of = await node.tasks.answer(approval, granted=granted, by=operator(), reason=reason[:500])
+        state = of.approvals[approval].state
+        emit({"approval": approval, "state": state}, f"{approval} is {state}; it holds for one call, once", as_json=as_json)
+
+    return answer
+
+
+def _not_from_a_task() -> None:
+    """An agent's process, and what it starts, may not answer. A first fence only: run agents under an account of their own."""
+    if "REMIT_TASK" in os.environ or any(b"REMIT_TASK=" in environment for environment in _ancestors()):
+        raise Refusal(
+            "a process of a task cannot answer questions",
+            code="self_approval",
+            hint="answer from a terminal of your own",
+        )
+
+
+def _ancestors() -> list[bytes]:
+    """Environments of the processes that led to this one, as far as this account may read them."""
+    found = []
+    process = os.getppid()
+    while process > 1 and len(found) < 64:  # noqa: PLR2004 - a bound, no meaning
+        try:
+            found.append(Path(f"/proc/{process}/environ").read_bytes())
+            process = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+        except (OSError, ValueError, IndexError):
+            break
+    return found
+
+
+approve = _answerer("approve", "Approve one question: exactly that call, once.", granted=True)
+deny = _answerer("deny", "Deny one question.", granted=False)

@@ -1,0 +1,68 @@
+"""The OpenAPI document of the control API (OpenAPI 3.1), from the same structs that the API speaks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from remit.wire import OpenTask, TaskView, TokenView
+
+Json = dict[str, Any]
+_PROBLEM = {"description": "a refusal, as problem details (RFC 9457)", "content": {"application/problem+json": {}}}
+
+
+def openapi() -> Json:
+    """The document. Deterministic: ``docs/openapi.json`` is this, and a test compares them."""
+    _, components = msgspec.json.schema_components([OpenTask, TaskView, TokenView], ref_template="#/components/schemas/{name}")
+    svid = [{"jwt_svid": []}]
+    task = [{"name": "task", "in": "path", "required": True, "schema": {"type": "string"}}]
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "remit", "version": "1", "description": "Runtime authorization for AI agents: the control API."},
+        "paths": {
+            "/v1/tasks": {"post": _operation("Open a task", "TaskView", status="201", body="OpenTask", security=svid)},
+            "/v1/tasks/{task}": {"get": _operation("Look at a task", "TaskView", security=svid, parameters=task)},
+            "/v1/tasks/{task}/token": {
+                "post": _operation("Get a new task token", "TokenView", security=svid, parameters=task)
+            },
+            "/v1/tasks/{task}/complete": {
+                "post": _operation("Complete a task: nothing of it opens anything afterwards", "TaskView", security=svid, parameters=task)
+            },
+            "/oauth/jwks": {"get": _operation("Keys that verify task tokens (RFC 7517)")},
+            "/spiffe/bundle": {"get": _operation("The trust domain's bundle")},
+            "/ledger/checkpoint": {"get": _operation("The signed head of the ledger (C2SP tlog-checkpoint)", kind="text/plain")},
+            "/healthz": {"get": _operation("Whether the process runs", kind="text/plain")},
+            "/readyz": {"get": _operation("Whether the store answers", kind="text/plain")},
+            "/openapi.json": {"get": _operation("This document")},
+        },
+        "components": {
+            "schemas": components,
+            "securitySchemes": {"jwt_svid": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT-SVID"}},
+        },
+    }
+
+
+def _operation(
+    summary: str,
+    answer: str = "",
+    *,
+    status: str = "200",
+    body: str = "",
+    kind: str = "application/json",
+    security: list[Json] | None = None,
+    parameters: list[Json] | None = None,
+) -> Json:
+    content: Json = {kind: {"schema": _reference(answer)} if answer else {}}
+    operation: Json = {"summary": summary, "responses": {status: {"description": summary, "content": content}, "default": _PROBLEM}}
+    if body:
+        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": _reference(body)}}}
+    if security:
+        operation["security"] = security
+    if parameters:
+        operation["parameters"] = parameters
+    return operation
+
+
+def _reference(name: str) -> Json:
+    return {"$ref": f"#/components/schemas/{name}"}

@@ -1,0 +1,284 @@
+"""Assembles one running node: the only place that chooses concrete classes and turns settings into values."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import logging
+import secrets
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from remit.doors.api.app import api_app
+from remit.doors.gateway.legacy import LegacyDoor
+from remit.doors.gateway.links import Links
+from remit.doors.gateway.mcp import GatewayLimits, McpGateway
+from remit.doors.gateway.modern import ModernDoor
+from remit.doors.gateway.relay import Relay
+from remit.drivers.base import UpstreamLimits
+from remit.drivers.keys import load_or_make_keys
+from remit.drivers.signing import TokenSigner
+from remit.drivers.upstream_http import http_session
+from remit.errors import Unauthenticated
+from remit.logic.checkpoint import Checkpoint, Verifier, sign_checkpoint
+from remit.model.identity import Bearer
+from remit.services.configuration import load_configuration
+from remit.services.feed import Feed
+from remit.services.identities import Identities
+from remit.services.ledger import Ledger
+from remit.services.mediation import Mediation
+from remit.services.opening import Dispatcher
+from remit.services.pins import Pins
+from remit.services.rules import Rules, make_rulebook
+from remit.services.tasks import Tasks
+from remit.services.tokens import Tokens
+from remit.store.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    import aiohttp
+
+    from remit.logic.rulebook import Rulebook
+    from remit.settings import Configuration
+    from remit.store.database import Store
+
+_LOG = logging.getLogger("remit")
+_IDLE_CHECK_SECONDS = 30.0
+_RELOAD_CHECK_SECONDS = 1.0
+
+
+def utc_now() -> datetime:
+    """The clock of a real node."""
+    return datetime.now(UTC)
+
+
+def new_id(prefix: str) -> str:
+    """An unguessable id: 120 bits, letters and digits, easy to select by double click."""
+    return f"{prefix}_{base64.b32encode(secrets.token_bytes(15)).decode().lower()}"
+
+
+class Gate:
+    """Who presents a token or speaks through a task's own endpoint (``doors/gateway/mcp.Gatekeeper``)."""
+
+    def __init__(self, tokens: Tokens, tasks: Tasks) -> None:
+        self._tokens, self._tasks = tokens, tasks
+        self._endpoints: dict[bytes, str] = {}
+
+    async def bearer(self, token: str) -> Bearer:
+        """Raises Unauthenticated."""
+        return await self._tokens.bearer(token)
+
+    async def endpoint(self, secret: str) -> Bearer:
+        """Raises Unauthenticated. Looked up by digest, so that timing tells nothing of the secret."""
+        task_id = self._endpoints.get(_digest(secret))
+        if task_id is None:
+            raise Unauthenticated("this endpoint does not open anything")
+        task = await self._tasks.view(task_id)
+        if task.over:
+            raise Unauthenticated("this endpoint does not open anything")
+        return Bearer(agent=task.agent, task=task_id, proof="endpoint")
+
+    def open_endpoint(self, task_id: str) -> str:
+        """A new secret path for one task; it ends with the task or with this process."""
+        secret = secrets.token_urlsafe(32)
+        self._endpoints[_digest(secret)] = task_id
+        return secret
+
+    def close_endpoints(self, task_id: str) -> None:
+        """Forget the endpoints of a task."""
+        self._endpoints = {secret: task for secret, task in self._endpoints.items() if task != task_id}
+
+
+@dataclass(slots=True, kw_only=True)
+class Node:
+    """A running node: its services, and the ASGI application that serves its doors."""
+
+    folder: Path
+    configuration: Configuration
+    store: Store
+    ledger: Ledger
+    signer: TokenSigner
+    tasks: Tasks
+    tokens: Tokens
+    identities: Identities
+    rules: Rules
+    dispatcher: Dispatcher
+    mediation: Mediation
+    gate: Gate
+    links: Links
+    legacy: LegacyDoor
+    gateway: McpGateway
+    feed: Feed
+    client: aiohttp.ClientSession
+    _background: list[asyncio.Task[None]] = field(default_factory=list)
+
+    async def end_task(self, task_id: str) -> None:
+        """Let go of everything that hangs on an ended task."""
+        self.gate.close_endpoints(task_id)
+        await self.legacy.end_task(task_id)
+        await self.links.end_task(task_id)
+
+    async def close(self) -> None:
+        """Stop, in the reverse order of the beginning."""
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        await self.links.close()
+        await self.client.close()
+        await self.store.close()
+
+    def start(self) -> None:
+        """Begin what runs beside the calls."""
+        for work in (self.feed.follow(), self.feed.sweep(), self._end_idle(), self._reload()):
+            self._background.append(asyncio.create_task(work))
+
+    async def _end_idle(self) -> None:
+        while True:
+            await asyncio.sleep(_IDLE_CHECK_SECONDS)
+            await self.legacy.end_idle()
+
+    async def _reload(self) -> None:
+        """Reload policies and task types when their files change; a bad set leaves the running one in force."""
+        seen = _stamps(self.folder)
+        while True:
+            await asyncio.sleep(_RELOAD_CHECK_SECONDS)
+            now = _stamps(self.folder)
+            if now == seen:
+                continue
+            seen = now
+            try:
+                if await self.rules.reload(lambda: load_rules(self.folder)):
+                    _LOG.info("policies and task types were reloaded")
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with the files, the running set stays
+                _LOG.error("the changed configuration is not used; the running one stays:\n%s", error)  # noqa: TRY400 - no trace
+
+
+def load_rules(folder: Path) -> tuple[Configuration, Rulebook]:
+    """Configuration and rulebook of a folder. Raises Mistakes."""
+    configuration = load_configuration(folder)
+    return configuration, make_rulebook(configuration, Pins(folder).tools())
+
+
+@contextlib.asynccontextmanager
+async def open_node(folder: Path, *, deciding: bool = False) -> AsyncIterator[Node]:
+    """A node on a working folder; ``deciding``: it will decide calls, so what it decides by is recorded first.
+
+    Raises Mistake, Outage.
+    """
+    configuration, rulebook = load_rules(folder)
+    settings, limits = configuration.settings, configuration.settings.limits
+    keys = load_or_make_keys(settings.keys)
+    signer = TokenSigner(keys.tokens)
+    origin = f"{settings.trust_domain}/ledger"
+    store = SqliteStore(
+        settings.storage,
+        lambda size, root: sign_checkpoint(Checkpoint(origin, size, root), keys.ledger),
+        limits.write_queue,
+    )
+    client = http_session()
+    tasks = Tasks(store, utc_now, new_id, limits.tasks_in_memory)
+    rules = Rules(store, utc_now, configuration, rulebook)
+    mediation = Mediation(
+        tasks,
+        lambda: rules.rulebook,
+        new_id,
+        approval_ttl=settings.approval_ttl,
+        approvals_max=limits.questions_per_task,
+        records_max=limits.records_per_task,
+    )
+    tokens = Tokens(tasks, signer, utc_now, new_id, issuer=settings.issuer, token_ttl=settings.token_ttl)
+    upstream_limits = UpstreamLimits(
+        message_bytes_max=limits.result_bytes,
+        exchanges_max=limits.calls_under_way,
+        exchange_seconds=limits.call_seconds,
+        start_seconds=limits.server_start_seconds,
+    )
+    links = Links(lambda: rules.configuration.servers, upstream_limits, client, limits.conversations)
+    relay = Relay(mediation, tasks, limits.result_bytes)
+    legacy = LegacyDoor(relay, links, limits.sessions, limits.session_idle_seconds)
+    gate = Gate(tokens, tasks)
+    gateway = McpGateway(
+        gate,
+        legacy,
+        ModernDoor(relay, links),
+        GatewayLimits(body_bytes_max=limits.body_bytes, depth_max=limits.json_depth),
+        hosts=settings.allowed_hosts,
+        origins=settings.allowed_origins,
+        report=lambda error: _LOG.error("a fault of remit", exc_info=error),
+    )
+    ending: list[Node] = []
+
+    async def on_end(task_id: str) -> None:
+        await ending[0].end_task(task_id)
+
+    node = Node(
+        folder=folder,
+        configuration=configuration,
+        store=store,
+        ledger=Ledger(store, Verifier.of(origin, keys.ledger)),
+        signer=signer,
+        tasks=tasks,
+        tokens=tokens,
+        identities=Identities(
+            store,
+            signer,
+            utc_now,
+            new_id,
+            trust_domain=settings.trust_domain,
+            audience=settings.issuer,
+            svid_ttl=settings.svid_ttl,
+            agents=lambda: {agent.name: agent.spiffe_id for agent in rules.configuration.agents.values()},
+        ),
+        rules=rules,
+        dispatcher=Dispatcher(tasks, rules, utc_now),
+        mediation=mediation,
+        gate=gate,
+        links=links,
+        legacy=legacy,
+        gateway=gateway,
+        feed=Feed(store, tasks, on_end),
+        client=client,
+    )
+    ending.append(node)
+    try:
+        if deciding:
+            await rules.activate(configuration, rulebook)
+            await tasks.expire_due()
+        yield node
+    finally:
+        await node.close()
+
+
+def application(node: Node) -> object:
+    """The ASGI application of a node: the gateway's paths, and the API for everything else."""
+    return api_app(
+        gateway=node.gateway,
+        identities=node.identities,
+        tokens=node.tokens,
+        tasks=node.tasks,
+        dispatcher=node.dispatcher,
+        ledger=node.ledger,
+        signer=node.signer,
+        settings=node.configuration.settings,
+        end_task=node.end_task,
+    )
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
+
+
+def _stamps(folder: Path) -> tuple[tuple[str, int, int], ...]:
+    """Names, times and sizes of the files that make a configuration."""
+    files = [folder / "remit.toml", folder / "tools.lock.json", *folder.glob("tasks/*.toml"), *folder.glob("policies/*.cedar")]
+    found = []
+    for path in sorted(files):
+        with contextlib.suppress(OSError):
+            state = path.stat()
+            found.append((path.name, state.st_mtime_ns, state.st_size))
+    return tuple(found)

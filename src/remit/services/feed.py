@@ -1,0 +1,83 @@
+"""Follows the ledger as it grows, whoever appends: forgets stale tasks, tells who watches, notices ended tasks.
+
+Rules: a watcher that does not read loses its place, never the ledger's: it is told so by being ended. Nothing here is on the
+road of a call; decisions are checked by compare and swap, not by this.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from remit.errors import Outage
+from remit.logic.records import decode
+from remit.model.record import TaskMoved
+from remit.model.task import TASK_MOVES, TaskState
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from remit.services.tasks import Tasks
+    from remit.store.database import Entry, Store
+
+_PAGE = 500
+_WAIT_SECONDS = 5.0
+_SWEEP_SECONDS = 1.0
+_BEHIND_MAX = 10_000
+_MOVED = b'"kind":"task.moved"'
+
+
+class Feed:
+    """One follower a process."""
+
+    def __init__(self, store: Store, tasks: Tasks, on_end: Callable[[str], Awaitable[None]]) -> None:
+        """``on_end``: called once with each task that has ended."""
+        self._store, self._tasks, self._on_end = store, tasks, on_end
+        self._watchers: list[asyncio.Queue[Entry | None]] = []
+        self.mark = 0
+
+    async def follow(self) -> None:
+        """Run until cancelled. An outage of the store is waited out."""
+        self.mark = await self._store.change_mark()
+        while True:
+            try:
+                await self._store.wait_for_change(self.mark, _WAIT_SECONDS)
+                while entries := await self._store.entries(self.mark, _PAGE):
+                    self.mark = entries[-1].index + 1
+                    await self._tell(entries)
+            except Outage:
+                await asyncio.sleep(_SWEEP_SECONDS)
+
+    async def sweep(self) -> None:
+        """Run until cancelled: end tasks that are past their deadline."""
+        while True:
+            try:
+                await self._tasks.expire_due()
+            except Outage:
+                pass  # tried again a moment later
+            await asyncio.sleep(_SWEEP_SECONDS)
+
+    async def watch(self) -> AsyncIterator[Entry]:
+        """Entries from now on."""
+        queue: asyncio.Queue[Entry | None] = asyncio.Queue(_BEHIND_MAX)
+        self._watchers.append(queue)
+        try:
+            while (entry := await queue.get()) is not None:
+                yield entry
+        finally:
+            self._watchers.remove(queue)
+
+    async def _tell(self, entries: tuple[Entry, ...]) -> None:
+        self._tasks.seen(entries)
+        for entry in entries:
+            for queue in self._watchers:
+                if queue.full():
+                    queue.get_nowait()
+                    entry_or_end: Entry | None = None
+                else:
+                    entry_or_end = entry
+                queue.put_nowait(entry_or_end)
+            if entry.task is not None and _MOVED in entry.body:
+                body = decode(entry.body).body
+                if isinstance(body, TaskMoved) and not TASK_MOVES[TaskState(body.to)]:
+                    await self._on_end(entry.task)

@@ -1,0 +1,89 @@
+"""What a task did and what is left of it: computed from its records, with the checkpoint that covers them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from remit.logic.life import fold
+from remit.logic.records import decode
+from remit.model.record import CallDecided, CallFinished, TaskMoved, TokenIssued
+from remit.model.task import Task, TaskState
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from remit.services.ledger import Ledger
+    from remit.store.database import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """``exposure_seconds``: how long the task's authority was live. ``tokens_alive`` is 0 once the task has ended."""
+
+    task: str
+    type: str
+    agent: str
+    on_behalf_of: str
+    objective: str
+    state: str
+    reason: str
+    allowed: int
+    asked: int
+    denied: int
+    undetermined: int
+    tokens_issued: int
+    tokens_alive: int
+    exposure_seconds: float
+    data_class: str
+    untrusted: bool
+    ledger_entries: int
+    checkpoint: str
+
+
+async def make_receipt(store: Store, ledger: Ledger, classes: tuple[str, ...], task_id: str, now: datetime) -> Receipt:
+    """The receipt of a task, ended or not. Publishes the checkpoint it names. Raises NotFound, Outage."""
+    task: Task | None = None
+    issued = undetermined = 0
+    begun: datetime | None = None
+    for entry in await store.task_entries(task_id):
+        record = decode(entry.body)
+        task = fold(task, record, entry.leaf)
+        body = record.body
+        if isinstance(body, TokenIssued):
+            issued += 1
+        elif isinstance(body, CallFinished) and body.ending == "undetermined":
+            undetermined += 1
+        elif isinstance(body, TaskMoved) and body.to == TaskState.ACTIVE and begun is None:
+            begun = record.at
+    assert task is not None  # noqa: S101 - the caller has seen the task
+    note = await ledger.publish()
+    head, _ = await ledger.checkpoint()
+    end = task.ended_at or now
+    return Receipt(
+        task=task.id,
+        type=task.type,
+        agent=task.agent.text,
+        on_behalf_of=task.on_behalf_of,
+        objective=task.objective,
+        state=task.state.value,
+        reason=task.note,
+        allowed=task.calls,
+        asked=task.asked,
+        denied=task.denied,
+        undetermined=undetermined,
+        tokens_issued=issued,
+        tokens_alive=0 if task.over else issued,
+        exposure_seconds=round((end - begun).total_seconds(), 3) if begun else 0.0,
+        data_class=classes[min(task.labels.rank, len(classes) - 1)],
+        untrusted=task.labels.untrusted,
+        ledger_entries=head.size,
+        checkpoint=note,
+    )
+
+
+def describe_call(body: CallDecided) -> str:
+    """One decision in a line, for a terminal."""
+    why = "" if body.outcome == "allow" else "  " + ", ".join(reason.code for reason in body.reasons)
+    approval = f"  {body.approval}" if body.approval else ""
+    return f"{body.server}/{body.name}{why}{approval}"

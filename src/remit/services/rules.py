@@ -1,0 +1,142 @@
+"""The rules in force: policies, catalog and pinned tools, checked together, recorded, and swapped as one.
+
+Rules: a set that does not hold together is not used, and the running one stays. What is activated is recorded first, and its
+texts are kept under their digests, so that a decision can be recomputed under the rules of its day.
+"""
+
+from __future__ import annotations
+
+import json
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+from remit.errors import Mistake, Outage, Place
+from remit.logic.policy import Policies
+from remit.logic.records import encode
+from remit.logic.rulebook import Rulebook
+from remit.model.catalog import Kind
+from remit.model.record import PolicyActivated, Record
+from remit.services.configuration import Mistakes
+from remit.store.database import Append
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
+
+    from remit.model.catalog import PinnedTool
+    from remit.settings import Configuration
+    from remit.store.database import Store
+
+
+def make_rulebook(configuration: Configuration, pinned: Mapping[str, PinnedTool]) -> Rulebook:
+    """Check everything against everything. Raises Mistakes. Pure but for the engine's parser."""
+    found = [*_unpinned(configuration, pinned), *_misspelt(configuration, pinned)]
+    known = []
+    for tool in pinned.values():
+        facts = configuration.catalog.facts(Kind.TOOL, tool.server, tool.name, tool)
+        if facts is not None:
+            known.append((facts, tool))
+    try:
+        policies = Policies(configuration.policies, known)
+    except Mistake as mistake:
+        raise Mistakes([*found, mistake]) from None
+    if found:
+        raise Mistakes(found)
+    return Rulebook(
+        policies=policies,
+        catalog=configuration.catalog,
+        pinned=pinned,
+        classes=configuration.classes,
+        digest=configuration.digest,
+    )
+
+
+class Rules:
+    """Holds the rulebook in force and its configuration."""
+
+    def __init__(self, store: Store, clock: Callable[[], datetime], configuration: Configuration, rulebook: Rulebook) -> None:
+        self._store, self._clock = store, clock
+        self.configuration, self.rulebook = configuration, rulebook
+
+    async def activate(self, configuration: Configuration, rulebook: Rulebook) -> None:
+        """Record, then put in force. Raises Outage, and then nothing has changed."""
+        policies = rulebook.policies
+        await self._store.put_document(policies.digest, json.dumps(dict(configuration.policies), sort_keys=True))
+        await self._store.put_document(policies.schema_digest, policies.schema_json)
+        activated = PolicyActivated(
+            policy_set=policies.digest,
+            schema=policies.schema_digest,
+            configuration=configuration.digest,
+            policies=len(policies.ids),
+        )
+        await self._store.append(Append(body=encode(Record(at=self._clock(), body=activated))))
+        self.configuration, self.rulebook = configuration, rulebook
+
+    async def reload(self, load: Callable[[], tuple[Configuration, Rulebook]]) -> bool:
+        """Load and activate where something changed; returns whether. Raises Mistake or Outage; the running set then stays."""
+        configuration, rulebook = load()
+        if (configuration.digest, rulebook.policies.digest, rulebook.pinned) == (
+            self.configuration.digest,
+            self.rulebook.policies.digest,
+            self.rulebook.pinned,
+        ):
+            return False
+        if configuration.settings != self.configuration.settings:
+            raise Outage("settings of the server itself change with a restart only", code="restart_needed")
+        await self.activate(configuration, rulebook)
+        return True
+
+
+def _unpinned(configuration: Configuration, pinned: Mapping[str, PinnedTool]) -> list[Mistake]:
+    """Grants of tools that their server does not have, or of a server that nobody has pinned."""
+    pinned_servers = {tool.server for tool in pinned.values()}
+    granted = {line.server for task_type in configuration.task_types.values() for line in task_type.grants if line.kind is Kind.TOOL}
+    found = [
+        Mistake(
+            f"the tools of server {server} are not pinned yet",
+            code="configuration",
+            hint=f"remit pin {server}",
+            place=Place(file="tools.lock.json"),
+        )
+        for server in sorted(granted - pinned_servers)
+    ]
+    for task_type in configuration.task_types.values():
+        for line in task_type.grants:
+            name = f"{line.server}/{line.name}"
+            known = name.endswith("*") or name in pinned or line.server not in pinned_servers
+            if line.kind is not Kind.TOOL or known:
+                continue
+            listed = [tool.name for tool in pinned.values() if tool.server == line.server]
+            close = get_close_matches(line.name, listed, n=1)
+            found.append(
+                Mistake(
+                    f"server {line.server} has no tool {line.name!r}",
+                    code="configuration",
+                    hint=f"did you mean {close[0]!r}?" if close else f"it has: {', '.join(sorted(listed)) or 'none; remit pin'}",
+                    place=Place(file=f"tasks/{task_type.name}.toml", key=f'grant "{name}"'),
+                )
+            )
+    return found
+
+
+def _misspelt(configuration: Configuration, pinned: Mapping[str, PinnedTool]) -> list[Mistake]:
+    """Grants that narrow a property which the tool does not have: they would make every call fail."""
+    found = []
+    for task_type in configuration.task_types.values():
+        for line in task_type.grants:
+            tool = pinned.get(f"{line.server}/{line.name}")
+            properties = tool.input_schema.get("properties") if tool else None
+            if line.kind is not Kind.TOOL or not isinstance(properties, dict):
+                continue
+            for name in line.arguments.get("properties", {}):
+                if name not in properties:
+                    close = get_close_matches(name, properties, n=1)
+                    found.append(
+                        Mistake(
+                            f"{line.server}/{line.name} takes no argument {name!r}",
+                            code="configuration",
+                            hint=f"did you mean {close[0]!r}?" if close else f"it takes: {', '.join(sorted(properties))}",
+                            place=Place(file=f"tasks/{task_type.name}.toml", key=f"grant.arguments.properties.{name}"),
+                        )
+                    )
+    return found

@@ -1,0 +1,79 @@
+"""Every setting and every limit, with its unit. Values only: reading them is ``services/configuration.py``'s."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from remit.drivers.base import HttpServer, StdioServer
+    from remit.logic.rulebook import Catalog
+    from remit.model.identity import SpiffeId
+    from remit.model.labels import DataClasses
+    from remit.model.task_type import TaskType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds, each a key of ``[limits]``. Reaching one is a refusal, never a wait without end."""
+
+    body_bytes: int = 4_194_304
+    json_depth: int = 64
+    result_bytes: int = 16_777_216
+    sessions: int = 1_000
+    session_idle_seconds: int = 1_800
+    conversations: int = 1_000
+    calls_under_way: int = 64
+    call_seconds: int = 300
+    server_start_seconds: int = 60
+    tasks_in_memory: int = 10_000
+    records_per_task: int = 20_000
+    questions_per_task: int = 100
+    write_queue: int = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agent:
+    """A declared agent. ``tasks``: task types it may be given; empty means none."""
+
+    name: str
+    spiffe_id: SpiffeId
+    tasks: tuple[str, ...] = ()
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What ``remit.toml`` says."""
+
+    folder: Path
+    host: str = "127.0.0.1"
+    port: int = 7411
+    allowed_hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "[::1]")
+    allowed_origins: tuple[str, ...] = ()
+    issuer: str = "http://127.0.0.1:7411"
+    storage: Path = Path("state/remit.db")
+    keys: Path = Path("state/keys")
+    trust_domain: str = "remit.local"
+    svid_ttl: timedelta = timedelta(minutes=5)
+    token_ttl: timedelta = timedelta(minutes=10)
+    approval_ttl: timedelta = timedelta(minutes=15)
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """A whole working folder, checked, as one value."""
+
+    settings: Settings
+    classes: DataClasses
+    agents: Mapping[str, Agent]
+    servers: Mapping[str, StdioServer | HttpServer]
+    catalog: Catalog
+    task_types: Mapping[str, TaskType]
+    policies: Mapping[str, str]
+    digest: str
