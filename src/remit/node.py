@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import aiohttp
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from remit.logic.rulebook import Rulebook
     from remit.settings import Configuration
@@ -154,8 +155,8 @@ class Node:
             try:
                 if await self.rules.reload(lambda: load_rules(self.folder)):
                     _LOG.info("policies and task types were reloaded")
-            except Exception as error:  # noqa: BLE001 - whatever is wrong with the files, the running set stays
-                _LOG.error("the changed configuration is not used; the running one stays:\n%s", error)  # noqa: TRY400 - no trace
+            except Exception as error:
+                _LOG.error("the changed configuration is not used; the running one stays:\n%s", error)
 
 
 def load_rules(folder: Path) -> tuple[Configuration, Rulebook]:
@@ -254,10 +255,9 @@ async def open_node(folder: Path, *, deciding: bool = False) -> AsyncIterator[No
         await node.close()
 
 
-def application(node: Node) -> object:
-    """The ASGI application of a node: the gateway's paths, and the API for everything else."""
-    return api_app(
-        gateway=node.gateway,
+def application(node: Node) -> ASGIApp:
+    """The ASGI application of a node: the gateway's paths go to the gateway, all others to the API."""
+    api = api_app(
         identities=node.identities,
         tokens=node.tokens,
         tasks=node.tasks,
@@ -267,6 +267,12 @@ def application(node: Node) -> object:
         settings=node.configuration.settings,
         end_task=node.end_task,
     )
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        is_gateway = scope["type"] == "http" and scope["path"].startswith(("/mcp", "/run/"))
+        await (node.gateway if is_gateway else api)(scope, receive, send)
+
+    return app
 
 
 def _digest(secret: str) -> bytes:

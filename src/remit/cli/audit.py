@@ -27,7 +27,7 @@ def ledger() -> None:
 @folder_option
 @json_option
 @reports_errors
-async def tail(lines: int, folder: Path, as_json: bool) -> None:  # noqa: FBT001
+async def tail(lines: int, folder: Path, as_json: bool) -> None:
     """The newest entries."""
     async with open_node(folder.resolve()) as node:
         size = await node.store.change_mark()
@@ -42,7 +42,7 @@ async def tail(lines: int, folder: Path, as_json: bool) -> None:  # noqa: FBT001
 @folder_option
 @json_option
 @reports_errors
-async def show(index: int, folder: Path, as_json: bool) -> None:  # noqa: FBT001
+async def show(index: int, folder: Path, as_json: bool) -> None:
     """One entry, whole."""
     async with open_node(folder.resolve()) as node:
         entries = await node.ledger.entries(index, 1)
@@ -57,7 +57,7 @@ async def show(index: int, folder: Path, as_json: bool) -> None:  # noqa: FBT001
 @folder_option
 @json_option
 @reports_errors
-async def key(folder: Path, as_json: bool) -> None:  # noqa: FBT001
+async def key(folder: Path, as_json: bool) -> None:
     """The public key that verifies the log (a C2SP vkey). Give it to your auditor before you need one."""
     async with open_node(folder.resolve()) as node:
         text = str(node.ledger.verifier)
@@ -69,7 +69,7 @@ async def key(folder: Path, as_json: bool) -> None:  # noqa: FBT001
 @folder_option
 @json_option
 @reports_errors
-async def export(file: IO[str], folder: Path, as_json: bool) -> None:  # noqa: FBT001
+async def export(file: IO[str], folder: Path, as_json: bool) -> None:
     """Write the whole log to FILE (- for standard output), for `remit ledger verify` anywhere."""
     async with open_node(folder.resolve()) as node:
         written = await node.ledger.export(file)
@@ -92,7 +92,7 @@ async def proof(index: int, folder: Path) -> None:
 @click.option("--key", "vkey", required=True, help="The log's public key, as `remit ledger key` prints it, or a file that holds it.")
 @json_option
 @reports_errors
-async def verify(file: IO[str], vkey: str, as_json: bool) -> int:  # noqa: FBT001
+async def verify(file: IO[str], vkey: str, as_json: bool) -> int:
     """Verify an exported log offline, with nothing but the public key; names the first entry that does not fit."""
     path = Path(vkey)
     text = path.read_text(encoding="utf-8") if "+" not in vkey and path.is_file() else vkey

@@ -36,7 +36,7 @@ def say(text: str = "") -> None:
     click.echo(text, err=True)
 
 
-def emit(value: Any, human: str, *, as_json: bool) -> None:  # noqa: ANN401 - anything msgspec can write
+def emit(value: Any, human: str, *, as_json: bool) -> None:
     """The answer of a command on standard output."""
     click.echo(msgspec.json.encode(value).decode() if as_json else human)
 
@@ -83,7 +83,7 @@ def reports_errors(command: Callable[P, Awaitable[int | None]]) -> Callable[P, N
     return run
 
 
-async def _awaited(command: Callable[..., Awaitable[int | None]], args: Any, kwargs: Any) -> int | None:  # noqa: ANN401
+async def _awaited(command: Callable[..., Awaitable[int | None]], args: Any, kwargs: Any) -> int | None:
     return await command(*args, **kwargs)
 
 

@@ -14,7 +14,7 @@ from remit.cli.work import approvals, approve, deny, serve, task
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="remit")
 def main() -> None:
-    """remit decides, at the moment of use, what an AI agent may do, and gives nothing that outlives the task."""
+    """Remit decides, at the moment of use, what an AI agent may do, and gives nothing that outlives the task."""
 
 
 for command in (init, serve, run, task, approvals, approve, deny, agent, policy, pin, ledger, doctor):

@@ -56,9 +56,9 @@ async def run(
     inputs: tuple[str, ...],
     agent: str | None,
     on_behalf_of: str | None,
-    quiet: bool,  # noqa: FBT001 - click passes flags so
+    quiet: bool,
     folder: Path,
-    as_json: bool,  # noqa: FBT001
+    as_json: bool,
 ) -> int:
     """Run COMMAND as an agent on one task of TASK_TYPE, and end its authority when it ends.
 
@@ -129,9 +129,7 @@ def receipt_text(receipt: Receipt) -> str:
     )
 
 
-async def _supervise(
-    node: Node, task: Task, proof: str, command: tuple[str, ...], *, quiet: bool
-) -> tuple[int, str]:
+async def _supervise(node: Node, task: Task, proof: str, command: tuple[str, ...], *, quiet: bool) -> tuple[int, str]:
     """Serve the task's endpoint while the process runs; its exit code, and how it ended in words."""
     host = node.configuration.settings.host
     with tempfile.TemporaryDirectory(prefix="remit-") as scratch:
@@ -234,7 +232,7 @@ def _only_agent(configuration: Configuration, task_type: str) -> str:
     raise Mistake(f"several agents may be given {task_type}", code="agent", hint=f"--agent {' | '.join(able)}")
 
 
-def _typed(key: str, text: str, kind: str) -> Any:  # noqa: ANN401 - the input's type
+def _typed(key: str, text: str, kind: str) -> Any:
     if kind == "integer":
         try:
             return int(text)
@@ -245,5 +243,3 @@ def _typed(key: str, text: str, kind: str) -> Any:  # noqa: ANN401 - the input's
             raise Mistake(f"input {key}={text[:40]!r} is neither true nor false", code="input")
         return text == "true"
     return text
-
-

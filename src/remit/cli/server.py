@@ -26,7 +26,7 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def serving(app: Any, host: str, port: int) -> AsyncIterator[int]:  # noqa: ANN401 - an ASGI application
+async def serving(app: Any, host: str, port: int) -> AsyncIterator[int]:
     """Serve while the block runs; gives the port. ``port`` 0 takes a free one. Raises Mistake where it is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)

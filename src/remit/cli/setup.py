@@ -10,10 +10,10 @@ from pathlib import Path
 import click
 
 from remit.cli.common import REFUSED, emit, folder_option, json_option, operator, reports_errors, safe, say
+from remit.drivers.base import UpstreamLimits
 from remit.drivers.keys import load_or_make_keys
 from remit.drivers.upstream_http import http_session
 from remit.drivers.upstreams import discover_tools
-from remit.drivers.base import UpstreamLimits
 from remit.errors import RemitError
 from remit.node import load_rules, open_node
 from remit.services.configuration import load_configuration
@@ -23,11 +23,16 @@ from remit.services.scaffold import write_folder
 
 
 @click.command()
-@click.option("--from", "mcp_json", type=click.Path(dir_okay=False, path_type=Path), help="Take servers from this file (default: .mcp.json where it exists).")
+@click.option(
+    "--from",
+    "mcp_json",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Take servers from this file (default: ./.mcp.json).",
+)
 @folder_option
 @json_option
 @reports_errors
-async def init(mcp_json: Path | None, folder: Path, as_json: bool) -> None:  # noqa: FBT001
+async def init(mcp_json: Path | None, folder: Path, as_json: bool) -> None:
     """Write a working folder: remit.toml, policies and a sample task type. Overwrites nothing."""
     found = folder / ".mcp.json"
     done = write_folder(folder, mcp_json or (found if found.exists() else None))
@@ -42,15 +47,14 @@ async def init(mcp_json: Path | None, folder: Path, as_json: bool) -> None:  # n
 @folder_option
 @json_option
 @reports_errors
-async def pin(servers: tuple[str, ...], folder: Path, as_json: bool) -> None:  # noqa: FBT001
+async def pin(servers: tuple[str, ...], folder: Path, as_json: bool) -> None:
     """Accept the tools of SERVERS (default: all) as they are now, into tools.lock.json. Review the change like code."""
     configuration = load_configuration(folder.resolve())
     changes = await pin_servers(configuration, servers or tuple(configuration.servers), only_new=False)
-    lines = [
-        f"{change.server}: {len(change.added)} added, {len(change.removed)} removed, {len(change.changed)} changed "
-        + safe(" ".join([*(f"+{name}" for name in change.added), *(f"-{name}" for name in change.removed), *(f"~{name}" for name in change.changed)]))
-        for change in changes
-    ]
+    lines = []
+    for change in changes:
+        names = [*(f"+{name}" for name in change.added), *(f"-{name}" for name in change.removed), *(f"~{name}" for name in change.changed)]
+        lines.append(f"{change.server}: {safe(' '.join(names))}")
     emit(changes, "\n".join(lines) or "nothing has changed", as_json=as_json)
 
 
@@ -64,7 +68,7 @@ def policy() -> None:
 @folder_option
 @json_option
 @reports_errors
-async def policy_check(schema: bool, folder: Path, as_json: bool) -> None:  # noqa: FBT001
+async def policy_check(schema: bool, folder: Path, as_json: bool) -> None:
     """Check the whole folder: configuration, task types, policies against the generated schema. Starts nothing."""
     configuration, rulebook = load_rules(folder.resolve())
     if schema:
@@ -95,11 +99,12 @@ def agent() -> None:
 @folder_option
 @json_option
 @reports_errors
-async def agent_list(folder: Path, as_json: bool) -> None:  # noqa: FBT001
+async def agent_list(folder: Path, as_json: bool) -> None:
     """Declared agents, their SPIFFE IDs and the task types they may be given."""
     agents = load_configuration(folder.resolve()).agents.values()
     data = [{"name": one.name, "spiffe_id": one.spiffe_id.text, "tasks": one.tasks, "description": one.description} for one in agents]
-    human = "\n".join(f"{one.name}  {one.spiffe_id}  {', '.join(one.tasks) or '(no tasks)'}  {safe(one.description)}".rstrip() for one in agents)
+    lines = [f"{one.name}  {one.spiffe_id}  {', '.join(one.tasks) or '(no tasks)'}  {safe(one.description)}" for one in agents]
+    human = "\n".join(line.rstrip() for line in lines)
     emit(data, human or "no agent is declared: [agents.NAME] in remit.toml", as_json=as_json)
 
 
@@ -108,7 +113,7 @@ async def agent_list(folder: Path, as_json: bool) -> None:  # noqa: FBT001
 @folder_option
 @json_option
 @reports_errors
-async def agent_svid(name: str, folder: Path, as_json: bool) -> None:  # noqa: FBT001
+async def agent_svid(name: str, folder: Path, as_json: bool) -> None:
     """Print a JWT-SVID of minutes for agent NAME, to open a task at `remit serve`. Recorded in the ledger."""
     async with open_node(folder.resolve()) as node:
         token = await node.identities.issue_svid(name, attested=f"asked for by {operator()} at the command line")
@@ -119,7 +124,7 @@ async def agent_svid(name: str, folder: Path, as_json: bool) -> None:  # noqa: F
 @folder_option
 @json_option
 @reports_errors
-async def doctor(folder: Path, as_json: bool) -> int:  # noqa: FBT001
+async def doctor(folder: Path, as_json: bool) -> int:
     """Check that everything is in place: configuration, keys, store, and that every server answers with its pinned tools."""
     found: list[tuple[str, str, str]] = []
     folder = folder.resolve()
@@ -156,7 +161,7 @@ async def doctor(folder: Path, as_json: bool) -> int:  # noqa: FBT001
 def _store_state(path: Path) -> tuple[str, str, str]:
     if not path.exists():
         return "good", "store", f"{path} will be made at the first start"
-    if os.stat(path).st_mode & 0o077:  # noqa: PTH116
+    if os.stat(path).st_mode & 0o077:
         return "bad", "store", f"other accounts can read {path}: chmod 600"
     with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
         try:
@@ -171,4 +176,3 @@ def _diagnosis(found: list[tuple[str, str, str]], *, as_json: bool) -> int:
     lines = [f"{'✓' if state == 'good' else '✗'} {what}: {safe(finding)}" for state, what, finding in found]
     emit(data, "\n".join(lines), as_json=as_json)
     return REFUSED if any(state == "bad" for state, _, _ in found) else 0
-

@@ -63,9 +63,7 @@ def task() -> None:
 @folder_option
 @json_option
 @reports_errors
-async def task_open(
-    task_type: str, inputs: tuple[str, ...], agent: str, on_behalf_of: str | None, folder: Path, as_json: bool  # noqa: FBT001
-) -> None:
+async def task_open(task_type: str, inputs: tuple[str, ...], agent: str, on_behalf_of: str | None, folder: Path, as_json: bool) -> None:
     """Open a task for an agent; prints its id and a task token of minutes for `remit serve`'s gateway."""
     async with open_node(folder.resolve()) as node:
         values = parse_inputs(node.configuration, task_type, inputs)
@@ -84,7 +82,7 @@ async def task_open(
 @folder_option
 @json_option
 @reports_errors
-async def task_list(everything: bool, folder: Path, as_json: bool) -> None:  # noqa: FBT001
+async def task_list(everything: bool, folder: Path, as_json: bool) -> None:
     """Tasks, the newest first."""
     async with open_node(folder.resolve()) as node:
         rows = await node.tasks.rows(states=() if everything else LIVE_STATES, limit=_LIST_MAX)
@@ -97,7 +95,7 @@ async def task_list(everything: bool, folder: Path, as_json: bool) -> None:  # n
 @folder_option
 @json_option
 @reports_errors
-async def task_show(task_id: str, folder: Path, as_json: bool) -> None:  # noqa: FBT001
+async def task_show(task_id: str, folder: Path, as_json: bool) -> None:
     """One task: what it did, what it has read, its receipt so far."""
     async with open_node(folder.resolve()) as node:
         await node.tasks.view(task_id)
@@ -114,7 +112,7 @@ def _mover(name: str, to: TaskState, words: str) -> None:
     @folder_option
     @json_option
     @reports_errors
-    async def move(task_id: str, reason: str, folder: Path, as_json: bool) -> None:  # noqa: FBT001
+    async def move(task_id: str, reason: str, folder: Path, as_json: bool) -> None:
         async with open_node(folder.resolve()) as node:
             ending = to in {TaskState.COMPLETED, TaskState.REVOKED}
             change = node.tasks.end if ending else node.tasks.move
@@ -134,7 +132,7 @@ _mover("revoke", TaskState.REVOKED, "End a task at once.")
 @folder_option
 @json_option
 @reports_errors
-async def approvals(folder: Path, as_json: bool) -> None:  # noqa: FBT001
+async def approvals(folder: Path, as_json: bool) -> None:
     """What waits for a person."""
     waiting = []
     async with open_node(folder.resolve()) as node:
@@ -173,7 +171,7 @@ def _answerer(name: str, words: str, *, granted: bool) -> click.Command:
     @folder_option
     @json_option
     @reports_errors
-    async def answer(approval: str, reason: str, folder: Path, as_json: bool) -> None:  # noqa: FBT001
+    async def answer(approval: str, reason: str, folder: Path, as_json: bool) -> None:
         _not_from_a_task()
         async with open_node(folder.resolve()) as node:
             of = await node.tasks.answer(approval, granted=granted, by=operator(), reason=reason[:500])
@@ -195,9 +193,9 @@ def _not_from_a_task() -> None:
 
 def _ancestors() -> list[bytes]:
     """Environments of the processes that led to this one, as far as this account may read them."""
-    found = []
+    found: list[bytes] = []
     process = os.getppid()
-    while process > 1 and len(found) < 64:  # noqa: PLR2004 - a bound, no meaning
+    while process > 1 and len(found) < 64:
         try:
             found.append(Path(f"/proc/{process}/environ").read_bytes())
             process = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])

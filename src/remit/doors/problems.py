@@ -46,7 +46,7 @@ def http_status(error: RemitError) -> int:
 def problem(error: RemitError) -> Json:
     """An ``application/problem+json`` body (RFC 9457 §3)."""
     status = http_status(error)
-    if status == 500:  # noqa: PLR2004
+    if status == 500:
         return {"type": "about:blank", "title": "remit has a fault; its log says more", "status": status, "code": "broken"}
     body: Json = {"type": "about:blank", "title": error.message, "status": status, "code": error.code}
     if error.hint:

@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> None:
     if os.getppid() != int(parent):
         sys.exit(1)
     try:
-        os.execvp(command[0], command)  # noqa: S606 - the configured command, no shell
+        os.execvp(command[0], command)
     except OSError as error:
         sys.exit(f"cannot start {command[0]}: {error.strerror}")
 

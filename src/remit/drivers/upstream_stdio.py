@@ -34,9 +34,7 @@ _STDERR_LINE_BYTES = 4_096
 class StdioUpstream:
     """See ``drivers/base.py`` for the duties. ``era`` and ``opening`` are set by ``upstreams.open_upstream``."""
 
-    def __init__(
-        self, server: StdioServer, limits: UpstreamLimits, unsolicited: Callable[[Message], Awaitable[None]]
-    ) -> None:
+    def __init__(self, server: StdioServer, limits: UpstreamLimits, unsolicited: Callable[[Message], Awaitable[None]]) -> None:
         """``unsolicited`` takes what the server sends while no exchange is under way."""
         self.server, self._limits, self._unsolicited = server, limits, unsolicited
         self.era, self.protocol_version = "legacy", ""
@@ -123,8 +121,8 @@ class StdioUpstream:
         await asyncio.gather(*self._pumps, return_exceptions=True)
 
     async def _pump_messages(self) -> None:
-        assert self._process is not None  # noqa: S101 - started before the pumps
-        assert self._process.stdout is not None  # noqa: S101
+        assert self._process is not None
+        assert self._process.stdout is not None
         rubbish = 0
         try:
             while line := await self._process.stdout.readline():
@@ -155,8 +153,8 @@ class StdioUpstream:
             await self._unsolicited(message)
 
     async def _pump_stderr(self) -> None:
-        assert self._process is not None  # noqa: S101
-        assert self._process.stderr is not None  # noqa: S101
+        assert self._process is not None
+        assert self._process.stderr is not None
         while piece := await self._process.stderr.read(_STDERR_LINE_BYTES):
             self.stderr.extend(piece.decode("utf-8", "replace").splitlines())
 

@@ -35,9 +35,10 @@ async def open_upstream(
     """Open a conversation. ``initialize``: the params of a legacy agent, passed on as they are; ``None`` for a modern agent,
     for whom the modern era is tried first. Raises Outage.
     """
+    upstream: AnyUpstream
     if isinstance(server, StdioServer):
-        upstream: AnyUpstream = StdioUpstream(server, limits, unsolicited)
-        await upstream.start()
+        upstream = process = StdioUpstream(server, limits, unsolicited)
+        await process.start()
     else:
         upstream = HttpUpstream(server, limits, unsolicited, client)
     try:
@@ -58,9 +59,7 @@ async def open_upstream(
     return upstream
 
 
-async def discover_tools(
-    server: StdioServer | HttpServer, limits: UpstreamLimits, client: aiohttp.ClientSession
-) -> list[dict[str, Any]]:
+async def discover_tools(server: StdioServer | HttpServer, limits: UpstreamLimits, client: aiohttp.ClientSession) -> list[dict[str, Any]]:
     """All tools a server lists now. Raises Outage."""
     params = {"protocolVersion": LEGACY_VERSION, "capabilities": {}, "clientInfo": CLIENT_INFO}
     upstream = await open_upstream(server, initialize=params, limits=limits, unsolicited=_ignore, client=client)
@@ -81,7 +80,7 @@ async def list_all_tools(upstream: AnyUpstream, limits: UpstreamLimits) -> list[
         answer = await upstream.exchange({"jsonrpc": "2.0", "id": 0, "method": "tools/list", "params": params}, _ignore)
         result = answer.get("result")
         if not isinstance(result, dict) or not isinstance(result.get("tools"), list):
-            if "error" in answer and answer["error"].get("code") == -32601:  # noqa: PLR2004 - JSON-RPC: no such method
+            if "error" in answer and answer["error"].get("code") == -32601:
                 return tools
             raise Outage(f"{upstream.server.name} does not list its tools", code="upstream_rubbish")
         tools += [tool for tool in result["tools"] if isinstance(tool, dict)]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 INTEGER_MAX = 2**53 - 1  # RFC 8785 §3.2.2.3: beyond it two readers may see different numbers
 
 
-def parse_json(data: bytes, *, depth_max: int = 64, bytes_max: int = 4_194_304) -> Any:  # noqa: ANN401 - JSON is any
+def parse_json(data: bytes, *, depth_max: int = 64, bytes_max: int = 4_194_304) -> Any:
     """Parse strictly. Raises Mistake (codes ``too_large``, ``json``) with a sentence that says where."""
     if len(data) > bytes_max:
         raise Mistake(f"{len(data):,} bytes are more than the {bytes_max:,} allowed", code="too_large")

@@ -67,11 +67,7 @@ def cedar_value(value: object, kind: Json) -> object:
     name = kind["type"]
     if name == "Record" and isinstance(value, dict):
         attributes = kind["attributes"]
-        return {
-            key: cedar_value(member, attributes[key])
-            for key, member in value.items()
-            if key in attributes and member is not None
-        }
+        return {key: cedar_value(member, attributes[key]) for key, member in value.items() if key in attributes and member is not None}
     if name == "Set" and isinstance(value, list):
         return [cedar_value(member, kind["element"]) for member in value]
     if name == "Long" and isinstance(value, int | float) and not isinstance(value, bool):

@@ -104,7 +104,7 @@ def open_note(note: str, verifier: Verifier) -> str:
         raise Mistake("not a signed note: too long, or its end is missing", code="note")
     text, separator, signatures = note.rpartition("\n\n")
     lines = signatures.splitlines()
-    if not separator or not lines or len(lines) > _SIGNATURES_MAX or any(ord(sign) < 32 and sign != "\n" for sign in note):  # noqa: PLR2004
+    if not separator or not lines or len(lines) > _SIGNATURES_MAX or any(ord(sign) < 32 and sign != "\n" for sign in note):
         raise Mistake("not a signed note", code="note")
     good = False
     for line in lines:

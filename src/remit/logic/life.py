@@ -89,8 +89,7 @@ def _approval(task: Task, call: str, digest: str, state: ApprovalState, now: dat
 
 def _opened(task: str, body: TaskOpened, at: datetime, leaf: bytes) -> Task:
     grants = tuple(
-        Grant(kind=Kind(line.kind), server=line.server, name=line.name, arguments=line.arguments, uses=line.uses)
-        for line in body.grants
+        Grant(kind=Kind(line.kind), server=line.server, name=line.name, arguments=line.arguments, uses=line.uses) for line in body.grants
     )
     return Task(
         id=task,

@@ -72,12 +72,12 @@ def _merged(schema: Json, narrowing: Json) -> Json:
     properties = dict(schema.get("properties", {}))
     for key, narrower in narrowing.get("properties", {}).items():
         own = properties.get(key)
-        both_plain = isinstance(own, dict) and isinstance(narrower, dict)
-        clash = both_plain and any(word in own and own[word] != narrower[word] for word in narrower)
-        if not both_plain:
+        if not isinstance(own, dict) or not isinstance(narrower, dict):
             properties[key] = narrower
+        elif any(word in own and own[word] != narrower[word] for word in narrower):
+            properties[key] = {"allOf": [own, narrower]}
         else:
-            properties[key] = {"allOf": [own, narrower]} if clash else {**own, **narrower}
+            properties[key] = {**own, **narrower}
     merged = {**schema, "properties": properties}
     merged["required"] = sorted({*schema.get("required", []), *required_by(narrowing)})
     rest = {word: narrowing[word] for word in narrowing if word not in {"properties", "required", "type"}}

@@ -91,7 +91,7 @@ class Policies:
         try:
             context = _context(facts, approved_by, request_slice.arguments)
         except ValueError as error:
-            return Answer(False, (), f"an argument cannot be shown to the policies: {error}")
+            return Answer(permitted=False, policies=(), error=f"an argument cannot be shown to the policies: {error}")
         call = facts.call
         result = cedarpy.is_authorized(
             {
@@ -107,8 +107,8 @@ class Policies:
         diagnostics = result.diagnostics
         reasons = tuple(diagnostics.reasons)
         if diagnostics.errors or result.decision is cedarpy.Decision.NoDecision:
-            return Answer(False, reasons, "; ".join(diagnostics.errors)[:300] or "no decision")
-        return Answer(result.decision is cedarpy.Decision.Allow, reasons)
+            return Answer(permitted=False, policies=reasons, error="; ".join(diagnostics.errors)[:300] or "no decision")
+        return Answer(permitted=result.decision is cedarpy.Decision.Allow, policies=reasons)
 
     def _load(self, files: Mapping[str, str]) -> None:
         places: dict[str, Place] = {}

@@ -7,7 +7,7 @@ Rules: canonical JSON (RFC 8785). Records hold no floats and their keys are ASCI
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime  # noqa: TC003 - msgspec reads the annotations at run time
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec

@@ -43,9 +43,7 @@ def checked_inputs(task_type: TaskType, given: Mapping[str, Any]) -> dict[str, A
     for entry in task_type.inputs:
         value = given.get(entry.name, entry.default)
         if value is None:
-            raise Mistake(
-                f"input {entry.name!r} is missing", code="input", hint=f"-i {entry.name}=… {entry.description}".strip()
-            )
+            raise Mistake(f"input {entry.name!r} is missing", code="input", hint=f"-i {entry.name}=… {entry.description}".strip())
         _check_text(entry.name, value)
         wrong = findings(json.dumps(entry.schema, sort_keys=True), value, Code.ARGUMENTS_INVALID, "the task type")
         if wrong:
@@ -89,7 +87,7 @@ def within_pattern(folder: str) -> str:
     return f"^{re.escape(folder.rstrip('/'))}(?:/{_SEGMENT})*/?$"
 
 
-def _fill(value: Any, inputs: Mapping[str, Any], word: str) -> Any:  # noqa: ANN401 - JSON in, JSON out
+def _fill(value: Any, inputs: Mapping[str, Any], word: str) -> Any:
     if isinstance(value, dict):
         filled = {key: _fill(member, inputs, key) for key, member in value.items()}
         if isinstance(filled.get("within"), str):
@@ -116,9 +114,5 @@ def _as_text(value: object, word: str) -> str:
 
 
 def _check_text(name: str, value: object) -> None:
-    if isinstance(value, str) and (
-        len(value) > _INPUT_CHARACTERS_MAX or any(ord(sign) < 32 or ord(sign) == 127 for sign in value)  # noqa: PLR2004 - ASCII
-    ):
-        raise Mistake(
-            f"input {name!r} is longer than {_INPUT_CHARACTERS_MAX} characters or holds control characters", code="input"
-        )
+    if isinstance(value, str) and (len(value) > _INPUT_CHARACTERS_MAX or any(ord(sign) < 32 or ord(sign) == 127 for sign in value)):
+        raise Mistake(f"input {name!r} is longer than {_INPUT_CHARACTERS_MAX} characters or holds control characters", code="input")

@@ -10,6 +10,7 @@ from remit.errors import Mistake, Place
 
 _HEADER = re.compile(r"^\s*\[(\[?)\s*(.+?)\s*\]?\]\s*(?:#.*)?$")
 _KEY = re.compile(r"""^\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*=""")
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
 _AT = re.compile(r"\(at line (\d+)")
 Path = tuple[str | int, ...]
 
@@ -32,7 +33,7 @@ class TomlText:
 
     def place(self, *path: str | int) -> Place:
         """The place of a key, or of the nearest one above it."""
-        key = ".".join(f'"{part}"' if isinstance(part, str) and not part.replace("_", "").replace("-", "").isalnum() else str(part) for part in path)
+        key = ".".join(str(part) if isinstance(part, int) or _BARE.fullmatch(part) else f'"{part}"' for part in path)
         for length in range(len(path), 0, -1):
             if path[:length] in self._lines:
                 return Place(file=self.file, line=self._lines[path[:length]], key=key)

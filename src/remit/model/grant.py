@@ -8,7 +8,6 @@ Carried to others as ``authorization_details`` (RFC 9396).
 from __future__ import annotations
 
 from dataclasses import dataclass
-
 from urllib.parse import unquote
 
 from remit.model.catalog import Kind

@@ -138,9 +138,7 @@ class PolicyActivated:
     policies: int
 
 
-Body = (
-    TaskOpened | TaskMoved | TokenIssued | TokenRefused | CallDecided | CallFinished | ApprovalAnswered | PolicyActivated
-)
+Body = TaskOpened | TaskMoved | TokenIssued | TokenRefused | CallDecided | CallFinished | ApprovalAnswered | PolicyActivated
 
 KINDS: dict[str, type[Body]] = {
     "task.opened": TaskOpened,

@@ -66,7 +66,7 @@ class Task:
     state: TaskState = TaskState.PENDING
     seq: int = 0
     leaf: bytes = b""
-    labels: Labels = Labels()
+    labels: Labels = field(default_factory=Labels)
     calls: int = 0
     asked: int = 0
     denied: int = 0

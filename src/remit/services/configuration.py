@@ -28,7 +28,7 @@ from remit.model.task_type import GrantTemplate, Input, TaskType
 from remit.settings import Agent, Configuration, Limits, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Collection
     from enum import StrEnum
 
 T = TypeVar("T")
@@ -63,11 +63,7 @@ def load_configuration(folder: Path) -> Configuration:
     settings, classes = _settings(root, folder)
     agents = _agents(root, settings)
     servers, server_facts = _servers(root, folder, classes)
-    entries = {
-        name: _catalog_entry(table, classes)
-        for name, table in root.tables("tools")
-        if _known_server(root, "tools", name, servers)
-    }
+    entries = {name: _catalog_entry(table, classes) for name, table in root.tables("tools") if _known_server(root, "tools", name, servers)}
     root.done("server", "storage", "trust", "data", "agents", "servers", "tools", "limits", "approvals")
     task_types: dict[str, TaskType] = {}
     texts = {FILE: text}
@@ -129,7 +125,7 @@ class _Reader:
             return default
         return tuple(values)
 
-    def choice(self, key: str, kind: type[StrEnum]) -> Any:  # noqa: ANN401 - a member of kind, or None
+    def choice(self, key: str, kind: type[StrEnum]) -> Any:
         text = self.value(key, str, "")
         if not text:
             return None
@@ -363,7 +359,7 @@ def _grant(table: _Reader, declared: Collection[str], servers: Collection[str]) 
 
 
 def _checked_schema(table: _Reader, schema: dict[str, Any], *keys: str) -> None:
-    import json  # noqa: PLC0415 - only on loading
+    import json
 
     try:
         validator(json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, sort_keys=True))

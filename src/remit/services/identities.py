@@ -50,9 +50,7 @@ class Identities:
             raise NotFound(f"no agent {agent[:80]!r} is declared", hint=f"declared in remit.toml: {known}")
         now, jti = self._clock(), self._new_id("svid")
         claims = svid_claims(spiffe_id, audience or self._audience, now, self._svid_ttl, jti)
-        issued = TokenIssued(
-            agent=spiffe_id.text, use="jwt-svid", jti=jti, expires_at=now + self._svid_ttl, subject_proof=attested
-        )
+        issued = TokenIssued(agent=spiffe_id.text, use="jwt-svid", jti=jti, expires_at=now + self._svid_ttl, subject_proof=attested)
         await self._store.append(Append(body=encode(Record(at=now, body=issued))))
         return self._signer.sign(claims, SVID_TYPE)
 

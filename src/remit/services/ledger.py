@@ -58,12 +58,10 @@ class Ledger:
         note = await self.publish()
         size = open_checkpoint(note, self.verifier).size
         file.write(EXPORT_HEADER + "\n")
-        published = [
-            (open_checkpoint(kept, self.verifier).size, kept) for kept in await self._all_checkpoints(size)
-        ]
+        published = [(open_checkpoint(kept, self.verifier).size, kept) for kept in await self._all_checkpoints(size)]
         written = 0
         while written < size:
-            for entry in (await self._store.entries(written, min(_PAGE, size - written))):
+            for entry in await self._store.entries(written, min(_PAGE, size - written)):
                 while published and published[0][0] <= written:
                     file.write(export_line("checkpoint", published.pop(0)[1].encode()) + "\n")
                 file.write(export_line("leaf", entry.leaf) + "\n")

@@ -98,14 +98,10 @@ class Mediation:
     async def observe(self, ticket: Ticket, ending: Ending, result: bytes | None) -> None:
         """Record how an allowed call ended. Durable when it returns: only then may the result be released."""
         digest = digest_bytes(result) if result is not None else ""
-        body = CallFinished(
-            decision=ticket.decision_id, ending=ending.value, result_digest=digest, size=len(result or b"")
-        )
+        body = CallFinished(decision=ticket.decision_id, ending=ending.value, result_digest=digest, size=len(result or b""))
         await self._tasks.change(ticket.bearer.task, lambda _task, _now: (body, None))
 
-    def _facts(
-        self, rules: Rulebook, bearer: Bearer, call: Call, task: Task, now: datetime, seen_digest: str
-    ) -> Facts:
+    def _facts(self, rules: Rulebook, bearer: Bearer, call: Call, task: Task, now: datetime, seen_digest: str) -> Facts:
         return Facts(
             now=now,
             agent=bearer.agent,

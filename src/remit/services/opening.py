@@ -27,9 +27,7 @@ class Dispatcher:
     def __init__(self, tasks: Tasks, rules: Rules, clock: Callable[[], datetime]) -> None:
         self._tasks, self._rules, self._clock = tasks, rules, clock
 
-    async def open(
-        self, *, agent: str, task_type: str, inputs: Mapping[str, Any], on_behalf_of: str, opened_by: str
-    ) -> Task:
+    async def open(self, *, agent: str, task_type: str, inputs: Mapping[str, Any], on_behalf_of: str, opened_by: str) -> Task:
         """An active task. Raises NotFound, Refusal (not this agent's), Mistake (inputs), Outage."""
         configuration, rulebook = self._rules.configuration, self._rules.rulebook
         declared = configuration.agents.get(agent)
@@ -71,8 +69,4 @@ class Dispatcher:
 
 def _granted_tools(grants: tuple[Grant, ...], pinned: Mapping[str, PinnedTool]) -> dict[str, str]:
     """Digest of every pinned tool that the grant speaks of: the task's part of the manifest."""
-    return {
-        tool.id: tool.digest
-        for tool in pinned.values()
-        if any(grant.names(Kind.TOOL, tool.server, tool.name) for grant in grants)
-    }
+    return {tool.id: tool.digest for tool in pinned.values() if any(grant.names(Kind.TOOL, tool.server, tool.name) for grant in grants)}

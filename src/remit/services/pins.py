@@ -79,7 +79,7 @@ class Pins:
         try:
             data = parse_json(self._path.read_bytes(), bytes_max=_BYTES_MAX, depth_max=128)
             if data["version"] != _VERSION:
-                raise ValueError(f"version {data['version']}")  # noqa: TRY301 - one way out for all that is wrong
+                raise ValueError(f"version {data['version']}")
             return {server: pinned_tools(server, tools) for server, tools in data["servers"].items()}
         except (Mistake, KeyError, TypeError, ValueError, AttributeError) as error:
             raise Mistake(
@@ -90,13 +90,11 @@ class Pins:
             ) from None
 
     def _save(self) -> None:
-        servers = {
-            server: [_declared(tool) for _, tool in sorted(tools.items())] for server, tools in sorted(self._servers.items())
-        }
+        servers = {server: [_declared(tool) for _, tool in sorted(tools.items())] for server, tools in sorted(self._servers.items())}
         text = json.dumps({"version": _VERSION, "servers": servers}, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
         fresh = self._path.with_name(f".{LOCK_FILE}.{os.getpid()}")
         fresh.write_text(text, encoding="utf-8")
-        os.replace(fresh, self._path)  # noqa: PTH105 - atomic on one file system
+        os.replace(fresh, self._path)
 
 
 def pinned_tools(server: str, listed: Iterable[dict[str, Any]]) -> dict[str, PinnedTool]:

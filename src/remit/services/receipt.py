@@ -56,7 +56,7 @@ async def make_receipt(store: Store, ledger: Ledger, classes: tuple[str, ...], t
             undetermined += 1
         elif isinstance(body, TaskMoved) and body.to == TaskState.ACTIVE and begun is None:
             begun = record.at
-    assert task is not None  # noqa: S101 - the caller has seen the task
+    assert task is not None
     note = await ledger.publish()
     head, _ = await ledger.checkpoint()
     end = task.ended_at or now

@@ -82,9 +82,7 @@ class Tasks:
             data = encode(record)
             changed = fold(task, record, leaf_hash(data))
             self._keep(changed, epoch)
-            append = Append(
-                body=data, task=task.id, seq=record.seq, after=task.leaf, rows=tuple(_rows(task, changed, body, now))
-            )
+            append = Append(body=data, task=task.id, seq=record.seq, after=task.leaf, rows=tuple(_rows(task, changed, body, now)))
             try:
                 await self._store.append(append)
             except StaleTask:
@@ -183,7 +181,7 @@ class Tasks:
         task: Task | None = None
         for entry in entries:
             task = fold(task, decode(entry.body), entry.leaf)
-        assert task is not None  # noqa: S101 - there is at least one entry
+        assert task is not None
         return self._keep(task, self._next_epoch())
 
     def _keep(self, task: Task, epoch: int) -> _Kept:

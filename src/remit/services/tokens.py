@@ -53,9 +53,7 @@ class Tokens:
             if task.over or now >= task.deadline:
                 raise Unauthenticated(f"task {task.id} has ended")
             expires_at = min(now + self._token_ttl, task.deadline)
-            issued = TokenIssued(
-                agent=task.agent.text, use="task-token", jti=jti, expires_at=expires_at, subject_proof=proof
-            )
+            issued = TokenIssued(agent=task.agent.text, use="task-token", jti=jti, expires_at=expires_at, subject_proof=proof)
             return issued, expires_at
 
         task, expires_at = await self._tasks.change(task_id, build)

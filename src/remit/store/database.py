@@ -92,7 +92,6 @@ class Head:
     checkpoint: str
 
 
-
 class CheckpointSigner(Protocol):
     """Signs tree heads. Called on the writer's thread, inside the transaction that appends."""
 

@@ -271,7 +271,7 @@ class SqliteStore:
             db.execute("BEGIN IMMEDIATE")
             results = self._write_inside(db, batch)
             db.execute("COMMIT")
-        except Exception as error:  # noqa: BLE001 - whatever failed, nothing of the batch is durable, and the writer lives on
+        except Exception as error:
             if db.in_transaction:
                 db.execute("ROLLBACK")
             outage = Outage(f"the store cannot be written: {error}", code="store_unavailable")

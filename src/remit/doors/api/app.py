@@ -23,12 +23,11 @@ from remit.model.task import TaskState
 from remit.wire import OpenTask, TaskView, TokenView
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, MutableMapping
+    from collections.abc import Awaitable, Callable
 
     from starlette.requests import Request
     from starlette.types import ASGIApp
 
-    from remit.doors.gateway.mcp import McpGateway
     from remit.drivers.signing import TokenSigner
     from remit.model.identity import Workload
     from remit.model.task import Task
@@ -149,8 +148,8 @@ class _Api:
         )
 
 
-def api_app(*, gateway: McpGateway, **services: Any) -> ASGIApp:  # noqa: ANN401 - the fields of _Api
-    """The whole application: the gateway's paths go to the gateway, all others to the API."""
+def api_app(**services: Any) -> ASGIApp:
+    """The API as an application."""
     api = _Api(**services)
     endpoints: dict[tuple[str, str], Callable[[Request], Awaitable[Response]]] = {
         ("POST", "/v1/tasks"): api.open_task,
@@ -165,17 +164,7 @@ def api_app(*, gateway: McpGateway, **services: Any) -> ASGIApp:  # noqa: ANN401
         ("GET", "/openapi.json"): api.document,
     }
     routes = [Route(path, _guarded(endpoint), methods=[method]) for (method, path), endpoint in endpoints.items()]
-    rest = Starlette(routes=routes)
-
-    async def app(
-        scope: MutableMapping[str, Any],
-        receive: Callable[[], Awaitable[MutableMapping[str, Any]]],
-        send: Callable[[MutableMapping[str, Any]], Awaitable[None]],
-    ) -> None:
-        is_gateway = scope["type"] == "http" and scope["path"].startswith(("/mcp", "/run/"))
-        await (gateway if is_gateway else rest)(scope, receive, send)
-
-    return app
+    return Starlette(routes=routes)
 
 
 def _guarded(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
@@ -186,7 +175,7 @@ def _guarded(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Re
             return await endpoint(request)
         except RemitError as error:
             return _problem(error)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             _LOG.error("a fault of remit", exc_info=error)
             return _problem(Broken("fault"))
 

@@ -15,7 +15,7 @@ _PROBLEM = {"description": "a refusal, as problem details (RFC 9457)", "content"
 def openapi() -> Json:
     """The document. Deterministic: ``docs/openapi.json`` is this, and a test compares them."""
     _, components = msgspec.json.schema_components([OpenTask, TaskView, TokenView], ref_template="#/components/schemas/{name}")
-    svid = [{"jwt_svid": []}]
+    svid: list[Json] = [{"jwt_svid": []}]
     task = [{"name": "task", "in": "path", "required": True, "schema": {"type": "string"}}]
     return {
         "openapi": "3.1.0",
@@ -23,9 +23,7 @@ def openapi() -> Json:
         "paths": {
             "/v1/tasks": {"post": _operation("Open a task", "TaskView", status="201", body="OpenTask", security=svid)},
             "/v1/tasks/{task}": {"get": _operation("Look at a task", "TaskView", security=svid, parameters=task)},
-            "/v1/tasks/{task}/token": {
-                "post": _operation("Get a new task token", "TokenView", security=svid, parameters=task)
-            },
+            "/v1/tasks/{task}/token": {"post": _operation("Get a new task token", "TokenView", security=svid, parameters=task)},
             "/v1/tasks/{task}/complete": {
                 "post": _operation("Complete a task: nothing of it opens anything afterwards", "TaskView", security=svid, parameters=task)
             },

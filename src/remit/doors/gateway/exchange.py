@@ -82,9 +82,7 @@ class HttpExchange:
         async with self._sending:
             if not self._streaming:
                 self._streaming = True
-                await self._send(
-                    {"type": "http.response.start", "status": 200, "headers": [*_STREAM_HEADERS, *self.extra]}
-                )
+                await self._send({"type": "http.response.start", "status": 200, "headers": [*_STREAM_HEADERS, *self.extra]})
 
     async def keep_alive(self) -> None:
         """A comment that keeps idle streams open."""

@@ -158,7 +158,7 @@ class LegacyDoor:
         finally:
             session.under_way.pop(request_id, None)
             session.used = time.monotonic()
-        await http.answer(answer, rpc_status(answer) if rpc_status(answer) != 404 else 200)  # noqa: PLR2004 - 404 means: session gone
+        await http.answer(answer, rpc_status(answer) if rpc_status(answer) != 404 else 200)
 
     async def _notified(self, session: Session, message: Message) -> None:
         method = message.get("method")

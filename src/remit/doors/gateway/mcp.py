@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from remit.doors.gateway.legacy import LegacyDoor
     from remit.doors.gateway.modern import ModernDoor
-    from remit.drivers.base import Message
     from remit.model.identity import Bearer
 
 _ID_CHARACTERS_MAX = 1_024
@@ -78,7 +77,7 @@ class McpGateway:
             await http.fail(error)
         except OSError:
             return  # the agent has gone
-        except Exception as error:  # noqa: BLE001 - no caller sees a stack trace
+        except Exception as error:
             self._report(error)
             await http.fail(Broken("fault"))
 
@@ -133,7 +132,7 @@ class McpGateway:
             raise
 
 
-def _malformed(message: Message) -> str:
+def _malformed(message: object) -> str:
     """What is wrong with a JSON-RPC message, in a few words; "" where nothing is."""
     if isinstance(message, list):
         return "batches are not spoken here: send one message a request"

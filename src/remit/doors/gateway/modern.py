@@ -12,6 +12,7 @@ import binascii
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+from remit.doors.gateway.translate import legacy_request, modern_opening, modern_result
 from remit.doors.problems import (
     HEADER_MISMATCH,
     INVALID_PARAMS,
@@ -22,7 +23,6 @@ from remit.doors.problems import (
 )
 from remit.drivers.conversation import MODERN_VERSION
 from remit.drivers.upstream_http import HttpUpstream
-from remit.doors.gateway.translate import legacy_request, modern_opening, modern_result
 
 if TYPE_CHECKING:
     from remit.doors.gateway.exchange import HttpExchange
@@ -134,7 +134,7 @@ def _check(http: HttpExchange, message: Message) -> Message | None:
     return None
 
 
-def _decoded(value: str | None) -> Any:  # noqa: ANN401 - compared with whatever the body holds
+def _decoded(value: str | None) -> Any:
     if value is None or not (value.startswith("=?base64?") and value.endswith("?=")):
         return value
     try:

@@ -184,16 +184,12 @@ class Relay:
             narrowed["cacheScope"] = "private"  # what one task sees is nobody else's
         return {**answer, "result": narrowed}
 
-    async def _listen(
-        self, bearer: Bearer, link: Link, message: Message, sink: Callable[[Message], Awaitable[None]]
-    ) -> Message:
+    async def _listen(self, bearer: Bearer, link: Link, message: Message, sink: Callable[[Message], Awaitable[None]]) -> Message:
         """A stateless agent's subscription: only resources of the grant may be watched."""
         task = await self._tasks.view(bearer.task)
         wanted = message["params"].get("notifications")
         uris = wanted.get("resourceSubscriptions", []) if isinstance(wanted, dict) else []
-        if not isinstance(uris, list) or not all(
-            isinstance(uri, str) and visible(task, Kind.RESOURCE, link.server, uri) for uri in uris
-        ):
+        if not isinstance(uris, list) or not all(isinstance(uri, str) and visible(task, Kind.RESOURCE, link.server, uri) for uri in uris):
             return rpc_error(message["id"], MODERN_DENIED, "this task may not watch one of these resources")
         try:
             return await self._forward(link, message, sink, None)

@@ -1,0 +1,60 @@
+# make setup | lint | test | check | demo | bench | pin. Everything lands in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check --quiet
+.PHONY: setup setup-demo lint format types test check demo bench pin serve clean
+.DEFAULT_GOAL := check
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: constraints/demo.txt pyproject.toml | $(BIN)/python
+	$(PIP) install --require-hashes -r constraints/demo.txt
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	touch $@
+
+$(VENV)/.dev: constraints/dev.txt pyproject.toml | $(BIN)/python
+	$(PIP) install --require-hashes -r constraints/dev.txt
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	touch $@ $(VENV)/.demo
+
+setup: $(VENV)/.dev
+setup-demo: $(VENV)/.demo
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: setup
+	$(BIN)/mypy
+
+test: setup
+	$(BIN)/python -m pytest
+
+check: lint test
+
+demo: setup-demo
+	$(BIN)/python -m demo
+
+bench: setup
+	$(BIN)/python -m bench
+
+serve: setup-demo
+	$(BIN)/remit serve
+
+# Needs uv (any recent one). Hashes only, no addresses.
+pin:
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header \
+	  --custom-compile-command "make pin" pyproject.toml --group build --group demo -o constraints/demo.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header \
+	  --custom-compile-command "make pin" pyproject.toml --group build --group demo --group dev -o constraints/dev.txt
+
+clean:
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .hypothesis
