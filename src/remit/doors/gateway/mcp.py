@@ -121,7 +121,7 @@ class McpGateway:
             identifier = message.get("id") if isinstance(message, dict) and _is_id(message.get("id")) else None
             await http.answer(rpc_error(identifier, INVALID_REQUEST, wrong), 400)
             return
-        door = self._modern if is_modern(http, message) and message.get("method") != "initialize" else self._legacy
+        door = self._modern if is_modern(http, message) else self._legacy
         try:
             await door.post(http, bearer, server, message)
         except RemitError as error:

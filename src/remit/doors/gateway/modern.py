@@ -121,7 +121,7 @@ def _check(http: HttpExchange, message: Message) -> Message | None:
     if http.headers.get("mcp-protocol-version") != version:
         return rpc_error(request_id, HEADER_MISMATCH, "the header MCP-Protocol-Version does not match the body")
     if version != MODERN_VERSION:
-        data = {"supported": [MODERN_VERSION, "2025-11-25", "2025-06-18"], "requested": version[:100]}
+        data = {"supported": [MODERN_VERSION], "requested": version[:100]}
         return rpc_error(request_id, UNSUPPORTED_VERSION, "this protocol version is not spoken here", data)
     if not isinstance(meta.get(f"{META}clientCapabilities"), dict):
         return rpc_error(request_id, INVALID_PARAMS, f"_meta is missing {META}clientCapabilities")
