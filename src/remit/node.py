@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import hashlib
 import logging
@@ -59,8 +58,8 @@ def utc_now() -> datetime:
 
 
 def new_id(prefix: str) -> str:
-    """An unguessable id: 120 bits, letters and digits, easy to select by double click."""
-    return f"{prefix}_{base64.b32encode(secrets.token_bytes(15)).decode().lower()}"
+    """An unguessable id: 120 bits."""
+    return f"{prefix}_{secrets.token_hex(15)}"
 
 
 class Gate:
@@ -120,6 +119,7 @@ class Node:
 
     async def end_task(self, task_id: str) -> None:
         """Let go of everything that hangs on an ended task."""
+        await self.mediation.settle()
         self.gate.close_endpoints(task_id)
         await self.legacy.end_task(task_id)
         await self.links.end_task(task_id)
@@ -130,6 +130,7 @@ class Node:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
         await self.links.close()
+        await self.mediation.settle()
         await self.client.close()
         await self.store.close()
 

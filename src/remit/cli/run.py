@@ -87,6 +87,7 @@ async def run(
         except BaseException:
             await node.tasks.end(task.id, TaskState.REVOKED, by="remit", reason="remit run was stopped")
             raise
+        await node.mediation.settle()
         await node.tasks.end(task.id, TaskState.COMPLETED, by="remit", reason=reason)
         await node.end_task(task.id)
         receipt = await make_receipt(node.store, node.ledger, node.rules.rulebook.classes.names, task.id, utc_now())

@@ -53,6 +53,7 @@ class UpstreamLimits:
     rubbish_lines_max: int = 100
     interim_messages_max: int = 10_000  # one exchange: more is a flood
     pages_max: int = 50
+    resumptions_max: int = 100  # of one exchange's stream
 
 
 class Upstream(Protocol):

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from remit.errors import Outage
 
+_RETRY_SECONDS_MAX = 30.0
+
 
 @dataclass(slots=True)
 class EventReader:
@@ -16,6 +18,7 @@ class EventReader:
     _data: list[bytes] = field(default_factory=list)
     _size: int = 0
     last_id: str = ""
+    retry_seconds: float = 1.0
 
     def feed(self, piece: bytes) -> list[bytes]:
         """The data of each event that ``piece`` completes."""
@@ -31,7 +34,9 @@ class EventReader:
             if line:
                 self._field(line)
             elif self._data:
-                found.append(b"\n".join(self._data))
+                data = b"\n".join(self._data)
+                if data:  # an empty one only tells its id, to resume from
+                    found.append(data)
                 self._data, self._size = [], 0
         return found
 
@@ -43,6 +48,8 @@ class EventReader:
             self._size += len(value)
         elif name == b"id" and b"\0" not in value:
             self.last_id = value.decode("utf-8", "replace")[:1_024]
+        elif name == b"retry" and value.isdigit():
+            self.retry_seconds = min(int(value[:9]) / 1_000, _RETRY_SECONDS_MAX)
 
 
 def event(data: bytes) -> bytes:

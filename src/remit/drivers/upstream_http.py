@@ -28,7 +28,6 @@ _ACCEPTED = 202
 _NOT_FOUND = 404
 _BAD_REQUEST = 400
 _NAMED = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
-_RECONNECT_SECONDS = 1.0
 
 
 def http_session() -> aiohttp.ClientSession:
@@ -117,13 +116,28 @@ class HttpUpstream:
         async with self._post(message, headers) as response:
             if session := response.headers.get("Mcp-Session-Id"):
                 self._session = session
-            async for received in self._messages(response):
-                if is_response(received):
-                    if received.get("id") in {number, None}:
-                        return received
-                else:
-                    await self._exchanges.deliver(exchange, received)
-            raise Outage(f"{self.server.name} ended without an answer ({response.status})", code="upstream_gone")
+            reader = EventReader(self._limits.message_bytes_max)
+            answer = await self._until_answered(number, exchange, response, reader)
+        for _ in range(self._limits.resumptions_max):
+            if answer is not None or not reader.last_id or self.era != "legacy":
+                break
+            await asyncio.sleep(reader.retry_seconds)  # the server ends a stream early and is asked for the rest (SEP-1699)
+            async with self._get({"Last-Event-ID": reader.last_id}) as response:
+                answer = await self._until_answered(number, exchange, response, reader)
+        if answer is None:
+            raise Outage(f"{self.server.name} ended without an answer", code="upstream_gone")
+        return answer
+
+    async def _until_answered(
+        self, number: int, exchange: Exchange, response: aiohttp.ClientResponse, reader: EventReader
+    ) -> Message | None:
+        """Deliver what comes before the answer; the answer, or None where the stream ends first."""
+        async for received in self._messages(response, reader):
+            if not is_response(received):
+                await self._exchanges.deliver(exchange, received)
+            elif received.get("id") in {number, None}:
+                return received
+        return None
 
     @contextlib.asynccontextmanager
     async def _post(self, message: Message, headers: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -136,7 +150,16 @@ class HttpUpstream:
         except (aiohttp.ClientError, OSError):
             raise Outage(f"{self.server.name} cannot be reached", code="upstream_gone") from None
 
-    async def _messages(self, response: aiohttp.ClientResponse) -> AsyncIterator[Message]:
+    @contextlib.asynccontextmanager
+    async def _get(self, extra: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
+        headers = {**self._headers(extra), "Accept": _SSE}
+        try:
+            async with self._client.get(self.server.url, headers=headers, allow_redirects=False) as response:
+                yield response
+        except (aiohttp.ClientError, OSError):
+            raise Outage(f"{self.server.name} cannot be reached", code="upstream_gone") from None
+
+    async def _messages(self, response: aiohttp.ClientResponse, reader: EventReader) -> AsyncIterator[Message]:
         kind = response.content_type
         try:
             if kind == _JSON:
@@ -147,7 +170,6 @@ class HttpUpstream:
                         raise Outage(f"{self.server.name} sent too much", code="upstream_rubbish")
                 yield read_message(body, self._limits)
             elif kind == _SSE:
-                reader = EventReader(self._limits.message_bytes_max)
                 async for piece in response.content.iter_any():
                     for data in reader.feed(piece):
                         yield read_message(data, self._limits)
@@ -159,17 +181,17 @@ class HttpUpstream:
             raise Outage(f"{self.server.name} answered what is no JSON-RPC", code="upstream_rubbish") from None
 
     async def _listen(self) -> None:
+        reader = EventReader(self._limits.message_bytes_max)
         while not self._closed:
             try:
-                headers = {**self._headers({}), "Accept": _SSE}
-                async with self._client.get(self.server.url, headers=headers, allow_redirects=False) as response:
+                async with self._get({"Last-Event-ID": reader.last_id} if reader.last_id else {}) as response:
                     if response.content_type != _SSE:
                         return
-                    async for message in self._messages(response):
+                    async for message in self._messages(response, reader):
                         await self._unsolicited(message)
-            except (aiohttp.ClientError, OSError, Outage):
-                pass
-            await asyncio.sleep(_RECONNECT_SECONDS)
+            except Outage:
+                pass  # listened to again a moment later
+            await asyncio.sleep(reader.retry_seconds)
 
     def _headers(self, extra: Mapping[str, str]) -> dict[str, str]:
         headers = {**extra, "Content-Type": _JSON, "Accept": f"{_JSON}, {_SSE}", **self.server.headers}

@@ -3,16 +3,19 @@
     Bearer, Call → Task → Facts → Decision → *recorded* → Ticket → (the door forwards) → Result → *recorded* → released
 
 Rules: nothing is forwarded without a ``Ticket``, and only ``authorize`` makes one, after the decision is durable. An
-allowed call has raised the task's labels in that same record, so nothing that comes back can be ahead of them. The
-result's digest is durable before the result is released. What a crash leaves open is closed as *undetermined*.
+allowed call has raised the task's labels in that same record, so nothing that comes back can be ahead of them. How a call
+ended is recorded in order behind its decision, without making the agent wait; what a crash leaves open is closed as
+*undetermined*.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from remit.errors import Refusal
+from remit.errors import Refusal, RemitError
 from remit.logic.arguments import digest_bytes
 from remit.logic.authorize import authorize, call_key
 from remit.logic.explain import message_for_model
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from remit.model.task import Task
     from remit.services.tasks import Tasks
 
+_LOG = logging.getLogger("remit")
 _POINTS_AT_INPUT = frozenset({Code.ARGUMENTS_INVALID, Code.ARGUMENTS_OUTSIDE_GRANT})
 
 
@@ -72,6 +76,7 @@ class Mediation:
         """``rulebook``: the policies and catalog in force now. ``records_max``: ledger records of one task."""
         self._tasks, self._rulebook, self._new_id = tasks, rulebook, new_id
         self._approval_ttl, self._approvals_max, self._records_max = approval_ttl, approvals_max, records_max
+        self._writing: set[asyncio.Task[None]] = set()
 
     async def authorize(self, bearer: Bearer, call: Call, *, seen_digest: str = "") -> Ticket | Refused:
         """Decide one call and make the decision durable. ``seen_digest``: of the tool as its server declares it now.
@@ -79,7 +84,6 @@ class Mediation:
         Raises Outage where the decision cannot be recorded (then there is none), NotFound, Refusal (task exhausted).
         """
         decision_id = self._new_id("d")
-        approval_id = self._new_id("apr")
         rules = self._rulebook()
 
         def build(task: Task, now: datetime) -> tuple[Body, tuple[Decision, str]]:
@@ -87,7 +91,7 @@ class Mediation:
                 raise Refusal(f"task {task.id} has used up its {self._records_max} records", code="task_exhausted")
             facts = self._facts(rules, bearer, call, task, now, seen_digest)
             decision = authorize(facts, rules.policies)
-            return self._record(facts, decision, decision_id, approval_id, rules.policies)
+            return self._record(facts, decision, decision_id, rules.policies)
 
         task, (decision, approval) = await self._tasks.change(bearer.task, build)
         if isinstance(decision, Allow):
@@ -95,11 +99,24 @@ class Mediation:
         message = message_for_model(task, call, decision, approval)
         return Refused(decision_id=decision_id, decision=decision, approval_id=approval or None, message=message)
 
-    async def observe(self, ticket: Ticket, ending: Ending, result: bytes | None) -> None:
-        """Record how an allowed call ended. Durable when it returns: only then may the result be released."""
+    def observe(self, ticket: Ticket, ending: Ending, result: bytes | None) -> None:
+        """Record how an allowed call ended: written at once, not waited for. ``settle`` waits."""
         digest = digest_bytes(result) if result is not None else ""
         body = CallFinished(decision=ticket.decision_id, ending=ending.value, result_digest=digest, size=len(result or b""))
-        await self._tasks.change(ticket.bearer.task, lambda _task, _now: (body, None))
+        writing = asyncio.create_task(self._written(ticket.bearer.task, body))
+        self._writing.add(writing)
+        writing.add_done_callback(self._writing.discard)
+
+    async def settle(self) -> None:
+        """Wait until every ending that was observed is durable, or has failed and stays open."""
+        while self._writing:
+            await asyncio.wait(set(self._writing))
+
+    async def _written(self, task: str, body: CallFinished) -> None:
+        try:
+            await self._tasks.change(task, lambda _task, _now: (body, None))
+        except RemitError as error:
+            _LOG.warning("the end of call %s is not recorded and stays undetermined: %s", body.decision, error.message)
 
     def _facts(self, rules: Rulebook, bearer: Bearer, call: Call, task: Task, now: datetime, seen_digest: str) -> Facts:
         return Facts(
@@ -114,16 +131,14 @@ class Mediation:
             approvals_max=self._approvals_max,
         )
 
-    def _record(
-        self, facts: Facts, decision: Decision, decision_id: str, approval_id: str, policies: Policies
-    ) -> tuple[Body, tuple[Decision, str]]:
+    def _record(self, facts: Facts, decision: Decision, decision_id: str, policies: Policies) -> tuple[Body, tuple[Decision, str]]:
         call, tool = facts.call, facts.tool
         approval, expires_at = "", None
         if isinstance(decision, Allow):
             approval = decision.approval or ""
         elif isinstance(decision, Ask):
             standing = pending_approval(facts.task, call_key(facts), call.digest, facts.now)
-            approval = standing.id if standing else approval_id
+            approval = standing.id if standing else self._new_id("apr")
             expires_at = standing.expires_at if standing else facts.now + self._approval_ttl
         body = CallDecided(
             decision=decision_id,

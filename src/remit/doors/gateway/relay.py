@@ -1,13 +1,12 @@
 """The way of one request of an agent, whatever its era: classify, have it decided, forward, observe, release.
 
 Rules: nothing here decides. What may sway a decision goes to ``Mediation``; what is not known here is refused. What is
-forwarded is what was decided on, encoded anew. A result is released after its record is durable.
+forwarded is what was decided on, encoded anew. A result is observed before it is released.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,7 @@ from remit.doors.problems import (
     rpc_error,
     tool_error,
 )
-from remit.errors import Mistake, Outage, RemitError
+from remit.errors import Mistake, Outage
 from remit.logic.arguments import make_call
 from remit.logic.narrow import narrowed_tools, visible, visible_template
 from remit.model.call import Call, Ending
@@ -123,11 +122,10 @@ class Relay:
         try:
             answer = await self._forward(link, message, sink, headers)
         except Outage as error:
-            await self._mediation.observe(ticket, Ending.FAILED, None)
+            self._mediation.observe(ticket, Ending.FAILED, None)
             return _failure(message, error)
         except asyncio.CancelledError:
-            with contextlib.suppress(RemitError):
-                await asyncio.shield(self._mediation.observe(ticket, Ending.CANCELLED, None))
+            self._mediation.observe(ticket, Ending.CANCELLED, None)
             raise
         result = answer.get("result")
         if isinstance(result, dict) and result.get("resultType") == "input_required":
@@ -135,7 +133,7 @@ class Relay:
             return answer
         body = msgspec.json.encode(answer.get("result", answer.get("error")))
         failed = "error" in answer or (isinstance(result, dict) and result.get("isError") is True)
-        await self._mediation.observe(ticket, Ending.TOOL_ERROR if failed else Ending.OK, body)
+        self._mediation.observe(ticket, Ending.TOOL_ERROR if failed else Ending.OK, body)
         if len(body) > self._result_bytes_max:
             return tool_error(message["id"], f"The result has {len(body):,} bytes and was not passed on. The call was made.")
         return answer

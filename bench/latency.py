@@ -1,0 +1,126 @@
+"""What the gateway adds to one tools/call: the same Python client, the same server, the same run; records durable."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mcp import Client
+
+from bench.common import bank_over_http, free_port, row, write_folder
+from remit.cli.server import serving
+from remit.node import application, open_node
+from remit.services.configuration import load_configuration
+from remit.services.pinning import pin_servers
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+_CALLS = 150
+_ROUNDS = 3
+
+
+async def main() -> None:
+    """Print the ratios."""
+    print("latency of one tools/call (p50, one client)")
+    folder = Path(tempfile.mkdtemp(prefix="remit-bench-"))
+    try:
+        async with bank_over_http() as upstream:
+            write_folder(folder / "w", f'url = "{upstream}"')
+            for mode in ("legacy", "auto"):
+                await _compare(folder / "w", upstream, mode)
+    finally:
+        shutil.rmtree(folder)
+
+
+async def _compare(folder: Path, upstream: str, mode: str) -> None:
+    async with _gateway(folder) as through, _mcp_proxy(upstream) as proxied:
+        urls = {"direct": upstream, "remit": through, **({"mcp-proxy": proxied} if proxied and mode == "legacy" else {})}
+        medians: dict[str, list[float]] = {name: [] for name in urls}
+        for _ in range(_ROUNDS):
+            for name, url in urls.items():
+                medians[name].append(await _p50_ms(url, mode))
+    found = {name: statistics.median(values) for name, values in medians.items()}
+    added = found["remit"] - found["direct"]
+    row(f"{mode}: direct", f"{found['direct']:.2f} ms")
+    row(f"{mode}: through remit", f"{found['remit']:.2f} ms")
+    row(f"{mode}: added / direct", f"{added / found['direct']:.2f} ×", "≤ 0.40 ×")
+    if "mcp-proxy" in found:
+        theirs = found["mcp-proxy"] - found["direct"]
+        row(f"{mode}: through mcp-proxy", f"{found['mcp-proxy']:.2f} ms")
+        row(f"{mode}: added by remit / added by mcp-proxy", f"{added / theirs:.2f} ×", "≤ 0.50 ×")
+
+
+async def _p50_ms(url: str, mode: str) -> float:
+    taken = []
+    async with Client(url, mode=mode) as client:
+        await client.list_tools()
+        for _ in range(20):
+            await client.call_tool("echo", {"text": "x"})
+        for _ in range(_CALLS):
+            begin = time.perf_counter()
+            await client.call_tool("echo", {"text": "x"})
+            taken.append(time.perf_counter() - begin)
+    return statistics.median(taken) * 1e3
+
+
+@contextlib.asynccontextmanager
+async def _gateway(folder: Path) -> AsyncIterator[str]:
+    """remit as a process of its own, as it is used."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bench.latency", "serve", str(folder), stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    try:
+        yield (await process.stdout.readline()).decode().strip()
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def _serve(folder: Path) -> None:
+    await pin_servers(load_configuration(folder), ["bank"], only_new=True)
+    async with open_node(folder, deciding=True) as node:
+        node.start()
+        task = await node.dispatcher.open(agent="bench", task_type="work", inputs={}, on_behalf_of="bench", opened_by="bench")
+        async with serving(application(node), "127.0.0.1", 0) as port:
+            print(f"http://127.0.0.1:{port}/run/{node.gate.open_endpoint(task.id)}/mcp/bank", flush=True)
+            await asyncio.Event().wait()
+
+
+@contextlib.asynccontextmanager
+async def _mcp_proxy(upstream: str) -> AsyncIterator[str]:
+    """The anchor, where it is installed: ``mcp-proxy`` before the same server."""
+    program = shutil.which("mcp-proxy", path=str(Path(sys.executable).parent))
+    if program is None:
+        yield ""
+        return
+    port = free_port()
+    process = await asyncio.create_subprocess_exec(
+        program, "--port", str(port), "--transport", "streamablehttp", upstream,
+        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        for _ in range(200):
+            with contextlib.suppress(OSError):
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.close()
+                break
+            await asyncio.sleep(0.05)
+        yield f"http://127.0.0.1:{port}/mcp"
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+if __name__ == "__main__":
+    import uvloop
+
+    uvloop.run(_serve(Path(sys.argv[2])) if sys.argv[1:2] == ["serve"] else main())
