@@ -7,7 +7,7 @@ Duties of every implementation
 * Order: what the server sends on behalf of one exchange reaches its ``sink`` in the order sent, the response last.
 * Bounds: message size, number of exchanges under way, and every wait are limited; a flood ends the conversation.
 * Absence: a server that crashes, hangs, closes or answers rubbish makes every exchange under way end with ``Outage``
-  (``upstream_gone``, ``upstream_timeout``, ``upstream_rubbish``), never with a hang and never with a made-up result.
+  (``upstream_gone``, ``upstream_session``, ``upstream_timeout``, ``upstream_rubbish``), never with a hang and never with a made-up result.
 * Ending: ``close`` ends the process (and its process group) or the session, within a bounded time. Idempotent.
 """
 

@@ -174,7 +174,7 @@ class HttpUpstream:
                     for data in reader.feed(piece):
                         yield read_message(data, self._limits)
             elif response.status == _NOT_FOUND and self._session:
-                raise Outage(f"{self.server.name} has dropped the session", code="upstream_gone")
+                raise Outage(f"{self.server.name} has dropped the session", code="upstream_session")
             else:
                 raise Outage(f"{self.server.name} answered {response.status} {kind}", code="upstream_rubbish")
         except Mistake:

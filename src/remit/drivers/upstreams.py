@@ -28,12 +28,14 @@ async def open_upstream(
     server: StdioServer | HttpServer,
     *,
     initialize: Message | None,
+    capabilities: Message | None = None,
     limits: UpstreamLimits,
     unsolicited: Callable[[Message], Awaitable[None]],
     client: aiohttp.ClientSession,
 ) -> AnyUpstream:
     """Open a conversation. ``initialize``: the params of a legacy agent, passed on as they are; ``None`` for a modern agent,
-    for whom the modern era is tried first. Raises Outage.
+    for whom the modern era is tried first. ``capabilities``: what such an agent declares, should its server have to be
+    initialised. Raises Outage.
     """
     upstream: AnyUpstream
     if isinstance(server, StdioServer):
@@ -47,7 +49,7 @@ async def open_upstream(
                 if not await _initialize(upstream, initialize):
                     await _discover(upstream, required=True)
             elif not await _discover(upstream, required=False):
-                params = {"protocolVersion": LEGACY_VERSION, "capabilities": {}, "clientInfo": CLIENT_INFO}
+                params = {"protocolVersion": LEGACY_VERSION, "capabilities": capabilities or {}, "clientInfo": CLIENT_INFO}
                 if not await _initialize(upstream, params):
                     raise Outage(f"{server.name} speaks no MCP that remit knows", code="upstream_rubbish")
     except TimeoutError:

@@ -10,46 +10,24 @@ import asyncio
 import contextlib
 import secrets
 import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from remit.doors.problems import INVALID_REQUEST, rpc_error, rpc_status
+from remit.doors.gateway.sessions import Session
+from remit.doors.gateway.translate import LEGACY_VERSIONS, known_capabilities, legacy_opening
+from remit.doors.problems import INVALID_PARAMS, INVALID_REQUEST, rpc_error, rpc_status
 from remit.drivers.conversation import is_response
-from remit.drivers.upstream_http import HttpUpstream
 from remit.errors import Mistake, NotFound, Outage
 
 if TYPE_CHECKING:
     from remit.doors.gateway.exchange import HttpExchange
-    from remit.doors.gateway.links import Link, Links
+    from remit.doors.gateway.links import Links
     from remit.doors.gateway.relay import Relay
     from remit.drivers.base import Message
     from remit.model.identity import Bearer
 
-VERSIONS = ("2025-03-26", "2025-06-18", "2025-11-25")
-_QUEUE_MAX = 1_000
-_ASKED_MAX = 100
+_SESSIONS_OF_A_TASK_MAX = 64
 _KEEP_ALIVE_SECONDS = 15.0
 _ACCEPTED = 202
-
-
-@dataclass(slots=True, eq=False)
-class Session:
-    """One agent's legacy session."""
-
-    id: str
-    bearer: Bearer
-    link: Link
-    used: float
-    waiting: asyncio.Queue[Message | None] = field(default_factory=lambda: asyncio.Queue(_QUEUE_MAX))
-    under_way: dict[object, asyncio.Task[Message]] = field(default_factory=dict)
-    asked: set[object] = field(default_factory=set)
-    listening: bool = False
-
-    async def push(self, message: Message | None) -> None:
-        """Queue what the server says by itself (``None``: the end); where nobody reads it, the oldest is lost as on a closed stream."""
-        if self.waiting.full():
-            self.waiting.get_nowait()
-        self.waiting.put_nowait(message)
 
 
 class LegacyDoor:
@@ -66,7 +44,7 @@ class LegacyDoor:
             return
         session = self._session(http, bearer, server)
         if is_response(message):
-            await self._answered(session, message)
+            await session.answered(message)
             await http.respond(_ACCEPTED)
         elif "id" not in message:
             await self._notified(session, message)
@@ -81,8 +59,6 @@ class LegacyDoor:
             await http.respond(409, b"this session is already listened to")
             return
         session.listening = True
-        if isinstance(session.link.upstream, HttpUpstream):
-            session.link.upstream.listen()
         await http.begin_stream()
         gone = asyncio.create_task(http.disconnected())
         try:
@@ -97,7 +73,7 @@ class LegacyDoor:
                 said = reading.result()
                 if said is None:
                     break
-                self._asks(session, said)
+                session.shown(said)
                 await http.interim(said)
         finally:
             session.listening = False
@@ -123,42 +99,69 @@ class LegacyDoor:
                 await self._end(session)
 
     async def _initialize(self, http: HttpExchange, bearer: Bearer, server: str, message: Message) -> None:
-        if len(self._sessions) >= self._sessions_max:
+        params = message.get("params") or {}
+        asked, capabilities, client = (params.get(name) for name in ("protocolVersion", "capabilities", "clientInfo"))
+        if not isinstance(asked, str) or not isinstance(capabilities, dict) or not isinstance(client, dict):
+            text = "initialize names protocolVersion, capabilities and clientInfo"
+            await http.answer(rpc_error(message["id"], INVALID_PARAMS, text))
+            return
+        of_task = sum(1 for session in self._sessions.values() if session.bearer.task == bearer.task)
+        if len(self._sessions) >= self._sessions_max or of_task >= _SESSIONS_OF_A_TASK_MAX:
             raise Outage("too many sessions are open", code="overload")
         session_id = secrets.token_urlsafe(24)
-        link = await self._links.get(bearer.task, server, session_id, message.get("params") or {})
-        session = Session(id=session_id, bearer=bearer, link=link, used=time.monotonic())
+        capabilities = known_capabilities(capabilities)
+        version = asked if asked in LEGACY_VERSIONS else LEGACY_VERSIONS[-1]
+        opening = {"protocolVersion": version, "capabilities": capabilities, "clientInfo": client}
+        link = await self._links.get(bearer.task, server, session_id, opening)
+        session = Session(id=session_id, bearer=bearer, link=link, used=time.monotonic(), capabilities=capabilities, client=client)
         link.listeners.append(session.push)
+        link.askers.append(session.push)
+        link.subscriptions[session_id] = session.subscribed
         self._sessions[session_id] = session
         http.extra.append((b"mcp-session-id", session_id.encode()))
-        await http.answer({"jsonrpc": "2.0", "id": message["id"], "result": link.upstream.opening})
+        await http.answer({"jsonrpc": "2.0", "id": message["id"], "result": legacy_opening(link.upstream, asked)})
 
     async def _request(self, http: HttpExchange, session: Session, message: Message) -> None:
         request_id = message["id"]
         if request_id in session.under_way:
             await http.answer(rpc_error(request_id, INVALID_REQUEST, "a request of this id is under way"), 400)
             return
-
-        async def sink(said: Message) -> None:
-            self._asks(session, said)
-            with contextlib.suppress(OSError):
-                await http.interim(said)
-
-        work = asyncio.create_task(self._relay.request(session.bearer, session.link, message, sink, modern=False))
+        work = asyncio.create_task(self._answer(http, session, message))
         session.under_way[request_id] = work
         try:
-            answer = await work
-        except asyncio.CancelledError:
-            if not work.cancelled():
-                work.cancel()
-                raise
-            await http.begin_stream()  # the agent cancelled: no answer follows
-            await http.end_stream()
-            return
+            while not work.done():
+                await asyncio.wait({work}, timeout=_KEEP_ALIVE_SECONDS)
+                if not work.done():
+                    await http.keep_alive()
+            if work.cancelled():
+                await http.begin_stream()  # the agent cancelled, or the session ended: no answer follows
+                await http.end_stream()
+                return
+            answer = work.result()
         finally:
+            work.cancel()
             session.under_way.pop(request_id, None)
             session.used = time.monotonic()
         await http.answer(answer, rpc_status(answer) if rpc_status(answer) != 404 else 200)
+
+    async def _answer(self, http: HttpExchange, session: Session, message: Message) -> Message:
+        """Answer one request: what a stateless server does not keep is kept here."""
+
+        async def sink(said: Message) -> None:
+            session.shown(said)
+            with contextlib.suppress(OSError):
+                await http.interim(said)
+
+        modern = session.link.upstream.era == "modern"
+        method, params = message["method"], message.get("params") or {}
+        if modern and method == "logging/setLevel":
+            session.level = str(params.get("level", ""))[:20]
+            return {"jsonrpc": "2.0", "id": message["id"], "result": {}}
+        exchange = session.exchange if modern else None
+        answer = await self._relay.request(session.bearer, session.link, message, sink, modern=False, exchange=exchange)
+        if method in {"resources/subscribe", "resources/unsubscribe"} and "result" in answer:
+            await session.watch(str(params.get("uri")), on=method == "resources/subscribe")
+        return answer
 
     async def _notified(self, session: Session, message: Message) -> None:
         method = message.get("method")
@@ -167,34 +170,22 @@ class LegacyDoor:
             work = session.under_way.get(params.get("requestId")) if isinstance(params, dict) else None
             if work is not None:
                 work.cancel()
-        elif method in {"notifications/roots/list_changed", "notifications/progress"}:
+        elif method in {"notifications/roots/list_changed", "notifications/progress"} and session.link.upstream.era == "legacy":
             await session.link.upstream.send(message)
-
-    async def _answered(self, session: Session, message: Message) -> None:
-        if message.get("id") not in session.asked:
-            raise Mistake("this answers nothing that was asked here", code="json")
-        session.asked.discard(message.get("id"))
-        await session.link.upstream.send(message)
 
     def _session(self, http: HttpExchange, bearer: Bearer, server: str) -> Session:
         session_id = http.headers.get("mcp-session-id", "")
         if not session_id:
             raise Mistake("the header Mcp-Session-Id is missing", code="session", hint="send initialize first")
         session = self._sessions.get(session_id)
-        if session is None or session.bearer.task != bearer.task or session.link.server != server:
-            raise NotFound("there is no such session", code="session")
+        whose = (session.bearer.task, session.bearer.agent, session.link.server) if session is not None else None
+        if session is None or whose != (bearer.task, bearer.agent, server) or session.link.gone:
+            raise NotFound("there is no such session", code="session", hint="send initialize first")
         version = http.headers.get("mcp-protocol-version")
-        if version is not None and version not in VERSIONS:
+        if version is not None and version not in LEGACY_VERSIONS:
             raise Mistake(f"protocol version {version[:40]!r} is not spoken here", code="protocol_version")
         session.used = time.monotonic()
         return session
-
-    @staticmethod
-    def _asks(session: Session, said: dict[str, Any]) -> None:
-        if "method" in said and "id" in said:
-            if len(session.asked) >= _ASKED_MAX:
-                session.asked.clear()
-            session.asked.add(said["id"])
 
     async def _end(self, session: Session) -> None:
         if self._sessions.pop(session.id, None) is None:
@@ -202,6 +193,8 @@ class LegacyDoor:
         for work in list(session.under_way.values()):
             work.cancel()
         await session.push(None)
-        if session.push in session.link.listeners:
-            session.link.listeners.remove(session.push)
+        for hearers in (session.link.listeners, session.link.askers):
+            if session.push in hearers:
+                hearers.remove(session.push)
+        session.link.subscriptions.pop(session.id, None)
         await self._links.leave(session.link)

@@ -11,10 +11,14 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+from remit.doors.gateway.headers import header_parameters, parameter_headers
+from remit.doors.problems import METHOD_NOT_FOUND, rpc_error
 from remit.drivers.base import StdioServer, UpstreamLimits
 from remit.drivers.upstream_http import HttpUpstream
-from remit.drivers.upstreams import AnyUpstream, list_all_tools, open_upstream
+from remit.drivers.upstream_stdio import StdioUpstream
+from remit.drivers.upstreams import AnyUpstream, list_all_tools, modern_meta, open_upstream
 from remit.errors import Mistake, NotFound, Outage
+from remit.logic.arguments import digest_json
 from remit.logic.narrow import tool_digest
 
 if TYPE_CHECKING:
@@ -22,28 +26,73 @@ if TYPE_CHECKING:
 
     import aiohttp
 
+    from remit.doors.gateway.headers import HeaderParameters
     from remit.drivers.base import HttpServer, Message
 
 ABSENT = "absent"
+_DEAD = frozenset({"upstream_gone", "upstream_rubbish"})  # of a process: it does not come back by itself
 _LIST_CHANGED = "notifications/tools/list_changed"
+_OF_A_PROCESS = 3  # parts of the place of a server that is a process: task, server, era
+_RETRY_SECONDS, _RETRY_SECONDS_MAX = 1.0, 30.0
+_WATCHED = {"toolsListChanged": True, "promptsListChanged": True, "resourcesListChanged": True}
 
 
 class Link:
-    """One upstream conversation and what was seen of its server's tools."""
+    """One upstream conversation and what was seen of its server's tools.
 
-    def __init__(self, server: str, limits: UpstreamLimits) -> None:
-        self.server = server
+    ``listeners`` hear what the server says by itself; of the ``askers`` the last one is asked what it asks by itself.
+    ``subscriptions``: the resources that each session watches, by session.
+    """
+
+    def __init__(self, server: str, limits: UpstreamLimits, capabilities: Message) -> None:
+        """``capabilities``: of the agent for which a legacy server was initialised."""
+        self.server, self.capabilities = server, capabilities
         self.upstream: AnyUpstream
         self.listeners: list[Callable[[Message], Awaitable[None]]] = []
+        self.askers: list[Callable[[Message], Awaitable[None]]] = []
+        self.subscriptions: dict[str, set[str]] = {}
+        self.closed = asyncio.Event()
+        self.gone = False
+        self.answer_seconds = limits.exchange_seconds
         self._limits = limits
         self._seen: dict[str, str] | None = None
+        self._headers: dict[str, HeaderParameters] = {}
         self._looking = asyncio.Lock()
+        self._watching: asyncio.Task[None] | None = None
+
+    async def exchange(
+        self, message: Message, sink: Callable[[Message], Awaitable[None]], headers: Mapping[str, str] | None = None
+    ) -> Message:
+        """Send one request in the server's own era. ``headers``: for a server that reads arguments from headers. Raises Outage."""
+        try:
+            if isinstance(self.upstream, HttpUpstream):
+                return await self.upstream.exchange(message, sink, headers)
+            return await self.upstream.exchange(message, sink)
+        except Outage as outage:
+            self.gone = (
+                self.gone or outage.code == "upstream_session" or (outage.code in _DEAD and isinstance(self.upstream, StdioUpstream))
+            )
+            raise
 
     async def unsolicited(self, message: Message) -> None:
-        """What the server says by itself goes to every session that shares the conversation."""
+        """What the server says by itself goes to every session that shares the conversation, a question to one of them."""
         self.notice(message)
+        if "id" in message:
+            if self.askers:
+                await self.askers[-1](message)
+            else:
+                await self.refuse(message)
+            return
         for listener in list(self.listeners):
             await listener(message)
+
+    async def refuse(self, question: Message) -> None:
+        """Answer a server's question that nobody can be asked."""
+        with contextlib.suppress(Outage):
+            if question.get("method") == "ping":
+                await self.upstream.send({"jsonrpc": "2.0", "id": question["id"], "result": {}})
+            else:
+                await self.upstream.send(rpc_error(question["id"], METHOD_NOT_FOUND, "the client does not answer this"))
 
     def notice(self, message: Message) -> None:
         """Learn from a message that passes by."""
@@ -52,11 +101,14 @@ class Link:
 
     def learn(self, tools: list[dict[str, Any]]) -> None:
         """Remember what a complete list of tools says."""
-        self._seen = {}
+        seen, headers = {}, {}
         for tool in tools:
-            if isinstance(tool.get("name"), str):
+            if isinstance(name := tool.get("name"), str):
                 with contextlib.suppress(Mistake):
-                    self._seen[tool["name"]] = tool_digest(tool)
+                    seen[name] = tool_digest(tool)
+                if parameters := header_parameters(tool.get("inputSchema")):
+                    headers[name] = parameters
+        self._seen, self._headers = seen, headers
 
     async def seen_digest(self, tool: str) -> str:
         """Digest of a tool as the server lists it now; ``absent`` where it does not. Raises Outage."""
@@ -65,6 +117,73 @@ class Link:
                 if self._seen is None:
                     self.learn(await list_all_tools(self.upstream, self._limits))
         return (self._seen or {}).get(tool, ABSENT)
+
+    def header_parameters(self, tool: str) -> HeaderParameters:
+        """Arguments that the server wants to see as headers as well, as it was last seen to declare them."""
+        return self._headers.get(tool, ())
+
+    def headers_for(self, tool: str, arguments: Mapping[str, Any]) -> dict[str, str] | None:
+        """The ``Mcp-Param-*`` headers of a call, made from the arguments that were decided on."""
+        parameters = self._headers.get(tool)
+        return parameter_headers(parameters, arguments) if parameters else None
+
+    def watch(self) -> None:
+        """Hear of changes: the server's own stream (legacy HTTP), or a subscription (stateless)."""
+        if self.upstream.era == "modern":
+            self._watching = asyncio.create_task(self._watch())
+        elif isinstance(self.upstream, HttpUpstream):
+            self.upstream.listen()
+
+    async def rewatch(self) -> None:
+        """Begin a stateless server's subscription anew, because sessions watch other resources than before."""
+        if self.upstream.era == "modern":
+            await self._stop_watching()
+            self.watch()
+
+    async def close(self) -> None:
+        """End the conversation."""
+        self.gone = True
+        self.closed.set()
+        await self._stop_watching()
+        await self.upstream.close()
+
+    async def _watch(self) -> None:
+        pause = _RETRY_SECONDS
+        while True:
+            uris = sorted(set().union(*self.subscriptions.values()))
+            wanted = {**_WATCHED, "resourceSubscriptions": uris} if uris else _WATCHED
+            params = {"notifications": wanted, "_meta": modern_meta()}
+            try:
+                answer = await self.upstream.exchange(
+                    {"jsonrpc": "2.0", "id": 0, "method": "subscriptions/listen", "params": params}, self._heard
+                )
+                if "error" in answer:
+                    return  # it offers none
+            except Outage as outage:
+                if outage.code != "upstream_timeout":  # the server may have changed meanwhile
+                    pause = min(pause * 2, _RETRY_SECONDS_MAX)
+            self._seen = None
+            await asyncio.sleep(pause)
+
+    async def _heard(self, message: Message) -> None:
+        if message.get("method") != "notifications/subscriptions/acknowledged":
+            await self.unsolicited(_untagged(message))
+
+    async def _stop_watching(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
+            self._watching = None
+
+
+def _untagged(message: Message) -> Message:
+    """A notice without the number of our own subscription."""
+    params = message.get("params")
+    meta = params.get("_meta") if isinstance(params, dict) else None
+    if not isinstance(params, dict) or not isinstance(meta, dict):
+        return message
+    kept = {key: value for key, value in meta.items() if key != "io.modelcontextprotocol/subscriptionId"}
+    return {**message, "params": {**params, "_meta": kept} if kept else {key: params[key] for key in params if key != "_meta"}}
 
 
 class Links:
@@ -81,34 +200,29 @@ class Links:
         self._servers, self._limits, self._client, self._links_max = servers, limits, client, links_max
         self._open: dict[tuple[str, ...], asyncio.Task[Link]] = {}
 
-    async def get(self, task: str, server: str, session: str, initialize: Message | None) -> Link:
+    async def get(self, task: str, server: str, session: str, initialize: Message | None, capabilities: Message | None = None) -> Link:
         """The conversation for a task's session (``session`` "" and no ``initialize``: a stateless agent).
 
-        Raises NotFound, Outage.
+        ``capabilities``: what a stateless agent declares, for a server that has to be initialised. A legacy server over HTTP
+        gets a conversation for each set of them, because it is told of them only once. Raises NotFound, Outage.
         """
         configured = self._servers().get(server)
         if configured is None:
             raise NotFound(f"there is no server {server[:80]!r} here")
         era = "modern" if initialize is None else "legacy"
         place = (task, server, era) if isinstance(configured, StdioServer) else (task, server, era, session)
-        opening = self._open.get(place)
-        if opening is None:
-            if len(self._open) >= self._links_max:
-                raise Outage("too many conversations with servers are open", code="overload")
-            opening = self._open[place] = asyncio.create_task(self._begin(configured, initialize))
-        try:
-            return await asyncio.shield(opening)
-        except BaseException:
-            if opening.done() and self._open.get(place) is opening:
-                del self._open[place]
-            raise
+        link = await self._opened(place, configured, initialize, capabilities or {})
+        if initialize is None and link.upstream.era == "legacy" and len(place) > _OF_A_PROCESS and link.capabilities != capabilities:
+            place = (task, server, era, digest_json(capabilities))
+            return await self._opened(place, configured, None, capabilities or {})
+        return link
 
     async def drop(self, link: Link) -> None:
         """End one conversation."""
         for place, opening in list(self._open.items()):
             if opening.done() and not opening.cancelled() and opening.exception() is None and opening.result() is link:
                 del self._open[place]
-                await link.upstream.close()
+                await link.close()
 
     async def leave(self, link: Link) -> None:
         """A session leaves: an HTTP conversation ends with it, a process stays with its task."""
@@ -128,11 +242,38 @@ class Links:
         ending = [self._open.pop(place) for place in places]
         results = await asyncio.gather(*ending, return_exceptions=True)
         links = [result for result in results if isinstance(result, Link)]
-        await asyncio.gather(*(link.upstream.close() for link in links), return_exceptions=True)
+        await asyncio.gather(*(link.close() for link in links), return_exceptions=True)
 
-    async def _begin(self, server: StdioServer | HttpServer, initialize: Message | None) -> Link:
-        link = Link(server.name, self._limits)
+    async def _opened(
+        self, place: tuple[str, ...], server: StdioServer | HttpServer, initialize: Message | None, capabilities: Message
+    ) -> Link:
+        opening = self._open.get(place)
+        if opening is not None and opening.done() and not opening.cancelled() and opening.exception() is None:
+            if not opening.result().gone:
+                return opening.result()
+            del self._open[place]  # the process has died: a new one for this task
+            await opening.result().close()
+            opening = self._open.get(place)
+        if opening is None:
+            if len(self._open) >= self._links_max:
+                raise Outage("too many conversations with servers are open", code="overload")
+            opening = self._open[place] = asyncio.create_task(self._begin(server, initialize, capabilities))
+        try:
+            return await asyncio.shield(opening)
+        except BaseException:
+            if opening.done() and self._open.get(place) is opening:
+                del self._open[place]
+            raise
+
+    async def _begin(self, server: StdioServer | HttpServer, initialize: Message | None, capabilities: Message) -> Link:
+        link = Link(server.name, self._limits, capabilities)
         link.upstream = await open_upstream(
-            server, initialize=initialize, limits=self._limits, unsolicited=link.unsolicited, client=self._client
+            server,
+            initialize=initialize,
+            capabilities=capabilities,
+            limits=self._limits,
+            unsolicited=link.unsolicited,
+            client=self._client,
         )
+        link.watch()
         return link

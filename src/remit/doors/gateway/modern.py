@@ -7,12 +7,12 @@ An agent that goes away cancels its request.
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from remit.doors.gateway.translate import legacy_request, modern_opening, modern_result
+from remit.doors.gateway.headers import PREFIX, decoded
+from remit.doors.gateway.rounds import HANDLE, Round, Rounds
+from remit.doors.gateway.translate import META, client_capabilities, known_capabilities, legacy_request, modern_opening, modern_result
 from remit.doors.problems import (
     HEADER_MISMATCH,
     INVALID_PARAMS,
@@ -22,19 +22,21 @@ from remit.doors.problems import (
     rpc_status,
 )
 from remit.drivers.conversation import MODERN_VERSION
-from remit.drivers.upstream_http import HttpUpstream
+from remit.errors import Mistake
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
     from remit.doors.gateway.exchange import HttpExchange
     from remit.doors.gateway.links import Link, Links
     from remit.doors.gateway.relay import Relay
     from remit.drivers.base import Message
     from remit.model.identity import Bearer
 
-META = "io.modelcontextprotocol/"
 _NAMED = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
-_PARAM_HEADER = "mcp-param-"
+_KEEP_ALIVE_SECONDS = 15.0
 _ACCEPTED = 202
+_QUIET = frozenset({"tools/list", "resources/list", "resources/templates/list", "prompts/list", "subscriptions/listen"})
 _METHODS = frozenset(
     {
         "server/discover",
@@ -65,6 +67,7 @@ class ModernDoor:
 
     def __init__(self, relay: Relay, links: Links) -> None:
         self._relay, self._links = relay, links
+        self._rounds = Rounds()
 
     async def post(self, http: HttpExchange, bearer: Bearer, server: str, message: Message) -> None:
         """Answer one POST."""
@@ -76,11 +79,14 @@ class ModernDoor:
             status = 400 if wrong["error"]["code"] == INVALID_PARAMS else rpc_status(wrong)
             await http.answer(wrong, status)
             return
-        link = await self._links.get(bearer.task, server, "", None)
+        link = await self._links.get(bearer.task, server, "", None, client_capabilities(message))
         work = asyncio.create_task(self._answer(http, bearer, link, message))
         gone = asyncio.create_task(http.disconnected())
         try:
-            await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+            while not work.done() and not gone.done():
+                await asyncio.wait({work, gone}, timeout=_KEEP_ALIVE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                if not work.done() and not gone.done():
+                    await http.keep_alive()
             if not work.done():
                 work.cancel()  # closing the response is how this era cancels
                 with contextlib.suppress(asyncio.CancelledError):
@@ -93,19 +99,45 @@ class ModernDoor:
             work.cancel()
 
     async def _answer(self, http: HttpExchange, bearer: Bearer, link: Link, message: Message) -> Message:
-        async def sink(said: Message) -> None:
-            await http.interim(said)
-
-        upstream = link.upstream
         if message["method"] == "server/discover":
-            return {"jsonrpc": "2.0", "id": message["id"], "result": {**modern_opening(upstream), "cacheScope": "private"}}
-        if upstream.era == "legacy":
-            answer = await self._relay.request(bearer, link, legacy_request(message), sink, modern=True)
-            return modern_result(message["method"], answer)
-        headers = None
-        if isinstance(upstream, HttpUpstream):
-            headers = {name: value for name, value in http.headers.items() if name.startswith(_PARAM_HEADER)} or None
-        return await self._relay.request(bearer, link, message, sink, modern=True, headers=headers)
+            return {"jsonrpc": "2.0", "id": message["id"], "result": modern_opening(link.upstream)}
+        headers = {name: value for name, value in http.headers.items() if name.startswith(PREFIX)}
+        if link.upstream.era == "legacy":
+            return await self._translated(bearer, link, message, http.interim, headers)
+        return await self._relay.request(bearer, link, _plain(message), http.interim, modern=True, headers=headers)
+
+    async def _translated(
+        self, bearer: Bearer, link: Link, message: Message, sink: Callable[[Message], Awaitable[None]], headers: Mapping[str, str]
+    ) -> Message:
+        """Carry a request to a legacy server, whose questions become rounds."""
+        if str(message["params"].get("requestState", "")).startswith(HANDLE):
+            try:
+                return await self._rounds.resume(bearer.task, message, sink)
+            except Mistake as mistake:
+                return rpc_error(message["id"], INVALID_PARAMS, mistake.message)
+
+        async def exchange(request: Message, said: Callable[[Message], Awaitable[None]], _headers: Mapping[str, str] | None) -> Message:
+            return modern_result(request["method"], await link.exchange(legacy_request(request), said))
+
+        this = Round(link, message, client_capabilities(message))
+
+        async def work() -> Message:
+            return await self._relay.request(bearer, link, message, this.said, modern=True, headers=headers, exchange=exchange)
+
+        if message["method"] in _QUIET:
+            this.sink = sink
+            return await work()
+        return await self._rounds.begin(bearer.task, this, work, sink)
+
+
+def _plain(message: Message) -> Message:
+    """A request without what this gateway does not pass on: nobody could fetch the result of one of MCP's own tasks."""
+    declared = message["params"]["_meta"][f"{META}clientCapabilities"]
+    known = known_capabilities(declared)
+    if known == declared:
+        return message
+    meta = {**message["params"]["_meta"], f"{META}clientCapabilities": known}
+    return {**message, "params": {**message["params"], "_meta": meta}}
 
 
 def _check(http: HttpExchange, message: Message) -> Message | None:
@@ -125,19 +157,10 @@ def _check(http: HttpExchange, message: Message) -> Message | None:
         return rpc_error(request_id, UNSUPPORTED_VERSION, "this protocol version is not spoken here", data)
     if not isinstance(meta.get(f"{META}clientCapabilities"), dict):
         return rpc_error(request_id, INVALID_PARAMS, f"_meta is missing {META}clientCapabilities")
-    if _decoded(http.headers.get("mcp-method")) != method:
+    if decoded(http.headers.get("mcp-method")) != method:
         return rpc_error(request_id, HEADER_MISMATCH, "the header Mcp-Method does not match the body")
     if method not in _METHODS:
         return rpc_error(request_id, METHOD_NOT_FOUND, f"remit does not pass on {method[:80]!r}")
-    if method in _NAMED and _decoded(http.headers.get("mcp-name")) != params.get(_NAMED[method]):
+    if method in _NAMED and decoded(http.headers.get("mcp-name")) != params.get(_NAMED[method]):
         return rpc_error(request_id, HEADER_MISMATCH, "the header Mcp-Name does not match the body")
     return None
-
-
-def _decoded(value: str | None) -> Any:
-    if value is None or not (value.startswith("=?base64?") and value.endswith("?=")):
-        return value
-    try:
-        return base64.b64decode(value[9:-2], validate=True).decode("utf-8")
-    except (binascii.Error, ValueError):
-        return None

@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from remit.doors.gateway.headers import header_mismatch
 from remit.doors.gateway.links import Link
+from remit.doors.gateway.listening import listen
 from remit.doors.problems import (
+    HEADER_MISMATCH,
     INVALID_PARAMS,
     LEGACY_DENIED,
     METHOD_NOT_FOUND,
@@ -35,6 +38,9 @@ if TYPE_CHECKING:
     from remit.drivers.base import Message
     from remit.model.identity import Bearer
     from remit.services.tasks import Tasks
+
+    Sink = Callable[[Message], Awaitable[None]]
+    Exchange = Callable[[Message, Sink, Mapping[str, str] | None], Awaitable[Message]]
 
 _HELD_MAX = 1_000
 _NAME_CHARACTERS_MAX = 4_096
@@ -64,8 +70,11 @@ class Relay:
         *,
         modern: bool,
         headers: Mapping[str, str] | None = None,
+        exchange: Exchange | None = None,
     ) -> Message:
-        """Answer one request. ``sink`` takes what comes before the answer. Raises Outage where nothing could be recorded."""
+        """Answer one request. ``sink`` takes what comes before the answer. ``headers``: the agent's, where they must agree with
+        the body. ``exchange`` carries it to a server of the other era. Raises Outage where nothing could be recorded.
+        """
         method, request_id = message["method"], message["id"]
         params = message.get("params", {})
         if not isinstance(params, dict):
@@ -73,18 +82,21 @@ class Relay:
         if method == "ping":
             return {"jsonrpc": "2.0", "id": request_id, "result": {}}
         if method in _LISTS:
-            return await self._list(bearer, link, message, sink, modern=modern)
+            return await self._list(bearer, link, message, sink, exchange, modern=modern)
         if method in _PASSED:
-            return await self._forward(link, message, sink, headers)
+            try:
+                return await self._forward(link, message, sink, exchange)
+            except Outage as error:
+                return _failure(message, error)
         if method == "subscriptions/listen" and modern:
-            return await self._listen(bearer, link, message, sink)
+            return await listen(self._mediation, self._tasks, bearer, link, message, sink)
         try:
             call = _call(link.server, method, params)
         except Mistake as error:
             return rpc_error(request_id, INVALID_PARAMS, error.message)
         if call is None:
             return rpc_error(request_id, METHOD_NOT_FOUND, f"remit does not pass on {str(method)[:80]!r}")
-        return await self._guarded(bearer, link, call, message, sink, modern=modern, headers=headers)
+        return await self._guarded(bearer, link, call, message, sink, modern=modern, headers=headers, exchange=exchange)
 
     async def _guarded(
         self,
@@ -96,6 +108,7 @@ class Relay:
         *,
         modern: bool,
         headers: Mapping[str, str] | None,
+        exchange: Exchange | None,
     ) -> Message:
         request_id = message["id"]
         ticket = await self._continued(bearer, call, message)
@@ -104,11 +117,13 @@ class Relay:
                 seen = await link.seen_digest(call.name) if call.kind is Kind.TOOL else ""
             except Outage as error:
                 return tool_error(request_id, f"{error.message}. Nothing was done.")
+            if wrong := await self._mismatch(bearer, link, call, headers):
+                return rpc_error(request_id, HEADER_MISMATCH, wrong)
             verdict = await self._mediation.authorize(bearer, call, seen_digest=seen)
             if isinstance(verdict, Refused):
                 return _refusal(message, verdict, modern=modern)
             ticket = verdict
-        return await self._carried(ticket, link, message, sink, headers)
+        return await self._carried(ticket, link, message, sink, exchange)
 
     async def _carried(
         self,
@@ -116,11 +131,12 @@ class Relay:
         link: Link,
         message: Message,
         sink: Callable[[Message], Awaitable[None]],
-        headers: Mapping[str, str] | None,
+        exchange: Exchange | None,
     ) -> Message:
         """Forward an allowed call and record how it ended."""
+        headers = link.headers_for(ticket.call.name, ticket.call.arguments) if ticket.call.kind is Kind.TOOL else None
         try:
-            answer = await self._forward(link, message, sink, headers)
+            answer = await self._forward(link, message, sink, exchange, headers)
         except Outage as error:
             self._mediation.observe(ticket, Ending.FAILED, None)
             return _failure(message, error)
@@ -138,27 +154,40 @@ class Relay:
             return tool_error(message["id"], f"The result has {len(body):,} bytes and was not passed on. The call was made.")
         return answer
 
+    async def _mismatch(self, bearer: Bearer, link: Link, call: Call, headers: Mapping[str, str] | None) -> str:
+        """What is wrong with headers that repeat arguments; nothing is told of tools that the task was not given."""
+        parameters = link.header_parameters(call.name) if headers is not None and call.kind is Kind.TOOL else ()
+        if not parameters or headers is None or not visible(await self._tasks.view(bearer.task), Kind.TOOL, link.server, call.name):
+            return ""
+        return header_mismatch(parameters, call.arguments, headers)
+
     async def _forward(
         self,
         link: Link,
         message: Message,
         sink: Callable[[Message], Awaitable[None]],
-        headers: Mapping[str, str] | None,
+        exchange: Exchange | None,
+        headers: Mapping[str, str] | None = None,
     ) -> Message:
         async def noticed(interim: Message) -> None:
             link.notice(interim)
             await sink(interim)
 
-        if headers:
-            return await link.upstream.exchange(message, noticed, headers)  # type: ignore[call-arg]  # only HTTP has headers
-        return await link.upstream.exchange(message, noticed)
+        return await (exchange or link.exchange)(message, noticed, headers)
 
     async def _list(
-        self, bearer: Bearer, link: Link, message: Message, sink: Callable[[Message], Awaitable[None]], *, modern: bool
+        self,
+        bearer: Bearer,
+        link: Link,
+        message: Message,
+        sink: Callable[[Message], Awaitable[None]],
+        exchange: Exchange | None,
+        *,
+        modern: bool,
     ) -> Message:
         member = _LISTS[message["method"]]
         try:
-            answer = await self._forward(link, message, sink, None)
+            answer = await self._forward(link, message, sink, exchange)
         except Outage as error:
             return _failure(message, error)
         result = answer.get("result")
@@ -181,18 +210,6 @@ class Relay:
         if modern:
             narrowed["cacheScope"] = "private"  # what one task sees is nobody else's
         return {**answer, "result": narrowed}
-
-    async def _listen(self, bearer: Bearer, link: Link, message: Message, sink: Callable[[Message], Awaitable[None]]) -> Message:
-        """A stateless agent's subscription: only resources of the grant may be watched."""
-        task = await self._tasks.view(bearer.task)
-        wanted = message["params"].get("notifications")
-        uris = wanted.get("resourceSubscriptions", []) if isinstance(wanted, dict) else []
-        if not isinstance(uris, list) or not all(isinstance(uri, str) and visible(task, Kind.RESOURCE, link.server, uri) for uri in uris):
-            return rpc_error(message["id"], MODERN_DENIED, "this task may not watch one of these resources")
-        try:
-            return await self._forward(link, message, sink, None)
-        except Outage as error:
-            return _failure(message, error)
 
     async def _continued(self, bearer: Bearer, call: Call, message: Message) -> Ticket | None:
         """The ticket of a call that waits for more input (MCP 2026-07-28, MRTR): the same call goes on, once."""

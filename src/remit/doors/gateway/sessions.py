@@ -1,0 +1,143 @@
+"""One session of an agent of MCP 2025-03-26 to 2025-11-25: what was agreed on, what is under way, what was asked.
+
+Rules: an answer of the agent is taken only where this session was shown the question. Everything that can pile up is bounded.
+Before a stateless server the session keeps what that server does not: level, subscriptions, and rounds of questions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from remit.doors.gateway.translate import can_answer, legacy_question, legacy_result, modern_request
+from remit.doors.problems import INTERNAL, rpc_error
+from remit.errors import Mistake
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from remit.doors.gateway.links import Link
+    from remit.drivers.base import Message
+    from remit.model.identity import Bearer
+
+_QUEUE_MAX = 1_000
+_ASKED_MAX = 100
+_ROUNDS_MAX = 10
+_SUBSCRIBED_MAX = 1_000
+_PAUSE_SECONDS = 0.05  # before a round in which a stateless server asks nothing
+_UPDATED = "notifications/resources/updated"
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """One agent's legacy session. ``asked``: questions shown to the agent; a future where the gateway itself waits for it."""
+
+    id: str
+    bearer: Bearer
+    link: Link
+    used: float
+    capabilities: Message = field(default_factory=dict)
+    client: Message = field(default_factory=dict)
+    level: str = ""
+    subscribed: set[str] = field(default_factory=set)
+    waiting: asyncio.Queue[Message | None] = field(default_factory=lambda: asyncio.Queue(_QUEUE_MAX))
+    under_way: dict[object, asyncio.Task[Message]] = field(default_factory=dict)
+    asked: OrderedDict[object, asyncio.Future[Message] | None] = field(default_factory=OrderedDict)
+    listening: bool = False
+
+    async def push(self, message: Message | None) -> None:
+        """Queue what the server says by itself (``None``: the end); where nobody reads it, the oldest is lost as on a closed stream."""
+        if message is not None and message.get("method") == _UPDATED and not self._watches(message.get("params")):
+            return
+        if self.waiting.full():
+            self.waiting.get_nowait()
+        self.waiting.put_nowait(message)
+
+    def shown(self, message: Message) -> None:
+        """Note a question of the server that goes to the agent."""
+        if "method" in message and "id" in message and message["id"] not in self.asked:
+            self._note(message["id"], None)
+
+    async def answered(self, message: Message) -> None:
+        """Take an answer of the agent to where it was asked from. Raises Mistake, Outage."""
+        answers = message.get("id")
+        if answers not in self.asked:
+            raise Mistake("this answers nothing that was asked here", code="json")
+        waiting = self.asked.pop(answers)
+        if waiting is None:
+            await self.link.upstream.send(message)
+        elif not waiting.done():
+            waiting.set_result(message)
+
+    async def watch(self, uri: str, *, on: bool) -> None:
+        """Remember what was subscribed to, or no longer is."""
+        if not on:
+            self.subscribed.discard(uri)
+        elif len(self.subscribed) < _SUBSCRIBED_MAX:
+            self.subscribed.add(uri)
+        await self.link.rewatch()
+
+    async def exchange(
+        self, message: Message, sink: Callable[[Message], Awaitable[None]], headers: Mapping[str, str] | None = None
+    ) -> Message:
+        """Carry one request to a stateless server: its questions become questions on the agent's stream. Raises Outage."""
+        if message["method"] in {"resources/subscribe", "resources/unsubscribe"}:
+            return {"jsonrpc": "2.0", "id": message["id"], "result": {}}  # the link watches on behalf of its sessions
+        translated = modern_request(message, capabilities=self.capabilities, client=self.client, level=self.level)
+        for _ in range(_ROUNDS_MAX):
+            answer = await self.link.exchange(translated, sink, headers)
+            result = answer.get("result")
+            if not isinstance(result, dict) or result.get("resultType") != "input_required":
+                return legacy_result(answer)
+            requests = result.get("inputRequests")
+            responses: dict[str, Any] = {}
+            if isinstance(requests, dict) and requests:
+                if not all(isinstance(request, dict) and can_answer(self.capabilities, request) for request in requests.values()):
+                    return rpc_error(message["id"], INTERNAL, "the server asked what this agent does not answer")
+                try:
+                    replies = await self._ask_all(requests, sink)
+                except TimeoutError:
+                    return rpc_error(message["id"], INTERNAL, "the agent did not answer the server's question in time")
+                for key, reply in zip(requests, replies, strict=True):
+                    if "result" not in reply:
+                        return {"jsonrpc": "2.0", "id": message["id"], "error": reply.get("error", {})}
+                    responses[key] = reply["result"]
+            else:
+                await asyncio.sleep(_PAUSE_SECONDS)
+            params = {**translated["params"], "inputResponses": responses}
+            if "requestState" in result:
+                params["requestState"] = result["requestState"]
+            translated = {**translated, "params": params}
+        return rpc_error(message["id"], INTERNAL, f"the server asked more than {_ROUNDS_MAX} times")
+
+    async def _ask_all(self, requests: Mapping[str, Any], sink: Callable[[Message], Awaitable[None]]) -> list[Message]:
+        """Show a round of questions to the agent and wait for all answers."""
+        waiting: list[asyncio.Future[Message]] = []
+        numbers = []
+        try:
+            for request in requests.values():
+                number = f"remit-{secrets.token_hex(8)}"
+                answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+                waiting.append(answer)
+                numbers.append(number)
+                self._note(number, answer)
+                await sink(legacy_question(request, number))
+            async with asyncio.timeout(self.link.answer_seconds):
+                return list(await asyncio.gather(*waiting))
+        finally:
+            for number in numbers:
+                self.asked.pop(number, None)
+
+    def _note(self, number: object, answer: asyncio.Future[Message] | None) -> None:
+        self.asked[number] = answer
+        if len(self.asked) > _ASKED_MAX:
+            _, oldest = self.asked.popitem(last=False)
+            if oldest is not None:
+                oldest.cancel()
+
+    def _watches(self, params: object) -> bool:
+        uri = params.get("uri") if isinstance(params, dict) else None
+        return isinstance(uri, str) and (uri in self.subscribed or any(uri.startswith(watched) for watched in self.subscribed))
