@@ -19,7 +19,7 @@ from remit.errors import Mistake, Refusal, RemitError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, MutableMapping
 
-_KEEP_ALIVE = b": \r\n\r\n"
+KEEP_ALIVE = b": \r\n\r\n"
 _STREAM_HEADERS = [
     (b"content-type", b"text/event-stream"),
     (b"cache-control", b"no-store"),
@@ -37,7 +37,7 @@ class HttpExchange:
         send: Callable[[MutableMapping[str, Any]], Awaitable[None]],
     ) -> None:
         self.method: str = scope["method"]
-        self.headers: dict[str, str] = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        self.headers: dict[str, str] = {name.decode("latin-1"): value.decode("latin-1").strip(" \t") for name, value in scope["headers"]}
         self.extra: list[tuple[bytes, bytes]] = []
         self._receive, self._send = receive, send
         self._streaming = self._ended = False
@@ -77,6 +77,11 @@ class HttpExchange:
         await self.begin_stream()
         await self._write(event(msgspec.json.encode(message)), more=True)
 
+    async def write_event(self, event_bytes: bytes) -> None:
+        """Send an event that is already encoded, as part of a stream."""
+        await self.begin_stream()
+        await self._write(event_bytes, more=True)
+
     async def begin_stream(self) -> None:
         """Begin an SSE answer, once."""
         async with self._sending:
@@ -86,7 +91,7 @@ class HttpExchange:
 
     async def keep_alive(self) -> None:
         """A comment that keeps idle streams open."""
-        await self._write(_KEEP_ALIVE, more=True)
+        await self._write(KEEP_ALIVE, more=True)
 
     async def end_stream(self) -> None:
         """End an SSE answer."""

@@ -12,13 +12,17 @@ import secrets
 import time
 from typing import TYPE_CHECKING
 
+from remit.doors.gateway.exchange import KEEP_ALIVE
 from remit.doors.gateway.sessions import Session
+from remit.doors.gateway.streams import Stream, Streams
 from remit.doors.gateway.translate import LEGACY_VERSIONS, known_capabilities, legacy_opening
 from remit.doors.problems import INVALID_PARAMS, INVALID_REQUEST, rpc_error, rpc_status
 from remit.drivers.conversation import is_response
 from remit.errors import Mistake, NotFound, Outage
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from remit.doors.gateway.exchange import HttpExchange
     from remit.doors.gateway.links import Links
     from remit.doors.gateway.relay import Relay
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
 
 _SESSIONS_OF_A_TASK_MAX = 64
 _KEEP_ALIVE_SECONDS = 15.0
+_PROMPT_SECONDS = 0.05  # an answer that takes longer becomes a stream, which can be resumed
 _ACCEPTED = 202
 
 
@@ -55,6 +60,9 @@ class LegacyDoor:
     async def get(self, http: HttpExchange, bearer: Bearer, server: str) -> None:
         """The stream of what the server says by itself."""
         session = self._session(http, bearer, server)
+        if "last-event-id" in http.headers:
+            await self._resume(http, session)
+            return
         if session.listening:
             await http.respond(409, b"this session is already listened to")
             return
@@ -105,52 +113,112 @@ class LegacyDoor:
             text = "initialize names protocolVersion, capabilities and clientInfo"
             await http.answer(rpc_error(message["id"], INVALID_PARAMS, text))
             return
-        of_task = sum(1 for session in self._sessions.values() if session.bearer.task == bearer.task)
-        if len(self._sessions) >= self._sessions_max or of_task >= _SESSIONS_OF_A_TASK_MAX:
-            raise Outage("too many sessions are open", code="overload")
+        await self._make_room(bearer.task)
         session_id = secrets.token_urlsafe(24)
         capabilities = known_capabilities(capabilities)
         version = asked if asked in LEGACY_VERSIONS else LEGACY_VERSIONS[-1]
         opening = {"protocolVersion": version, "capabilities": capabilities, "clientInfo": client}
         link = await self._links.get(bearer.task, server, session_id, opening)
-        session = Session(id=session_id, bearer=bearer, link=link, used=time.monotonic(), capabilities=capabilities, client=client)
+        spoken = legacy_opening(link.upstream, asked)
+        session = Session(
+            id=session_id,
+            bearer=bearer,
+            link=link,
+            used=time.monotonic(),
+            streams=Streams(spoken["protocolVersion"]),
+            capabilities=capabilities,
+            client=client,
+        )
         link.listeners.append(session.push)
         link.askers.append(session.push)
         link.subscriptions[session_id] = session.subscribed
         self._sessions[session_id] = session
         http.extra.append((b"mcp-session-id", session_id.encode()))
-        await http.answer({"jsonrpc": "2.0", "id": message["id"], "result": legacy_opening(link.upstream, asked)})
+        await http.answer({"jsonrpc": "2.0", "id": message["id"], "result": spoken})
+
+    async def _make_room(self, task: str) -> None:
+        """End the task's longest unused session where it has too many. Raises Outage where the node has."""
+        own = [session for session in self._sessions.values() if session.bearer.task == task]
+        unused = [session for session in own if not session.under_way and not session.listening]
+        if len(own) >= _SESSIONS_OF_A_TASK_MAX and unused:
+            await self._end(min(unused, key=lambda session: session.used))
+        elif len(own) >= _SESSIONS_OF_A_TASK_MAX or len(self._sessions) >= self._sessions_max:
+            raise Outage("too many sessions are open", code="overload")
 
     async def _request(self, http: HttpExchange, session: Session, message: Message) -> None:
         request_id = message["id"]
         if request_id in session.under_way:
             await http.answer(rpc_error(request_id, INVALID_REQUEST, "a request of this id is under way"), 400)
             return
-        work = asyncio.create_task(self._answer(http, session, message))
+        stream: Stream | None = None
+
+        async def write(said: Message | None) -> None:
+            """What comes before the answer makes it a stream (``None``: only time has passed)."""
+            nonlocal stream
+            first = b""
+            if stream is None:
+                stream = session.streams.begin()
+                first = stream.first
+            with contextlib.suppress(OSError):  # the agent has gone; it may come back for the rest
+                await http.write_event(first + (stream.add(said) if said is not None else KEEP_ALIVE))
+
+        work = asyncio.create_task(self._answer(session, message, write))
         session.under_way[request_id] = work
         try:
+            patience = _PROMPT_SECONDS
             while not work.done():
-                await asyncio.wait({work}, timeout=_KEEP_ALIVE_SECONDS)
+                await asyncio.wait({work}, timeout=patience)
                 if not work.done():
-                    await http.keep_alive()
-            if work.cancelled():
-                await http.begin_stream()  # the agent cancelled, or the session ended: no answer follows
-                await http.end_stream()
-                return
-            answer = work.result()
+                    await write(None)
+                patience = _KEEP_ALIVE_SECONDS
+            if not work.cancelled() and stream is not None:
+                await write(work.result())
         finally:
             work.cancel()
             session.under_way.pop(request_id, None)
             session.used = time.monotonic()
+            if stream is not None:
+                stream.finish()
+        if stream is not None or work.cancelled():
+            await http.begin_stream()  # cancelled by the agent or with the session: no answer follows
+            await http.end_stream()
+            return
+        answer = work.result()
         await http.answer(answer, rpc_status(answer) if rpc_status(answer) != 404 else 200)
 
-    async def _answer(self, http: HttpExchange, session: Session, message: Message) -> Message:
+    async def _resume(self, http: HttpExchange, session: Session) -> None:
+        """Give an agent the rest of an answer whose connection broke."""
+        found = session.streams.resume(http.headers["last-event-id"])
+        if found is None:
+            raise Mistake("of this stream nothing is kept", code="resume", hint="send the request again")
+        stream, position = found
+        await http.begin_stream()
+        gone = asyncio.create_task(http.disconnected())
+        try:
+            while not gone.done():
+                stream.grown.clear()
+                for event in stream.events[position:]:
+                    await http.write_event(event)
+                    position += 1
+                if stream.done or not stream.resumable:
+                    break
+                growing = asyncio.create_task(stream.grown.wait())
+                await asyncio.wait({growing, gone}, timeout=_KEEP_ALIVE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                if not growing.done():
+                    growing.cancel()
+                    await http.keep_alive()
+        finally:
+            gone.cancel()
+            session.used = time.monotonic()
+            with contextlib.suppress(OSError):
+                await http.end_stream()
+
+    async def _answer(self, session: Session, message: Message, write: Callable[[Message], Awaitable[None]]) -> Message:
         """Answer one request: what a stateless server does not keep is kept here."""
 
         async def sink(said: Message) -> None:
             session.shown(said)
-            with contextlib.suppress(OSError):
-                await http.interim(said)
+            await write(said)
 
         modern = session.link.upstream.era == "modern"
         method, params = message["method"], message.get("params") or {}

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from remit.doors.gateway.links import Link
+    from remit.doors.gateway.streams import Streams
     from remit.drivers.base import Message
     from remit.model.identity import Bearer
 
@@ -39,6 +40,7 @@ class Session:
     bearer: Bearer
     link: Link
     used: float
+    streams: Streams
     capabilities: Message = field(default_factory=dict)
     client: Message = field(default_factory=dict)
     level: str = ""
