@@ -101,7 +101,7 @@ def run_guarded(root: Path, node: str, filesystem: str) -> tuple[list[Step], boo
     build_company(root, collector.url)
     folder = root / "guard"
     port = free_port()
-    build_guard(folder, root, servers(root, node, filesystem), port)
+    build_guard(folder, servers(root, node, filesystem), port)
     CONSOLE.print("\n[bold]2. remit, an honest task.[/bold] Summarise docs/report.md: what a dispatcher would open.")
     honest = run_task(folder, root, "report.md")
     show(honest)

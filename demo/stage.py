@@ -90,18 +90,21 @@ def build_company(root: Path, collector: str) -> None:
 
 
 def servers(root: Path, node: str, filesystem: str) -> dict[str, dict[str, Any]]:
-    """The three published servers as an MCP client's configuration names them: what a static role gives."""
+    """The three published servers as an MCP client's configuration names them: what a static role gives.
+
+    Private addresses are allowed because the attacker of a demo sits on loopback.
+    """
     return {
         "files": {"command": node, "args": [filesystem, str(root)]},
         "git": {"command": sys.executable, "args": ["-m", "mcp_server_git"], "env": {"PATH": os.environ["PATH"], "HOME": str(root)}},
         "web": {
             "command": sys.executable,
             "args": ["-m", "mcp_server_fetch", "--ignore-robots-txt", "--allow-private-ips"],
-        },  # the attacker of a demo sits on loopback
+        },
     }
 
 
-def build_guard(folder: Path, root: Path, configured: dict[str, dict[str, Any]], port: int) -> None:
+def build_guard(folder: Path, configured: dict[str, dict[str, Any]], port: int) -> None:
     """remit's working folder: what the tools do, one task type, the organisation's policy."""
     (folder / "tasks").mkdir(parents=True)
     (folder / "policies").mkdir()

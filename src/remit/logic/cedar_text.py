@@ -75,16 +75,19 @@ class _Splitter:
         elif character in ")]}":
             self.depth -= 1
         elif character in "+-*<>=&|!?":
-            self.terms += 1
-            if self.terms > TERMS_MAX:
-                raise self._mistake(f"one policy with more than {TERMS_MAX} operators")
+            self._count(1)
         elif character == "i" and self.text.startswith("if", position) and not self.text[position - 1].isalnum():
-            self.terms += TERMS_MAX // NESTING_MAX  # an if nests without brackets
+            self._count(TERMS_MAX // NESTING_MAX)  # an if nests without brackets
         elif character == ";" and self.depth <= 0:
             body = self.text[self.begin : position + 1]
             self.found.append(Statement(body, self.file, self.begin_line, len(self.found) + 1))
             self.begin, self.depth, self.terms = -1, 0, 0
         return position
+
+    def _count(self, terms: int) -> None:
+        self.terms += terms
+        if self.terms > TERMS_MAX:
+            raise self._mistake(f"one policy with more than {TERMS_MAX} operators")
 
     def _string_end(self, position: int) -> int:
         start = self.line

@@ -105,7 +105,7 @@ class Policies:
             request_slice.schema,
         )
         diagnostics = result.diagnostics
-        reasons = tuple(diagnostics.reasons)
+        reasons = tuple(sorted(diagnostics.reasons))
         if diagnostics.errors or result.decision is cedarpy.Decision.NoDecision:
             return Answer(permitted=False, policies=reasons, error="; ".join(diagnostics.errors)[:300] or "no decision")
         return Answer(permitted=result.decision is cedarpy.Decision.Allow, policies=reasons)
@@ -176,7 +176,7 @@ def static_values(candidates: list[_Policy]) -> list[_Policy]:
 def _parse(statement: Statement) -> _Policy:
     try:
         parsed = json.loads(cedarpy.policies_to_json_str(statement.text))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Mistake(f"not a Cedar policy: {error}", code="policy_syntax", place=statement.place) from None
     if parsed["templates"] or len(parsed["staticPolicies"]) != 1:
         raise Mistake("templates (?principal, ?resource) are not linked here", code="policy_template", place=statement.place)

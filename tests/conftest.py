@@ -1,0 +1,17 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("remit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("remit")
+os.environ.setdefault("PYTHONPATH", os.pathsep.join(["src", "."]))
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"

@@ -1,0 +1,185 @@
+"""Builders for tests: facts, tasks, rulebooks, and a working set of services on a real store with a clock of our own."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from remit.logic.arguments import make_call
+from remit.logic.checkpoint import Checkpoint, Verifier, sign_checkpoint
+from remit.logic.policy import Policies
+from remit.logic.rulebook import Catalog, CatalogEntry, Rulebook, ServerFacts
+from remit.model.catalog import Effect, Kind, PinnedTool, Sends, Trust
+from remit.model.facts import Facts
+from remit.model.grant import Grant
+from remit.model.identity import Bearer, SpiffeId
+from remit.model.labels import DataClasses
+from remit.model.record import GrantLine, TaskOpened
+from remit.model.task import Task, TaskState
+from remit.services.ledger import Ledger
+from remit.services.mediation import Mediation
+from remit.services.tasks import Tasks
+from remit.store.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from remit.model.call import Call
+
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+AGENT = SpiffeId.parse("spiffe://remit.test/agent/tester")
+ORIGIN = "remit.test/ledger"
+CLASSES = DataClasses()
+
+PAY = PinnedTool(
+    server="bank",
+    name="pay",
+    digest="sha-256:pay",
+    input_schema={
+        "type": "object",
+        "properties": {"to": {"type": "string"}, "amount": {"type": "integer"}, "note": {"type": "string"}},
+        "required": ["to", "amount"],
+    },
+)
+READ = PinnedTool(
+    server="mail",
+    name="read",
+    digest="sha-256:read",
+    input_schema={"type": "object", "properties": {"folder": {"type": "string"}}},
+)
+STATED = {
+    "bank/pay": CatalogEntry(effect=Effect.IRREVERSIBLE, data_class="internal", trust=Trust.TRUSTED, sends=Sends.EXTERNAL),
+    "mail/read": CatalogEntry(effect=Effect.READ, data_class="confidential", trust=Trust.UNTRUSTED, sends=Sends.NOWHERE),
+}
+POLICY = """
+@id("reads") permit (principal, action in Action::"read", resource);
+@id("small") permit (principal, action == Action::"bank/pay", resource) when { context.arguments.amount < 10 && !context.untrusted };
+@id("approved") permit (principal, action == Action::"bank/pay", resource) when { context has approval };
+@id("never") forbid (principal, action == Action::"bank/pay", resource) when { context.arguments.to == "mallory" };
+"""
+
+
+def rulebook(policy: str = POLICY, *, tools: tuple[PinnedTool, ...] = (PAY, READ)) -> Rulebook:
+    catalog = Catalog(servers={"bank": ServerFacts(), "mail": ServerFacts()}, entries=STATED)
+    known = []
+    for tool in tools:
+        facts = catalog.facts(Kind.TOOL, tool.server, tool.name, tool)
+        assert facts is not None
+        known.append((facts, tool))
+    pinned = {tool.id: tool for tool in tools}
+    return Rulebook(policies=Policies({"main.cedar": policy}, known), catalog=catalog, pinned=pinned, classes=CLASSES)
+
+
+def grant(tool: str = "bank/pay", arguments: str = "", uses: int | None = None, kind: Kind = Kind.TOOL) -> Grant:
+    server, _, name = tool.partition("/")
+    return Grant(kind=kind, server=server, name=name, arguments=arguments, uses=uses)
+
+
+def task(*grants: Grant, **changes: Any) -> Task:
+    lines = grants or (grant("bank/pay"), grant("mail/read"))
+    made = Task(
+        id="task_1",
+        type="pay",
+        agent=AGENT,
+        on_behalf_of="alice",
+        objective="Pay",
+        inputs={},
+        grants=lines,
+        tools={"bank/pay": PAY.digest, "mail/read": READ.digest},
+        ceiling="restricted",
+        budget_calls=10,
+        opened_at=NOW,
+        deadline=NOW + timedelta(minutes=10),
+        state=TaskState.ACTIVE,
+        uses=(0,) * len(lines),
+    )
+    return replace(made, **changes)
+
+
+def call(tool: str = "bank/pay", kind: Kind = Kind.TOOL, **arguments: Any) -> Call:
+    server, _, name = tool.partition("/")
+    return make_call(kind, server, name, arguments)
+
+
+def facts(of: Task, wanted: Call, rules: Rulebook, **changes: Any) -> Facts:
+    made = Facts(
+        now=NOW,
+        agent=AGENT,
+        task=of,
+        call=wanted,
+        tool=rules.tool(wanted.kind, wanted.server, wanted.name),
+        pinned=rules.pinned.get(wanted.id) if wanted.kind is Kind.TOOL else None,
+        classes=CLASSES,
+    )
+    return replace(made, **changes)
+
+
+@dataclass
+class Clock:
+    """A clock that moves when it is told to."""
+
+    now: datetime = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def pass_by(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+@dataclass
+class World:
+    """Services of one process on a real SQLite store. Several worlds may share a file: then they are several processes."""
+
+    path: Path
+    clock: Clock = field(default_factory=Clock)
+    rules: Rulebook = field(default_factory=rulebook)
+    key: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
+    numbers: Any = field(default_factory=lambda: itertools.count(1))
+
+    def __post_init__(self) -> None:
+        self.store = SqliteStore(self.path, lambda size, root: sign_checkpoint(Checkpoint(ORIGIN, size, root), self.key))
+        self.tasks = Tasks(self.store, self.clock, self.new_id, 1_000)
+        self.mediation = Mediation(
+            self.tasks, lambda: self.rules, self.new_id, approval_ttl=timedelta(minutes=5), approvals_max=5, records_max=500
+        )
+        self.ledger = Ledger(self.store, Verifier.of(ORIGIN, self.key))
+
+    def beside(self) -> World:
+        """Another process on the same file."""
+        return World(self.path, self.clock, self.rules, self.key, self.numbers)
+
+    def new_id(self, prefix: str) -> str:
+        return f"{prefix}_{next(self.numbers)}"
+
+    async def open(self, *grants: Grant, **changes: Any) -> Task:
+        lines = grants or (grant("bank/pay"), grant("mail/read"))
+        opened = TaskOpened(
+            type="pay",
+            agent=AGENT.text,
+            on_behalf_of="alice",
+            opened_by="dispatcher",
+            objective="Pay",
+            inputs={},
+            grants=[
+                GrantLine(kind=line.kind.value, server=line.server, name=line.name, arguments=line.arguments, uses=line.uses)
+                for line in lines
+            ],
+            tools={"bank/pay": PAY.digest, "mail/read": READ.digest},
+            ceiling=changes.get("ceiling", "restricted"),
+            budget_calls=changes.get("budget_calls", 10),
+            deadline=self.clock() + changes.get("lasts", timedelta(minutes=10)),
+        )
+        made = await self.tasks.open(opened)
+        return await self.tasks.move(made.id, TaskState.ACTIVE, by="dispatcher")
+
+    def bearer(self, of: Task) -> Bearer:
+        return Bearer(agent=AGENT, task=of.id, proof="test")
+
+    async def close(self) -> None:
+        await self.mediation.settle()
+        await self.store.close()

@@ -1,0 +1,74 @@
+"""Policies: checked whole before they are used, sliced without changing an answer."""
+
+from __future__ import annotations
+
+import pytest
+
+from remit.errors import Mistake
+from remit.logic.cedar_text import NESTING_MAX, statements
+from remit.logic.policy import Policies
+from tests.support import PAY, READ, call, facts, rulebook, task
+
+
+def load(text: str) -> Policies:
+    return rulebook(text).policies
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "word"),
+    [
+        ("permit (principal, action, resource);\n\npermit (principal action, resource);", 3, "not a Cedar policy"),
+        ("permit (principal, action, resource)", 1, "';'"),
+        ('permit (principal, action, resource) when { context.x == "a };', 1, "string"),
+        ('\n@id("a") permit (principal, action, resource);\n@id("a") permit (principal, action, resource);', 3, "taken"),
+        ('permit (principal, action, resource) when { resource.colour == "red" };', 1, "schema"),
+        ('permit (principal, action == Action::"bank/nope", resource);', 1, "schema"),
+        ("permit (principal == ?principal, action, resource);", 1, "template"),
+        ("permit (principal, action, resource) when { " + "(" * (NESTING_MAX + 1) + "true" + ")" * (NESTING_MAX + 1) + " };", 1, "nested"),
+        ("permit (principal, action, resource) when { " + "if true then " * 500 + "true" + " else false" * 500 + " };", 1, "operators"),
+        ("permit (principal, action, resource) when { " + " + ".join(["1"] * 5000) + " == 5000 };", 1, "operators"),
+    ],
+)
+def test_a_bad_policy_is_named_with_its_line(text, line, word):
+    with pytest.raises(Mistake) as caught:
+        load(text)
+    assert caught.value.place is not None
+    assert (caught.value.place.file, caught.value.place.line) == ("main.cedar", line)
+    assert word in str(caught.value)
+
+
+def test_semicolons_and_comments_inside_policies_do_not_split_them():
+    text = '// a; comment\npermit (principal, action, resource) when { resource.name == "a;b//c\\"" }; // end;\n'
+    (only,) = statements("main.cedar", text)
+    assert only.line == 2
+
+
+def test_slicing_changes_no_answer():
+    """Many policies of other tools and agents change neither the answer nor its reasons."""
+    others = "".join(
+        f'@id("x{number}") permit (principal == Agent::"spiffe://remit.test/agent/a{number}", action == Action::"mail/read", resource);\n'
+        f'@id("y{number}") forbid (principal, action == Action::"mail/read", resource == Tool::"mail/z{number}");\n'
+        for number in range(200)
+    )
+    small, large = rulebook(), rulebook(rulebook_text() + others)
+    for wanted in (call(to="bob", amount=5), call(to="bob", amount=50), call(to="mallory", amount=1), call("mail/read")):
+        tool = small.tool(wanted.kind, wanted.server, wanted.name)
+        assert tool is not None
+        for approver in (None, "carol"):
+            asked = facts(task(), wanted, small)
+            assert small.policies.evaluate(asked, tool, approver) == large.policies.evaluate(asked, tool, approver)
+
+
+def rulebook_text() -> str:
+    from tests.support import POLICY
+
+    return POLICY
+
+
+def test_schema_and_set_have_digests_that_change_with_them():
+    one, two = load('@id("a") permit (principal, action, resource);'), load('@id("b") permit (principal, action, resource);')
+    assert one.digest != two.digest
+    assert one.schema_digest == two.schema_digest
+    fewer = rulebook('@id("a") permit (principal, action, resource);', tools=(READ,)).policies
+    assert fewer.schema_digest != one.schema_digest
+    assert PAY.id in one.schema_json
