@@ -1,0 +1,59 @@
+"""The documents agree with the code."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import fields
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from remit.cli.main import main
+from remit.doors.api.openapi import openapi
+from remit.model.decision import Code
+from remit.settings import Limits
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def test_the_openapi_file_is_what_the_api_speaks():
+    assert json.loads(read("docs/openapi.json")) == openapi()
+
+
+def test_every_reason_is_documented():
+    documented = set(re.findall(r"^\| `([a-z_]+)` \|", read("docs/reasons.md"), re.MULTILINE))
+    assert documented == {code.value for code in Code}
+
+
+def test_every_limit_is_documented():
+    text = read("docs/configuration.md")
+    assert [bound.name for bound in fields(Limits) if f"`{bound.name}`" not in text] == []
+
+
+def test_every_command_is_in_the_readme_and_tells_what_it_does():
+    readme = read("README.md")
+    for name, command in main.commands.items():
+        assert f"remit {name}" in readme, name
+        assert command.help or command.get_short_help_str(), name
+        answer = CliRunner().invoke(main, [name, "--help"])
+        assert answer.exit_code == 0
+
+
+def test_every_runtime_dependency_has_its_reason():
+    pyproject = read("pyproject.toml")
+    block = pyproject.partition("dependencies = [")[2].partition("]\n")[0]
+    reasons = read("docs/adr/0007-dependencies.md")
+    for name in re.findall(r'"([a-z0-9-]+)[\[>]', block):
+        assert name in reasons, name
+
+
+def test_pins_carry_hashes_and_no_address():
+    for path in [*(ROOT / "constraints").glob("*.txt"), *ROOT.glob("*/package-lock.json"), *ROOT.glob("tests/*/package-lock.json")]:
+        text = path.read_text(encoding="utf-8")
+        assert "://" not in re.sub(r'"(url|funding|homepage)": "[^"]*"', "", text), path
+        assert "resolved" not in text
