@@ -33,13 +33,13 @@ _RPC_STATUS = {
     MISSING_CAPABILITY: 400,
     UNSUPPORTED_VERSION: 400,
 }
-_TOO_LARGE = 413
+_STATUS_OF_CODE = {"too_large": 413, "content_type": 415, "too_slow": 408}
 
 
 def http_status(error: RemitError) -> int:
     """The status an error is answered with."""
-    if error.code == "too_large":
-        return _TOO_LARGE
+    if isinstance(error, Mistake) and error.code in _STATUS_OF_CODE:
+        return _STATUS_OF_CODE[error.code]
     return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
 
 

@@ -27,6 +27,10 @@ _STREAM_HEADERS = [
 ]
 
 
+_DRAINED_BYTES_MAX = 16_777_216
+_SINGLE = frozenset({b"host", b"origin", b"authorization", b"content-type", b"last-event-id"})
+
+
 class HttpExchange:
     """One HTTP request and its answer, on ASGI."""
 
@@ -37,6 +41,8 @@ class HttpExchange:
         send: Callable[[MutableMapping[str, Any]], Awaitable[None]],
     ) -> None:
         self.method: str = scope["method"]
+        names = [name for name, _ in scope["headers"]]
+        self._doubled = next((name.decode("latin-1") for name in names if _is_single(name) and names.count(name) > 1), "")
         self.headers: dict[str, str] = {name.decode("latin-1"): value.decode("latin-1").strip(" \t") for name, value in scope["headers"]}
         self.extra: list[tuple[bytes, bytes]] = []
         self._receive, self._send = receive, send
@@ -44,7 +50,9 @@ class HttpExchange:
         self._sending = asyncio.Lock()
 
     def check_origin(self, hosts: Collection[str], origins: Collection[str]) -> None:
-        """Raises Refusal for a Host or an Origin that is not configured."""
+        """Raises Refusal for a Host or an Origin that is not configured, Mistake for a header that stands twice."""
+        if self._doubled:  # two readers could believe different ones
+            raise Mistake(f"the header {self._doubled[:80]} stands twice", code="header")
         host = self.headers.get("host", "")
         if _hostname(host) not in hosts and host not in hosts:
             raise Refusal("this host name is not served here", code="host", hint="add it to server.allowed_hosts")
@@ -52,20 +60,32 @@ class HttpExchange:
         if origin is not None and origin not in origins and _hostname(urlsplit(origin).netloc) not in hosts:
             raise Refusal("this origin is not admitted", code="origin", hint="add it to server.allowed_origins")
 
-    async def body(self, bytes_max: int) -> bytes:
-        """The whole body. Raises Mistake (too_large)."""
+    async def body(self, bytes_max: int, seconds_max: float) -> bytes:
+        """The whole body, which is JSON. Raises Mistake (content_type, too_large, too_slow)."""
+        if self.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            raise Mistake("the body must be application/json", code="content_type")
+        try:
+            async with asyncio.timeout(seconds_max):
+                return await self._whole_body(bytes_max)
+        except TimeoutError:
+            raise Mistake(f"the body did not arrive within {seconds_max:.0f} seconds", code="too_slow") from None
+
+    async def _whole_body(self, bytes_max: int) -> bytes:
         pieces: list[bytes] = []
-        size = 0
-        while True:
+        size, more = 0, True
+        while more:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise Mistake("the request ended early", code="json")
-            pieces.append(message.get("body", b""))
-            size += len(pieces[-1])
-            if size > bytes_max:
-                raise Mistake(f"the body is larger than {bytes_max:,} bytes", code="too_large")
-            if not message.get("more_body"):
-                return b"".join(pieces)
+            piece, more = message.get("body", b""), message.get("more_body", False)
+            size += len(piece)
+            if size <= bytes_max:
+                pieces.append(piece)
+            elif size > bytes_max + _DRAINED_BYTES_MAX:
+                break
+        if size > bytes_max:  # what follows was read and thrown away, so that the answer is not lost in a reset connection
+            raise Mistake(f"the body is larger than {bytes_max:,} bytes", code="too_large")
+        return b"".join(pieces)
 
     async def disconnected(self) -> None:
         """Returns when the client has gone."""
@@ -124,6 +144,11 @@ class HttpExchange:
     async def _write(self, data: bytes, *, more: bool) -> None:
         async with self._sending:
             await self._send({"type": "http.response.body", "body": data, "more_body": more})
+
+
+def _is_single(name: bytes) -> bool:
+    """Whether a header may stand only once, because something is decided by it."""
+    return name in _SINGLE or name.startswith(b"mcp-")
 
 
 def _hostname(host: str) -> str:

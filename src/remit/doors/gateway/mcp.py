@@ -42,6 +42,7 @@ class GatewayLimits:
     """Bounds of the door."""
 
     body_bytes_max: int = 4_194_304
+    body_seconds_max: float = 30.0
     depth_max: int = 64
 
 
@@ -107,12 +108,12 @@ class McpGateway:
     async def _post(self, http: HttpExchange, bearer: Bearer, server: str) -> None:
         try:
             message = parse_json(
-                await http.body(self._limits.body_bytes_max),
+                await http.body(self._limits.body_bytes_max, self._limits.body_seconds_max),
                 depth_max=self._limits.depth_max,
                 bytes_max=self._limits.body_bytes_max,
             )
         except Mistake as error:
-            if error.code == "too_large":
+            if error.code != "json":
                 raise
             await http.answer(rpc_error(None, PARSE_ERROR, error.message), 400)
             return
@@ -141,7 +142,7 @@ def _malformed(message: object) -> str:
     if "id" in message and not _is_id(message["id"]):
         return f"an id is a string of at most {_ID_CHARACTERS_MAX} characters or an integer of 64 bits"
     if is_response(message):
-        return "" if "id" in message else "an answer without an id"
+        return "" if "id" in message and ("result" in message) != ("error" in message) else "an answer has an id, and a result or an error"
     method = message.get("method")
     if not isinstance(method, str) or not 0 < len(method) <= _ID_CHARACTERS_MAX:
         return "a message needs a method"
