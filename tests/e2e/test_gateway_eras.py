@@ -103,7 +103,6 @@ async def test_plain_traffic(running: Running, server: str, mode: str) -> None:
     assert {record.outcome for record in decided} == {"allow"}
 
 
-
 @pytest.mark.parametrize("server", ["old"])
 async def test_a_legacy_server_asks_a_stateless_agent(running: Running, server: str) -> None:
     agent = Agent(running.url(server), "2026-07-28")

@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from remit.drivers.base import Message, UpstreamLimits
 
 MODERN_VERSION = "2026-07-28"
+_CHANGES = frozenset(
+    {
+        "notifications/tools/list_changed",
+        "notifications/prompts/list_changed",
+        "notifications/resources/list_changed",
+        "notifications/resources/updated",
+    }
+)
 
 
 @dataclass(slots=True)
@@ -64,10 +72,16 @@ class Exchanges:
             exchange.answer.set_result(message)
 
     def of(self, message: Message) -> Exchange | None:
-        """The exchange that a notification or a request of the server belongs to: by progress token, else the latest."""
+        """The exchange that a notification or a request of the server belongs to: by progress token or subscription, else the
+        latest. Notices of change belong to none.
+        """
+        params = message.get("params")
+        meta = params.get("_meta") if isinstance(params, dict) else None
+        number = meta.get("io.modelcontextprotocol/subscriptionId") if isinstance(meta, dict) else None
         if message.get("method") == "notifications/progress":
-            params = message.get("params")
             number = params.get("progressToken") if isinstance(params, dict) else None
+            return self._open.get(number) if isinstance(number, int) else None
+        if number is not None or message.get("method") in _CHANGES:
             return self._open.get(number) if isinstance(number, int) else None
         return next(reversed(self._open.values()), None)
 

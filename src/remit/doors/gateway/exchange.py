@@ -110,7 +110,8 @@ class HttpExchange:
                 await self._send({"type": "http.response.start", "status": 200, "headers": [*_STREAM_HEADERS, *self.extra]})
 
     async def keep_alive(self) -> None:
-        """A comment that keeps idle streams open."""
+        """A comment that keeps idle streams open: an answer that takes long becomes a stream."""
+        await self.begin_stream()
         await self._write(KEEP_ALIVE, more=True)
 
     async def end_stream(self) -> None:

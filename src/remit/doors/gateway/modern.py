@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 _NAMED = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
 _KEEP_ALIVE_SECONDS = 15.0
 _ACCEPTED = 202
-_QUIET = frozenset({"tools/list", "resources/list", "resources/templates/list", "prompts/list", "subscriptions/listen"})
 _METHODS = frozenset(
     {
         "server/discover",
@@ -124,9 +123,8 @@ class ModernDoor:
         async def work() -> Message:
             return await self._relay.request(bearer, link, message, this.said, modern=True, headers=headers, exchange=exchange)
 
-        if message["method"] in _QUIET:
-            this.sink = sink
-            return await work()
+        if message["method"] == "subscriptions/listen":
+            return await self._relay.request(bearer, link, message, sink, modern=True)
         return await self._rounds.begin(bearer.task, this, work, sink)
 
 

@@ -52,6 +52,8 @@ class Round:
             or (message.get("method") == "notifications/message" and passes_log(self.message, message))
         ):
             await self.sink(message)
+        elif message.get("method") not in {"notifications/progress", "notifications/message"}:
+            await self.link.unsolicited(message)  # of a change: for subscriptions
 
     async def step(self, sink: Callable[[Message], Awaitable[None]]) -> Message | None:
         """Go on until the answer, or ``None`` where the server has asked. Cancelling a step cancels the call."""
