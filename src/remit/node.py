@@ -34,6 +34,7 @@ from remit.services.pins import Pins
 from remit.services.rules import Rules, make_rulebook
 from remit.services.tasks import Tasks
 from remit.services.tokens import Tokens
+from remit.store.postgres import PostgresStore
 from remit.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
@@ -177,11 +178,15 @@ async def open_node(folder: Path, *, deciding: bool = False) -> AsyncIterator[No
     keys = load_or_make_keys(settings.keys)
     signer = TokenSigner(keys.tokens)
     origin = f"{settings.trust_domain}/ledger"
-    store = SqliteStore(
-        settings.storage,
-        lambda size, root: sign_checkpoint(Checkpoint(origin, size, root), keys.ledger),
-        limits.write_queue,
-    )
+
+    def sign(size: int, root: bytes) -> str:
+        return sign_checkpoint(Checkpoint(origin, size, root), keys.ledger)
+
+    store: Store
+    if settings.storage_url:
+        store = PostgresStore(settings.storage_url, sign, limits.write_queue)
+    else:
+        store = SqliteStore(settings.storage, sign, limits.write_queue)
     client = http_session()
     tasks = Tasks(store, utc_now, new_id, limits.tasks_in_memory)
     rules = Rules(store, utc_now, configuration, rulebook)

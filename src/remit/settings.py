@@ -57,6 +57,7 @@ class Settings:
     allowed_origins: tuple[str, ...] = ()
     issuer: str = "http://127.0.0.1:7411"
     storage: Path = Path("state/remit.db")
+    storage_url: str = field(default="", repr=False)  # PostgreSQL; "" : the file above. May hold a password
     keys: Path = Path("state/keys")
     trust_domain: str = "remit.local"
     svid_ttl: timedelta = timedelta(minutes=5)

@@ -142,7 +142,7 @@ async def doctor(folder: Path, as_json: bool) -> int:
         found.append(("good", "keys", str(settings.keys)))
     except RemitError as error:
         found.append(("bad", "keys", str(error)))
-    found.append(_store_state(settings.storage))
+    found.append(("good", "store", "PostgreSQL") if settings.storage_url else _store_state(settings.storage))
     client = http_session()
     try:
         for server in configuration.servers.values():

@@ -19,7 +19,7 @@ from remit.errors import Mistake, Place, RemitError
 from remit.logic.arguments import digest_json
 from remit.logic.grants import validator
 from remit.logic.rulebook import Catalog, CatalogEntry, ServerFacts
-from remit.logic.task_types import placeholders
+from remit.logic.task_types import placeholders, sample_arguments
 from remit.logic.toml_text import TomlText
 from remit.model.catalog import Effect, Kind, Sends, Trust
 from remit.model.identity import SpiffeId
@@ -194,6 +194,7 @@ def _settings(root: _Reader, folder: Path) -> tuple[Settings, DataClasses]:
         allowed_origins=server.texts("allowed_origins"),
         issuer=server.value("issuer", str, f"http://{host}:{port}").rstrip("/"),
         storage=folder / storage.value("path", str, str(defaults.storage)),
+        storage_url=_storage_url(storage),
         keys=folder / trust.value("keys", str, str(defaults.keys)),
         trust_domain=domain,
         svid_ttl=trust.duration("svid_ttl", defaults.svid_ttl, _TTL_MAX),
@@ -204,6 +205,18 @@ def _settings(root: _Reader, folder: Path) -> tuple[Settings, DataClasses]:
     for table in (server, storage, trust, data, approvals, limits):
         table.done()
     return settings, DataClasses(tuple(names))
+
+
+def _storage_url(storage: _Reader) -> str:
+    """A PostgreSQL URL, ``${NAME}`` taken from the environment."""
+    text = storage.value("url", str, "")
+    for variable in _VARIABLE.findall(text):
+        if variable not in os.environ:
+            storage.wrong(f"the environment has no {variable}", f"export {variable}=… before starting remit", "url")
+    url = _VARIABLE.sub(lambda found: os.environ.get(found.group(1), ""), text)
+    if url and not url.startswith(("postgresql://", "postgres://")):
+        storage.wrong("url is no PostgreSQL address", 'postgresql://user@host/database, or path = "…" for SQLite', "url")
+    return url
 
 
 def _agents(root: _Reader, settings: Settings) -> dict[str, Agent]:
@@ -302,7 +315,7 @@ def _task_type(root: _Reader, name: str, classes: DataClasses, servers: Collecti
         root.wrong("a task type needs at least one [[grant]]", '[[grant]]\n    tool = "server/tool"', "grant")
         lines = []
     for number, line in enumerate(lines):
-        template = _grant(_Reader(root.toml, root.found, ("grant", number), line), declared, servers)
+        template = _grant(_Reader(root.toml, root.found, ("grant", number), line), inputs, servers)
         if template is not None:
             grants.append(template)
     for unknown in sorted(placeholders(objective) - declared):
@@ -332,7 +345,8 @@ def _input(table: _Reader, name: str) -> Input:
     return Input(name=name, schema=schema, default=default, description=description)
 
 
-def _grant(table: _Reader, declared: Collection[str], servers: Collection[str]) -> GrantTemplate | None:
+def _grant(table: _Reader, inputs: tuple[Input, ...], servers: Collection[str]) -> GrantTemplate | None:
+    declared = {entry.name for entry in inputs}
     named = [kind for kind in Kind if kind.value in table.data]
     names = [table.value(kind.value, str, "") for kind in named]
     arguments, uses = table.value("arguments", dict, {}), table.data.get("uses")
@@ -348,13 +362,14 @@ def _grant(table: _Reader, declared: Collection[str], servers: Collection[str]) 
         hint = f'"server/name", a * only at the end, server one of: {", ".join(servers)}'
         table.wrong(f"{named[0].value} = {names[0]!r}", _near(server, servers) if slash else hint, named[0].value)
         return None
-    for unknown in sorted(placeholders(arguments) | placeholders(name)):
-        if unknown not in declared:
-            table.wrong(f"{{{unknown}}} is not a declared input", _near(unknown, declared), "arguments")
+    unknown = sorted((placeholders(arguments) | placeholders(name)) - declared)
+    for word in unknown:
+        table.wrong(f"{{{word}}} is not a declared input", _near(word, declared), "arguments")
     for key, rule in arguments.get("properties", {}).items() if isinstance(arguments.get("properties", {}), dict) else ():
         if isinstance(rule, dict) and "origin" in rule:
             table.wrong("origin is not enforced by this version", "leave it out", "arguments", "properties", key, "origin")
-    _checked_schema(table, {**arguments, "type": "object"}, "arguments")
+    if not unknown:
+        _checked_schema(table, {**sample_arguments(arguments, inputs), "type": "object"}, "arguments")
     return GrantTemplate(kind=named[0], server=server, name=name, arguments=arguments, uses=uses if isinstance(uses, int) else None)
 
 

@@ -1,0 +1,172 @@
+"""The store in PostgreSQL, schema ``remit``: many nodes, each with one writer; the head's row orders them.
+
+Rules: the head is locked first, so appends of all nodes have one order and a task's last entry cannot change under a batch.
+``synchronous_commit`` is on whatever the server's default. A lost connection is made anew at the next use; what was not
+acknowledged may or may not have become durable, and the caller looks again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from remit.errors import Outage, RemitError
+from remit.logic.merkle import root_of
+from remit.store.database import ApprovalRow, Entry, Head, TaskRow
+from remit.store.sql import migrations, queries
+from remit.store.threaded import ThreadedStore, Waiting, approval_row_of, entry_of, moment, row_values, task_row_of, unpacked
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from remit.store.database import CheckpointSigner
+
+_SQL = queries("postgres")
+_CONNECT_SECONDS = 10
+_STATEMENT_MS = 30_000
+_MIGRATION_LOCK = 7_411_001
+_LAST = ("\uffff", "\uffff")
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+
+class PostgresStore(ThreadedStore[Connection]):
+    """See ``store/database.py`` for the duties."""
+
+    broken = (psycopg.Error,)
+
+    def __init__(self, url: str, signer: CheckpointSigner, queue_limit: int = 10_000) -> None:
+        """``url``: a libpq connection string. Makes the schema where it is missing. Raises Outage."""
+        super().__init__(signer, queue_limit)
+        self._url = url
+        self._writing: Connection | None = self._prepare()
+        self._writer.start()
+
+    async def task_entries(self, task: str) -> tuple[Entry, ...]:
+        """See Store."""
+        return tuple(entry_of(row) for row in await self._all("entries_of_task", task))
+
+    async def entries(self, start: int, limit: int) -> tuple[Entry, ...]:
+        """See Store."""
+        return tuple(entry_of(row) for row in await self._all("entries", start, limit))
+
+    async def hashes(self, indexes: Sequence[int]) -> dict[int, bytes]:
+        """See Store."""
+        return {row[0]: bytes(row[1]) for row in await self._all("hashes", list(indexes))}
+
+    async def publish_checkpoint(self) -> str:
+        """See Store."""
+
+        def publish(db: Connection) -> str:
+            head = self._head(db)
+            db.execute(_SQL["publish"], (head.size, head.checkpoint))
+            return head.checkpoint
+
+        return await self._read(publish)
+
+    async def checkpoints(self, after_size: int, limit: int) -> tuple[str, ...]:
+        """See Store."""
+        return tuple(row[0] for row in await self._all("checkpoints", after_size, limit))
+
+    async def tasks(self, *, states: Sequence[str], after: str, limit: int) -> tuple[TaskRow, ...]:
+        """See Store."""
+        place = _LAST
+        if after:
+            found = await self._all("opened_at", after)
+            place = (found[0][0], after) if found else ("", "")
+        rows = await self._all("tasks", not states, list(states), *place, limit)
+        return tuple(task_row_of(row) for row in rows)
+
+    async def due_tasks(self, now: datetime, limit: int) -> tuple[str, ...]:
+        """See Store."""
+        return tuple(row[0] for row in await self._all("due_tasks", moment(now), limit))
+
+    async def approvals(self, *, states: Sequence[str], limit: int) -> tuple[ApprovalRow, ...]:
+        """See Store."""
+        return tuple(approval_row_of(row) for row in await self._all("approvals", list(states), limit))
+
+    async def approval(self, approval: str) -> ApprovalRow | None:
+        """See Store."""
+        rows = await self._all("approval", approval)
+        return approval_row_of(rows[0]) if rows else None
+
+    async def put_document(self, digest: str, text: str) -> None:
+        """See Store."""
+        await self._read(lambda db: db.execute(_SQL["put_document"], (digest, text)))
+
+    async def document(self, digest: str) -> str | None:
+        """See Store."""
+        rows = await self._all("document", digest)
+        return rows[0][0] if rows else None
+
+    async def _all(self, name: str, *values: object) -> list[tuple[Any, ...]]:
+        return await self._read(lambda db: db.execute(_SQL[name], values).fetchall())
+
+    def _head(self, connection: Connection) -> Head:
+        row = connection.execute(_SQL["head"]).fetchone()
+        assert row is not None, "the schema was made with a head"
+        return Head(size=row[0], frontier=unpacked(bytes(row[1])), checkpoint=row[2])
+
+    def _prepare(self) -> Connection:
+        connection = self._connect()
+        try:
+            with connection.transaction():
+                connection.execute("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
+                connection.execute("CREATE SCHEMA IF NOT EXISTS remit")
+                connection.execute("CREATE TABLE IF NOT EXISTS remit.migrations (version INTEGER PRIMARY KEY)")
+                done = {row[0] for row in connection.execute("SELECT version FROM remit.migrations").fetchall()}
+                for number, script in migrations("postgres"):
+                    if number not in done:
+                        connection.execute(script.encode())
+                        connection.execute("INSERT INTO remit.migrations (version) VALUES (%s)", (number,))
+                connection.execute(_SQL["first_head"], (self._signer(0, root_of(())),))
+        except psycopg.Error as error:
+            raise Outage(f"the store cannot be prepared: {error}", code="store_unavailable") from error
+        return connection
+
+    def _connect(self) -> Connection:
+        options = f"-c statement_timeout={_STATEMENT_MS} -c synchronous_commit=on -c default_transaction_isolation=read\\ committed"
+        try:
+            return psycopg.connect(self._url, autocommit=True, connect_timeout=_CONNECT_SECONDS, options=options)
+        except psycopg.Error as error:
+            raise Outage(f"the store cannot be reached: {type(error).__name__}", code="store_unavailable") from error
+
+    def _disconnect(self, connection: Connection) -> None:
+        with contextlib.suppress(psycopg.Error):
+            connection.close()
+
+    def _stop(self) -> None:
+        super()._stop()
+        if self._writing is not None:
+            self._disconnect(self._writing)
+
+    def _write(self, batch: list[Waiting]) -> list[Entry | RemitError]:
+        try:
+            if self._writing is None:
+                self._writing = self._connect()
+            return self._write_to(self._writing, batch)
+        except Exception as error:  # whatever failed, nothing of the batch is acknowledged, and the writer lives on
+            if self._writing is not None:
+                self._disconnect(self._writing)
+                self._writing = None
+            return [Outage(f"the store cannot be written: {error}", code="store_unavailable") for _ in batch]
+
+    def _write_to(self, db: Connection, batch: list[Waiting]) -> list[Entry | RemitError]:
+        def last(task: str) -> tuple[int, bytes]:
+            row = db.execute(_SQL["last_of_task"], (task,)).fetchone()
+            return (row[0], bytes(row[1])) if row else (0, b"")
+
+        with db.transaction():
+            held = db.execute(_SQL["lock_head"]).fetchone()
+            assert held is not None, "the schema was made with a head"
+            results, entries, head = self._place((held[0], unpacked(bytes(held[1]))), batch, last)
+            if entries:
+                with db.cursor() as cursor:
+                    inserted = [(entry.index, entry.task, entry.seq, hashes, entry.body) for entry, hashes, _ in entries]
+                    cursor.executemany(_SQL["add_entry"], inserted)
+                for row in (row for _, _, rows in entries for row in rows):
+                    db.execute(_SQL["put_task" if isinstance(row, TaskRow) else "put_approval"], row_values(row))
+                db.execute(_SQL["set_head"], (head[0], b"".join(head[1]), self._note(head)))
+        return results

@@ -1,0 +1,84 @@
+-- name: head
+-- The tree's head.
+SELECT size, frontier, checkpoint FROM remit.head WHERE id = 1
+
+-- name: lock_head
+-- The tree's head, held until the transaction ends: nodes append one after the other.
+SELECT size, frontier FROM remit.head WHERE id = 1 FOR UPDATE
+
+-- name: set_head
+-- Move the head.
+UPDATE remit.head SET size = %s, frontier = %s, checkpoint = %s WHERE id = 1
+
+-- name: first_head
+-- Make the head of an empty tree, once.
+INSERT INTO remit.head (id, size, frontier, checkpoint) VALUES (1, 0, ''::bytea, %s) ON CONFLICT DO NOTHING
+
+-- name: last_of_task
+-- The latest entry of a task: its seq and its leaf hash.
+SELECT seq, substring(hashes FROM 1 FOR 32) FROM remit.entries WHERE task = %s ORDER BY seq DESC LIMIT 1
+
+-- name: add_entry
+-- One entry.
+INSERT INTO remit.entries (position, task, seq, hashes, body) VALUES (%s, %s, %s, %s, %s)
+
+-- name: put_task
+-- Replace a task's row.
+INSERT INTO remit.tasks (task, type, agent, on_behalf_of, state, opened_at, deadline) VALUES (%s, %s, %s, %s, %s, %s, %s)
+ON CONFLICT (task) DO UPDATE SET state = excluded.state, deadline = excluded.deadline
+
+-- name: put_approval
+-- Replace an approval's row.
+INSERT INTO remit.approvals (approval, task, state, asked_at, expires_at) VALUES (%s, %s, %s, %s, %s)
+ON CONFLICT (approval) DO UPDATE SET state = excluded.state
+
+-- name: entries_of_task
+-- All entries of one task, in order.
+SELECT position, task, seq, substring(hashes FROM 1 FOR 32), body FROM remit.entries WHERE task = %s ORDER BY seq
+
+-- name: entries
+-- Entries from an index, in order.
+SELECT position, task, seq, substring(hashes FROM 1 FOR 32), body FROM remit.entries WHERE position >= %s ORDER BY position LIMIT %s
+
+-- name: hashes
+-- The hashes kept with some entries.
+SELECT position, hashes FROM remit.entries WHERE position = ANY(%s)
+
+-- name: publish
+-- Keep a checkpoint that leaves the house.
+INSERT INTO remit.checkpoints (size, note) VALUES (%s, %s) ON CONFLICT DO NOTHING
+
+-- name: checkpoints
+-- Published checkpoints above a size, smallest first.
+SELECT note FROM remit.checkpoints WHERE size > %s ORDER BY size LIMIT %s
+
+-- name: opened_at
+-- When a task was opened, to page after it.
+SELECT opened_at FROM remit.tasks WHERE task = %s
+
+-- name: tasks
+-- Rows of tasks in some states (empty: all), newest first, after a place.
+SELECT task, type, agent, on_behalf_of, state, opened_at, deadline FROM remit.tasks
+WHERE (%s OR state = ANY(%s)) AND (opened_at, task) < (%s, %s)
+ORDER BY opened_at DESC, task DESC LIMIT %s
+
+-- name: approvals
+-- Rows of approvals in some states, oldest first.
+SELECT approval, task, state, asked_at, expires_at FROM remit.approvals
+WHERE state = ANY(%s) ORDER BY asked_at, approval LIMIT %s
+
+-- name: approval
+-- One approval.
+SELECT approval, task, state, asked_at, expires_at FROM remit.approvals WHERE approval = %s
+
+-- name: due_tasks
+-- Tasks past their deadline that have not ended.
+SELECT task FROM remit.tasks WHERE state IN ('pending', 'active', 'suspended') AND deadline <= %s ORDER BY deadline LIMIT %s
+
+-- name: put_document
+-- Keep a text under its digest.
+INSERT INTO remit.documents (digest, text) VALUES (%s, %s) ON CONFLICT DO NOTHING
+
+-- name: document
+-- The text of a digest.
+SELECT text FROM remit.documents WHERE digest = %s

@@ -1,0 +1,271 @@
+"""What every store must do (``store/database.py``), on SQLite and on PostgreSQL 18. Nothing above may lean on one of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from remit.errors import Mistake, Outage
+from remit.logic.checkpoint import Checkpoint, Verifier, open_checkpoint, sign_checkpoint
+from remit.logic.merkle import EMPTY_ROOT, kept_at, leaf_hash, root_of, verify_consistency, verify_inclusion
+from remit.services.ledger import Ledger
+from remit.store.database import Append, ApprovalRow, StaleTask, TaskRow
+from remit.store.postgres import PostgresStore
+from remit.store.sqlite import SqliteStore
+from tests.servers.postgres import postgres
+from tests.support import NOW, ORIGIN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.anyio
+KEY = Ed25519PrivateKey.generate()
+
+
+def sign(size: int, root: bytes) -> str:
+    return sign_checkpoint(Checkpoint(ORIGIN, size, root), KEY)
+
+
+@dataclass
+class Engine:
+    """How to open the same store again and again, as another process or node would."""
+
+    kind: str
+    open: Any
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    with postgres() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def engine(request: pytest.FixtureRequest, tmp_path: Any) -> Iterator[Engine]:
+    if request.param == "sqlite":
+        yield Engine("sqlite", lambda **options: SqliteStore(tmp_path / "s" / "remit.db", sign, **options))
+        return
+    url = request.getfixturevalue("server")
+    with psycopg.connect(url, autocommit=True) as admin:
+        admin.execute("DROP SCHEMA IF EXISTS remit CASCADE")
+    yield Engine("postgres", lambda **options: PostgresStore(url, sign, **options))
+
+
+@contextlib.asynccontextmanager
+async def opened(engine: Engine, **options: Any):
+    store = engine.open(**options)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+def body(number: int) -> bytes:
+    return b'{"n":%d}' % number
+
+
+async def test_an_empty_store_has_an_empty_signed_tree(engine):
+    async with opened(engine) as store:
+        head = await store.head()
+        assert (head.size, head.frontier) == (0, ())
+        assert open_checkpoint(head.checkpoint, Verifier.of(ORIGIN, KEY)) == Checkpoint(ORIGIN, 0, EMPTY_ROOT)
+        assert await store.entries(0, 10) == ()
+        assert await store.task_entries("nobody") == ()
+        assert await store.document("sha-256:x") is None
+        assert await store.approval("nobody") is None
+
+
+async def test_entries_keep_their_order_and_bytes(engine):
+    async with opened(engine) as store:
+        written = [await store.append(Append(body=body(number))) for number in range(20)]
+        assert [entry.index for entry in written] == list(range(20))
+        assert await store.entries(5, 3) == tuple(written[5:8])
+        assert (await store.head()).size == await store.change_mark() == 20
+    async with opened(engine) as again:
+        assert await again.entries(0, 100) == tuple(written)
+
+
+@pytest.mark.parametrize("bad", [b"", b"x" * 65_536])
+async def test_bodies_are_bounded(engine, bad):
+    async with opened(engine) as store:
+        with pytest.raises(Mistake):
+            await store.append(Append(body=bad))
+        await store.append(Append(body=b"x" * 65_535))
+
+
+async def test_every_checkpoint_signs_what_is_there_and_proofs_hold(engine):
+    async with opened(engine) as store:
+        ledger = Ledger(store, Verifier.of(ORIGIN, KEY))
+        roots = {}
+        for number in range(33):
+            await store.append(Append(body=body(number)))
+            head, _ = await ledger.checkpoint()
+            assert head.size == number + 1
+            assert head.root == root_of((await store.head()).frontier)
+            roots[head.size] = head.root
+        for size, index in itertools.product((1, 2, 7, 8, 31, 33), range(33)):
+            if index < size:
+                path = await ledger.inclusion(index, size)
+                assert verify_inclusion(index, size, leaf_hash(body(index)), path, roots[size])
+        for old, size in itertools.combinations((1, 2, 3, 8, 21, 32, 33), 2):
+            assert verify_consistency(old, size, roots[old], roots[size], await ledger.consistency(old, size))
+        index, offset = kept_at((3, 1))
+        assert index == 15
+        assert len((await store.hashes([index]))[index]) >= offset + 32
+
+
+async def test_compare_and_swap_on_a_task(engine):
+    async with opened(engine) as store:
+        first = await store.append(Append(body=body(1), task="t", seq=1))
+        second = await store.append(Append(body=body(2), task="t", seq=2, after=first.leaf))
+        for stale in (
+            Append(body=body(3), task="t", seq=2, after=first.leaf),
+            Append(body=body(3), task="t", seq=3, after=first.leaf),
+            Append(body=body(3), task="t", seq=4, after=second.leaf),
+            Append(body=body(3), task="t", seq=1),
+            Append(body=body(3), task="new", seq=2, after=second.leaf),
+        ):
+            with pytest.raises(StaleTask):
+                await store.append(stale)
+        assert await store.task_entries("t") == (first, second)
+        assert (await store.head()).size == 2
+
+
+async def test_one_stale_append_leaves_its_neighbours_alone(engine):
+    async with opened(engine) as store:
+        first = await store.append(Append(body=body(0), task="t", seq=1))
+        appends = [Append(body=body(number)) for number in range(10)]
+        appends.insert(5, Append(body=body(99), task="t", seq=9, after=first.leaf))
+        results = await asyncio.gather(*(store.append(append) for append in appends), return_exceptions=True)
+        assert [isinstance(result, StaleTask) for result in results] == [False] * 5 + [True] + [False] * 5
+        assert (await store.head()).size == 11
+
+
+async def test_a_chain_in_one_batch_follows_and_falls_together(engine):
+    async with opened(engine) as store:
+        leaves = [leaf_hash(body(number)) for number in range(4)]
+        chain = [Append(body=body(n), task="t", seq=n + 1, after=leaves[n - 1] if n else b"") for n in range(4)]
+        await asyncio.gather(*(store.append(append) for append in chain))
+        assert [entry.seq for entry in await store.task_entries("t")] == [1, 2, 3, 4]
+        ghost = leaf_hash(b"ghost")
+        broken = [Append(body=b"a", task="t", seq=5, after=ghost), Append(body=b"b", task="t", seq=6, after=leaf_hash(b"a"))]
+        results = await asyncio.gather(*(store.append(append) for append in broken), return_exceptions=True)
+        assert all(isinstance(result, StaleTask) for result in results)
+
+
+async def test_two_nodes_share_one_order(engine):
+    async with opened(engine) as one, opened(engine) as two:
+
+        async def write(store, name):
+            latest, refused = b"", 0
+            for seq in range(1, 26):
+                await store.append(Append(body=body(seq)))
+                entry = await store.append(Append(body=f"{name}{seq}".encode(), task=name, seq=seq, after=latest))
+                latest = entry.leaf
+            return refused
+
+        await asyncio.gather(write(one, "a"), write(two, "b"))
+        entries = await one.entries(0, 1_000)
+        assert [entry.index for entry in entries] == list(range(100))
+        assert await two.entries(0, 1_000) == entries
+        ledger = Ledger(two, Verifier.of(ORIGIN, KEY))
+        head, _ = await ledger.checkpoint()
+        assert verify_inclusion(50, 100, entries[50].leaf, await ledger.inclusion(50, 100), head.root)
+
+
+async def test_two_nodes_race_for_one_task_and_one_wins(engine):
+    async with opened(engine) as one, opened(engine) as two:
+        first = await one.append(Append(body=b"first", task="t", seq=1))
+        rivals = [store.append(Append(body=name, task="t", seq=2, after=first.leaf)) for store, name in ((one, b"1"), (two, b"2"))]
+        results = await asyncio.gather(*rivals, return_exceptions=True)
+        assert sum(isinstance(result, StaleTask) for result in results) == 1
+        assert len(await one.task_entries("t")) == 2
+
+
+def task_row(number: int, state: str = "active", lasts: int = 60) -> TaskRow:
+    opened_at = NOW + timedelta(seconds=number)
+    deadline = opened_at + timedelta(seconds=lasts)
+    return TaskRow(
+        task=f"t{number}", type="pay", agent="spiffe://a/b", on_behalf_of="é", state=state, opened_at=opened_at, deadline=deadline
+    )
+
+
+async def test_projections_follow_their_entries(engine):
+    async with opened(engine) as store:
+        for number in range(5):
+            await store.append(Append(body=body(number), task=f"t{number}", seq=1, rows=(task_row(number),)))
+        with pytest.raises(StaleTask):
+            await store.append(Append(body=body(9), task="t0", seq=1, rows=(task_row(0, "revoked"),)))
+        await store.append(Append(body=body(7), task="t1", seq=2, after=leaf_hash(body(1)), rows=(task_row(1, "completed"),)))
+        assert [row.task for row in await store.tasks(states=(), after="", limit=3)] == ["t4", "t3", "t2"]
+        assert [row.task for row in await store.tasks(states=(), after="t2", limit=9)] == ["t1", "t0"]
+        assert [row.task for row in await store.tasks(states=("active",), after="", limit=9)] == ["t4", "t3", "t2", "t0"]
+        assert (await store.tasks(states=("completed",), after="", limit=9)) == (task_row(1, "completed"),)
+        assert await store.due_tasks(NOW + timedelta(seconds=62), 9) == ("t0", "t2")
+        question = ApprovalRow(approval="apr", task="t0", state="pending", asked_at=NOW, expires_at=NOW + timedelta(minutes=1))
+        await store.append(Append(body=body(8), rows=(question,)))
+        assert await store.approvals(states=("pending",), limit=9) == (question,)
+        assert await store.approval("apr") == question
+
+
+async def test_documents_and_published_checkpoints(engine):
+    async with opened(engine) as store:
+        await store.put_document("sha-256:a", "text")
+        await store.put_document("sha-256:a", "text")
+        assert await store.document("sha-256:a") == "text"
+        notes = []
+        for number in range(3):
+            await store.append(Append(body=body(number)))
+            notes.append(await store.publish_checkpoint())
+            await store.publish_checkpoint()
+        assert await store.checkpoints(0, 9) == tuple(notes)
+        assert await store.checkpoints(1, 1) == (notes[1],)
+
+
+async def test_a_change_wakes_who_waits_and_a_wait_ends(engine):
+    async with opened(engine) as one, opened(engine) as two:
+        mark = await one.change_mark()
+        assert await one.wait_for_change(mark, 0.2) == mark
+        waiting = asyncio.create_task(one.wait_for_change(mark, 20))
+        await two.append(Append(body=b"x"))
+        assert await waiting == mark + 1
+
+
+async def test_a_full_queue_is_an_outage_and_a_closed_store_too(engine):
+    async with opened(engine, queue_limit=2) as store:
+        results = await asyncio.gather(*(store.append(Append(body=body(n))) for n in range(200)), return_exceptions=True)
+        assert any(isinstance(result, Outage) for result in results)
+        written = sum(not isinstance(result, Exception) for result in results)
+        assert (await store.head()).size == written
+    with pytest.raises(Outage):
+        await store.append(Append(body=b"x"))
+    with pytest.raises(Outage):
+        await store.head()
+    await store.close()
+
+
+@pytest.mark.parametrize("engine", ["postgres"], indirect=True)
+async def test_a_store_goes_on_after_its_connections_were_cut(engine):
+    async with opened(engine) as store:
+        await store.append(Append(body=b"before"))
+        with psycopg.connect(store._url, autocommit=True) as admin:
+            admin.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"
+            )
+        with contextlib.suppress(Outage):
+            await store.append(Append(body=b"during"))
+        for _ in range(3):
+            with contextlib.suppress(Outage):
+                await store.head()
+        await store.append(Append(body=b"after"))
+        entries = await store.entries(0, 10)
+        assert entries[0].body == b"before"
+        assert entries[-1].body == b"after"
