@@ -27,6 +27,7 @@ _JSON, _SSE = "application/json", "text/event-stream"
 _ACCEPTED = 202
 _NOT_FOUND = 404
 _BAD_REQUEST = 400
+_DRAIN_SECONDS, _DRAIN_BYTES = 0.5, 65_536  # what follows an answer is read for so long, to keep the connection
 _NAMED = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
 
 
@@ -58,6 +59,7 @@ class HttpUpstream:
         self._exchanges = Exchanges(server.name, limits)
         self._listener: asyncio.Task[None] | None = None
         self._closed = False
+        self._carrying: set[asyncio.Task[None]] = set()
 
     async def exchange(
         self,
@@ -69,17 +71,21 @@ class HttpUpstream:
         if self._closed:
             raise Outage(f"the conversation with {self.server.name} is over", code="upstream_gone")
         number, exchange, numbered = self._exchanges.begin(message, sink)
+        carrying = asyncio.create_task(self._carry(number, exchange, numbered, headers or {}))
+        self._carrying.add(carrying)
+        carrying.add_done_callback(self._carrying.discard)
         try:
             async with asyncio.timeout(self._limits.exchange_seconds):
-                answer = await self._answer(number, exchange, numbered, headers or {})
-        except TimeoutError:
-            raise Outage(f"{self.server.name} did not answer in time", code="upstream_timeout") from None
-        except asyncio.CancelledError:
-            if self.era == "legacy":
+                answer = await exchange.answer
+        except (TimeoutError, Outage, asyncio.CancelledError) as error:
+            carrying.cancel()
+            if isinstance(error, asyncio.CancelledError) and self.era == "legacy" and not self._closed:
                 note = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": number}}
                 with contextlib.suppress(Outage):
                     await asyncio.shield(self.send(note))
-            raise
+            if not isinstance(error, TimeoutError):
+                raise
+            raise Outage(f"{self.server.name} did not answer in time", code="upstream_timeout") from None
         finally:
             self._exchanges.finish(number)
         return {**answer, "id": message.get("id")}
@@ -104,6 +110,8 @@ class HttpUpstream:
             self._listener.cancel()
             await asyncio.gather(self._listener, return_exceptions=True)
         self._exchanges.fail_all(Outage(f"the conversation with {self.server.name} was ended", code="upstream_gone"))
+        for carrying in list(self._carrying):
+            carrying.cancel()
         if self._session:
             with contextlib.suppress(aiohttp.ClientError, TimeoutError):
                 async with (
@@ -112,32 +120,43 @@ class HttpUpstream:
                 ):
                     pass
 
-    async def _answer(self, number: int, exchange: Exchange, message: Message, headers: Mapping[str, str]) -> Message:
+    async def _carry(self, number: int, exchange: Exchange, message: Message, headers: Mapping[str, str]) -> None:
+        """Run one exchange beside the one who waits for it, so that ``close`` ends the wait, and a connection that has
+        told its answer is read to its end and used again.
+        """
+        try:
+            await self._answer(number, exchange, message, headers)
+        except Exception as error:
+            if not exchange.answer.done():
+                exchange.answer.set_exception(error)
+
+    async def _answer(self, number: int, exchange: Exchange, message: Message, headers: Mapping[str, str]) -> None:
         async with self._post(message, headers) as response:
             if session := response.headers.get("Mcp-Session-Id"):
                 self._session = session
             reader = EventReader(self._limits.message_bytes_max)
-            answer = await self._until_answered(number, exchange, response, reader)
+            await self._until_answered(number, exchange, response, reader)
         for _ in range(self._limits.resumptions_max):
-            if answer is not None or not reader.last_id or self.era != "legacy":
+            if exchange.answer.done() or not reader.last_id or self.era != "legacy":
                 break
             await asyncio.sleep(reader.retry_seconds)  # the server ends a stream early and is asked for the rest (SEP-1699)
             async with self._get({"Last-Event-ID": reader.last_id}) as response:
-                answer = await self._until_answered(number, exchange, response, reader)
-        if answer is None:
+                await self._until_answered(number, exchange, response, reader)
+        if not exchange.answer.done():
             raise Outage(f"{self.server.name} ended without an answer", code="upstream_gone")
-        return answer
 
-    async def _until_answered(
-        self, number: int, exchange: Exchange, response: aiohttp.ClientResponse, reader: EventReader
-    ) -> Message | None:
-        """Deliver what comes before the answer; the answer, or None where the stream ends first."""
+    async def _until_answered(self, number: int, exchange: Exchange, response: aiohttp.ClientResponse, reader: EventReader) -> None:
+        """Deliver what comes before the answer, then the answer, if the stream gets that far."""
         async for received in self._messages(response, reader):
             if not is_response(received):
                 await self._exchanges.deliver(exchange, received)
-            elif received.get("id") in {number, None}:
-                return received
-        return None
+            elif received.get("id") in {number, None} and not exchange.answer.done():
+                exchange.answer.set_result(received)
+                break
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                while await response.content.read(_DRAIN_BYTES):
+                    pass
 
     @contextlib.asynccontextmanager
     async def _post(self, message: Message, headers: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
