@@ -38,7 +38,7 @@ from remit.store.postgres import PostgresStore
 from remit.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     import aiohttp
@@ -66,8 +66,8 @@ def new_id(prefix: str) -> str:
 class Gate:
     """Who presents a token or speaks through a task's own endpoint (``doors/gateway/mcp.Gatekeeper``)."""
 
-    def __init__(self, tokens: Tokens, tasks: Tasks) -> None:
-        self._tokens, self._tasks = tokens, tasks
+    def __init__(self, tokens: Tokens, tasks: Tasks, clock: Callable[[], datetime]) -> None:
+        self._tokens, self._tasks, self._clock = tokens, tasks, clock
         self._endpoints: dict[bytes, str] = {}
 
     async def bearer(self, token: str) -> Bearer:
@@ -80,7 +80,7 @@ class Gate:
         if task_id is None:
             raise Unauthenticated("this endpoint does not open anything")
         task = await self._tasks.view(task_id)
-        if task.over:
+        if task.over or self._clock() >= task.deadline:
             raise Unauthenticated("this endpoint does not open anything")
         return Bearer(agent=task.agent, task=task_id, proof="endpoint")
 
@@ -208,7 +208,7 @@ async def open_node(folder: Path, *, deciding: bool = False) -> AsyncIterator[No
     links = Links(lambda: rules.configuration.servers, upstream_limits, client, limits.conversations)
     relay = Relay(mediation, tasks, limits.result_bytes)
     legacy = LegacyDoor(relay, links, limits.sessions, limits.session_idle_seconds)
-    gate = Gate(tokens, tasks)
+    gate = Gate(tokens, tasks, utc_now)
     gateway = McpGateway(
         gate,
         legacy,

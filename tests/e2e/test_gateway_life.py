@@ -259,7 +259,7 @@ async def test_what_ends_with_the_task(running: Running, wire: Wire, log: Path) 
         async with wire.post(method, CALL) as response:
             assert response.status == 401
     endings = [record.ending for record in await running.records() if hasattr(record, "ending")]
-    assert endings[0] in {"cancelled", "undetermined"}
+    assert endings == ["undetermined"]  # once: the agent's own cancellation comes too late to be a second ending
 
 
 async def test_too_many_sessions_push_the_oldest_out(wire: Wire) -> None:

@@ -43,7 +43,7 @@ def fold(task: Task | None, record: Record, leaf: bytes) -> Task:
     if isinstance(body, CallDecided):
         changed = _decided(task, body)
     elif isinstance(body, CallFinished):
-        changed = replace(task, in_flight=task.in_flight - {body.decision})
+        changed = _finished(task, body)
     elif isinstance(body, ApprovalAnswered):
         changed = _answered(task, body)
     elif isinstance(body, TaskMoved):
@@ -153,6 +153,12 @@ def _allowed(task: Task, body: CallDecided) -> Task:
         approvals=approvals,
         in_flight=task.in_flight | {body.decision},
     )
+
+
+def _finished(task: Task, body: CallFinished) -> Task:
+    if body.decision not in task.in_flight:
+        raise Broken(f"the ledger ends call {body.decision} of task {task.id}, which is not under way")
+    return replace(task, in_flight=task.in_flight - {body.decision})
 
 
 def _answered(task: Task, body: ApprovalAnswered) -> Task:

@@ -114,7 +114,7 @@ class Mediation:
 
     async def _written(self, task: str, body: CallFinished) -> None:
         try:
-            await self._tasks.change(task, lambda _task, _now: (body, None))
+            await self._tasks.finish(task, body)
         except RemitError as error:
             _LOG.warning("the end of call %s is not recorded and stays undetermined: %s", body.decision, error.message)
 

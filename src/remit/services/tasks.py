@@ -10,6 +10,7 @@ Rules
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -108,13 +109,24 @@ class Tasks:
         except _AlreadyThereError as reached:
             return reached.task
 
+    async def finish(self, task_id: str, ending: CallFinished) -> None:
+        """Record how a call ended, once: of two endings the first one stands. Raises NotFound, Outage."""
+
+        def build(task: Task, _: datetime) -> tuple[Body, None]:
+            if ending.decision not in task.in_flight:
+                raise _AlreadyThereError(task)
+            return ending, None
+
+        with contextlib.suppress(_AlreadyThereError):
+            await self.change(task_id, build)
+
     async def end(self, task_id: str, to: TaskState, by: str, reason: str = "") -> Task:
         """End a task; what is still under way is recorded as undetermined first. Ending an ended task is a success."""
         task = await self.view(task_id)
         if task.over:
             return task
         for decision in sorted(task.in_flight):
-            await self._finish_undetermined(task_id, decision)
+            await self.finish(task_id, CallFinished(decision=decision, ending=Ending.UNDETERMINED.value))
         try:
             return await self.move(task_id, to, by, reason)
         except Conflict:
@@ -149,17 +161,6 @@ class Tasks:
             kept = self._kept.get(entry.task) if entry.task else None
             if kept is not None and entry.task and entry.seq > kept.task.seq:
                 self._drop(entry.task, kept.epoch)
-
-    async def _finish_undetermined(self, task_id: str, decision: str) -> None:
-        def build(task: Task, _: datetime) -> tuple[Body, None]:
-            if decision not in task.in_flight:
-                raise _AlreadyThereError(task)
-            return CallFinished(decision=decision, ending=Ending.UNDETERMINED.value), None
-
-        try:
-            await self.change(task_id, build)
-        except _AlreadyThereError:
-            return
 
     async def _fresh(self, task_id: str) -> Task:
         kept = self._kept.get(task_id)
