@@ -7,6 +7,7 @@ import functools
 import getpass
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -14,7 +15,7 @@ import click
 import msgspec
 import uvloop
 
-from remit.errors import Broken, Mistake, Outage, RemitError
+from remit.errors import Broken, Mistake, Outage, Place, RemitError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -78,6 +79,10 @@ def reports_errors(command: Callable[P, Awaitable[int | None]]) -> Callable[P, N
             sys.exit(WRONG if isinstance(error, Mistake) else REFUSED)
         except (KeyboardInterrupt, asyncio.CancelledError):
             sys.exit(130)
+        except Exception as error:  # nobody reads a stack trace: what, where, and whose fault
+            told = _told(error)
+            _report(told, as_json=bool(kwargs.get("as_json")))
+            sys.exit(WRONG if isinstance(told, Mistake) else REFUSED)
         sys.exit(code or DONE)
 
     return run
@@ -85,6 +90,15 @@ def reports_errors(command: Callable[P, Awaitable[int | None]]) -> Callable[P, N
 
 async def _awaited(command: Callable[..., Awaitable[int | None]], args: Any, kwargs: Any) -> int | None:
     return await command(*args, **kwargs)
+
+
+def _told(error: Exception) -> RemitError:
+    """A file that is not what it should be is the caller's to mend; all else is a fault of remit."""
+    if isinstance(error, OSError) and error.filename:
+        return Mistake(f"{error.strerror}", code="file", hint="see what stands at that path", place=Place(file=str(error.filename)))
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    what = f"{type(error).__name__}: {error}"[:300]
+    return Broken(f"{what} (at {Path(frame.filename).name}:{frame.lineno})", hint="please report this, with what you did")
 
 
 def _report(error: RemitError, *, as_json: bool) -> None:

@@ -67,11 +67,11 @@ async def run(
     """
     folder = folder.resolve()
     configuration = load_configuration(folder)
+    name = agent or _only_agent(configuration, task_type)
+    values = parse_inputs(configuration, task_type, inputs)
     for change in await pin_servers(configuration, configuration.servers, only_new=True):
         say(f"pinned {len(change.added)} tools of {change.server} in tools.lock.json: look at it, keep it in git")
     async with open_node(folder, deciding=True) as node:
-        name = agent or _only_agent(configuration, task_type)
-        values = parse_inputs(configuration, task_type, inputs)
         svid = await node.identities.issue_svid(name, attested=f"started by {operator()} through remit run")
         _, workload = await node.identities.verify_svid(svid)
         task = await node.dispatcher.open(
@@ -225,6 +225,9 @@ async def _shown(node: Node) -> None:
 
 
 def _only_agent(configuration: Configuration, task_type: str) -> str:
+    if task_type not in configuration.task_types:
+        known = ", ".join(sorted(configuration.task_types)) or "none"
+        raise NotFound(f"there is no task type {task_type[:80]!r}", hint=f"tasks/*.toml has: {known}")
     able = [agent.name for agent in configuration.agents.values() if task_type in agent.tasks]
     if len(able) == 1:
         return able[0]

@@ -33,10 +33,11 @@ async def serving(app: Any, host: str, port: int) -> AsyncIterator[int]:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a name that no resolver is asked for
         listener.close()
-        hint = "another remit serve may run here; or set server.port in remit.toml"
-        raise Mistake(f"cannot listen on {host}:{port}: {error.strerror}", code="listen", hint=hint) from None
+        hint = "another remit serve may run here; or set server.host and server.port in remit.toml"
+        what = error.strerror if isinstance(error, OSError) else str(error)
+        raise Mistake(f"cannot listen on {host}:{port}: {what}", code="listen", hint=hint) from None
     listener.listen(_BACKLOG)
     config = uvicorn.Config(
         app,

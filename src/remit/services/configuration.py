@@ -6,38 +6,39 @@ not know is a mistake, not a guess. Values of the environment (``${NAME}``) go i
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from dataclasses import fields
 from datetime import timedelta
-from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from remit.drivers.base import HttpServer, StdioServer
-from remit.errors import Mistake, Place, RemitError
+from remit.errors import Mistake, RemitError
 from remit.logic.arguments import digest_json
-from remit.logic.grants import validator
+from remit.logic.grants import findings, validator
 from remit.logic.rulebook import Catalog, CatalogEntry, ServerFacts
+from remit.logic.schema_words import out_of_type, unenforced
 from remit.logic.task_types import placeholders, sample_arguments
-from remit.logic.toml_text import TomlText
 from remit.model.catalog import Effect, Kind, Sends, Trust
+from remit.model.decision import Code
 from remit.model.identity import SpiffeId
 from remit.model.labels import DEFAULT_CLASSES, DataClasses
 from remit.model.task_type import GrantTemplate, Input, TaskType
+from remit.services.reading import FILE, Mistakes, Reader, near, parsed, read_text, read_texts
 from remit.settings import Agent, Configuration, Limits, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Collection
-    from enum import StrEnum
 
-T = TypeVar("T")
-FILE = "remit.toml"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\Z")
 _RESERVED = frozenset({"resources", "prompts"})
-_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?\Z")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_FILE_BYTES_MAX = 1_048_576
+_ENV_NAME = re.compile(r"[^=\0]+\Z")
+_HOST = re.compile(r"[A-Za-z0-9.:_-]{1,253}\Z")
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")  # RFC 9110 §5.6.2
+_HTTP = re.compile(r"https?://(?:[^\s/?#@]*@)?(?:\[[0-9A-Fa-f:.]+\]|[^\s/?#@:\[\]]+)(?::\d{1,5})?(?:[/?#][^\s]*)?\Z")
 _DEADLINE_MAX = timedelta(hours=24)
 _TTL_MAX = timedelta(hours=1)
 _CALLS_MAX = 100_000
@@ -45,40 +46,30 @@ _INPUT_WORDS = ("type", "enum", "pattern", "minLength", "maxLength", "minimum", 
 _INPUT_TYPES = ("string", "integer", "boolean")
 
 
-class Mistakes(Mistake):
-    """All that is wrong with a configuration, a line each."""
-
-    default_code = "configuration"
-
-    def __init__(self, found: list[Mistake]) -> None:
-        super().__init__("\n".join(str(mistake) for mistake in found))
-        self.found = tuple(found)
-
-
 def load_configuration(folder: Path) -> Configuration:
     """Read and check a folder. Raises Mistakes; reads files, touches nothing."""
     found: list[Mistake] = []
-    text = _read_text(folder / FILE, FILE)
-    root = _Reader(TomlText(FILE, text), found)
+    text = read_text(folder / FILE, FILE)
+    root = Reader(parsed(FILE, text), found)
     settings, classes = _settings(root, folder)
     agents = _agents(root, settings)
     servers, server_facts = _servers(root, folder, classes)
     entries = {name: _catalog_entry(table, classes) for name, table in root.tables("tools") if _known_server(root, "tools", name, servers)}
     root.done("server", "storage", "trust", "data", "agents", "servers", "tools", "limits", "approvals")
     task_types: dict[str, TaskType] = {}
-    texts = {FILE: text}
-    for path in _files(folder / "tasks", "*.toml"):
-        name = f"tasks/{path.name}"
+    tasks, policies = read_texts(folder, "tasks", ".toml", found), read_texts(folder, "policies", ".cedar", found)
+    names = {Path(name).stem for name in tasks}
+    for name, task_text in tasks.items():
         try:
-            texts[name] = _read_text(path, name)
-            task_types[path.stem] = _task_type(_Reader(TomlText(name, texts[name]), found), path.stem, classes, servers)
+            if task_text is not None:
+                stem = Path(name).stem
+                task_types[stem] = _task_type(Reader(parsed(name, task_text), found), stem, classes, servers)
         except Mistake as mistake:
             found.append(mistake)
-    policies = {f"policies/{path.name}": _read_text(path, f"policies/{path.name}") for path in _files(folder / "policies", "*.cedar")}
     for agent in agents.values():
         for task in agent.tasks:
-            if task not in task_types:
-                root.wrong(f"there is no task type {task!r}", _near(task, task_types), "agents", agent.name, "tasks")
+            if task not in names:
+                root.wrong(f"there is no task type {task!r}", near(task, task_types), "agents", agent.name, "tasks")
     if found:
         raise Mistakes(found)
     return Configuration(
@@ -88,94 +79,19 @@ def load_configuration(folder: Path) -> Configuration:
         servers=servers,
         catalog=Catalog(servers=server_facts, entries=entries),
         task_types=task_types,
-        policies=policies,
-        digest=digest_json(texts),
+        policies={name: policy for name, policy in policies.items() if policy is not None},
+        digest=digest_json({FILE: text, **tasks}),
     )
 
 
-class _Reader:
-    """A TOML table that is read key by key; what nobody read is a mistake. Wrong values are noted and read as defaults."""
-
-    def __init__(self, toml: TomlText, found: list[Mistake], path: tuple[str | int, ...] = (), data: dict[str, Any] | None = None) -> None:
-        self.toml, self.found, self.path = toml, found, path
-        self.data = toml.data if data is None else data
-        self.read: set[str] = set()
-
-    def wrong(self, what: str, hint: str, *keys: str | int) -> None:
-        self.found.append(Mistake(what, code="configuration", hint=hint, place=self.toml.place(*self.path, *keys)))
-
-    def done(self, *also: str) -> None:
-        known = {*self.read, *also}
-        for key in self.data:
-            if key not in known:
-                self.wrong(f"{key!r} is not known here", _near(key, known), key)
-
-    def value(self, key: str, kind: type[T], default: T) -> T:
-        self.read.add(key)
-        value = self.data.get(key, default)
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            self.wrong(f"{key} must be {_KINDS.get(kind, kind.__name__)}", "", key)
-            return default
-        return value
-
-    def texts(self, key: str, default: tuple[str, ...] = ()) -> tuple[str, ...]:
-        values = self.value(key, list, list(default))
-        if not all(isinstance(value, str) for value in values):
-            self.wrong(f"{key} must be a list of strings", "", key)
-            return default
-        return tuple(values)
-
-    def choice(self, key: str, kind: type[StrEnum]) -> Any:
-        text = self.value(key, str, "")
-        if not text:
-            return None
-        try:
-            return kind(text)
-        except ValueError:
-            self.wrong(f"{key} = {text!r}", _near(text, [member.value for member in kind]), key)
-            return None
-
-    def number(self, key: str, default: int, most: int) -> int:
-        value = self.value(key, int, default)
-        if not 1 <= value <= most:
-            self.wrong(f"{key} must be a whole number from 1 to {most:,}", "", key)
-            return default
-        return value
-
-    def duration(self, key: str, default: timedelta, most: timedelta) -> timedelta:
-        text = self.value(key, str, "")
-        if not text:
-            return default
-        found = _DURATION.match(text)
-        hours, minutes, seconds = (int(part or 0) for part in found.groups()) if found else (0, 0, 0)
-        span = timedelta(hours=hours, minutes=minutes, seconds=seconds)
-        if not timedelta(0) < span <= most:
-            self.wrong(f"{key} = {text!r} is no duration up to {most}", 'write "15m", "1h30m" or "45s"', key)
-            return default
-        return span
-
-    def table(self, key: str) -> _Reader:
-        self.read.add(key)
-        value = self.data.get(key, {})
-        if not isinstance(value, dict):
-            self.wrong(f"{key} must be a table", f"[{key}]", key)
-            value = {}
-        return _Reader(self.toml, self.found, (*self.path, key), value)
-
-    def tables(self, key: str) -> list[tuple[str, _Reader]]:
-        parent = self.table(key)
-        return [(name, parent.table(name)) for name in parent.data]
-
-
-_KINDS: dict[type, str] = {str: "a string", int: "a whole number", bool: "true or false", list: "a list", dict: "a table"}
-
-
-def _settings(root: _Reader, folder: Path) -> tuple[Settings, DataClasses]:
+def _settings(root: Reader, folder: Path) -> tuple[Settings, DataClasses]:
     server, storage, trust, data, approvals = (root.table(key) for key in ("server", "storage", "trust", "data", "approvals"))
     defaults = Settings(folder=folder)
     limits = root.table("limits")
     bounds = {bound.name: limits.number(bound.name, getattr(defaults.limits, bound.name), 2**31) for bound in fields(Limits)}
     host, port = server.value("host", str, defaults.host), server.number("port", defaults.port, 65_535)
+    if not _HOST.match(host):
+        server.wrong(f"host = {host[:80]!r}", "an address or a name of this machine", "host")
     names = data.texts("classes", DEFAULT_CLASSES)
     if not names or len(set(names)) != len(names):
         data.wrong("classes must be a list of different names, lowest first", "", "classes")
@@ -207,19 +123,16 @@ def _settings(root: _Reader, folder: Path) -> tuple[Settings, DataClasses]:
     return settings, DataClasses(tuple(names))
 
 
-def _storage_url(storage: _Reader) -> str:
+def _storage_url(storage: Reader) -> str:
     """A PostgreSQL URL, ``${NAME}`` taken from the environment."""
     text = storage.value("url", str, "")
-    for variable in _VARIABLE.findall(text):
-        if variable not in os.environ:
-            storage.wrong(f"the environment has no {variable}", f"export {variable}=… before starting remit", "url")
-    url = _VARIABLE.sub(lambda found: os.environ.get(found.group(1), ""), text)
+    url = _fill(storage, text, "url")
     if url and not url.startswith(("postgresql://", "postgres://")):
         storage.wrong("url is no PostgreSQL address", 'postgresql://user@host/database, or path = "…" for SQLite', "url")
     return url
 
 
-def _agents(root: _Reader, settings: Settings) -> dict[str, Agent]:
+def _agents(root: Reader, settings: Settings) -> dict[str, Agent]:
     agents: dict[str, Agent] = {}
     for name, table in root.tables("agents"):
         text = table.value("spiffe_id", str, f"spiffe://{settings.trust_domain}/agent/{name}")
@@ -228,6 +141,8 @@ def _agents(root: _Reader, settings: Settings) -> dict[str, Agent]:
         except Mistake as mistake:
             table.wrong(mistake.message, mistake.hint, "spiffe_id")
             continue
+        if spiffe_id.trust_domain != settings.trust_domain:
+            table.wrong(f"{spiffe_id} is not of this trust domain", f"spiffe://{settings.trust_domain}/…, or set trust.domain", "spiffe_id")
         if spiffe_id in {agent.spiffe_id for agent in agents.values()}:
             table.wrong(f"two agents are {spiffe_id}", "one identity an agent", "spiffe_id")
         tasks, description = table.texts("tasks"), table.value("description", str, "")
@@ -236,7 +151,7 @@ def _agents(root: _Reader, settings: Settings) -> dict[str, Agent]:
     return agents
 
 
-def _servers(root: _Reader, folder: Path, classes: DataClasses) -> tuple[dict[str, StdioServer | HttpServer], dict[str, ServerFacts]]:
+def _servers(root: Reader, folder: Path, classes: DataClasses) -> tuple[dict[str, StdioServer | HttpServer], dict[str, ServerFacts]]:
     servers: dict[str, StdioServer | HttpServer] = {}
     facts: dict[str, ServerFacts] = {}
     for name, table in root.tables("servers"):
@@ -244,39 +159,47 @@ def _servers(root: _Reader, folder: Path, classes: DataClasses) -> tuple[dict[st
             table.wrong(f"{name!r} cannot be the name of a server", "a-z, 0-9, '-', '_'; not 'resources' or 'prompts'")
             continue
         command, url = table.value("command", str, ""), table.value("url", str, "")
-        arguments, environment = table.texts("args"), _filled(table, "env")
-        headers, cwd = _filled(table, "headers"), table.value("cwd", str, "")
+        arguments, environment = tuple(_fill(table, text, "args") for text in table.texts("args")), _filled(table, "env", _ENV_NAME)
+        headers, cwd = _filled(table, "headers", _HEADER_NAME), table.value("cwd", str, "")
+        for key in (("headers",) if command else ("args", "env", "cwd")) if bool(command) != bool(url) else ():
+            if key in table.data:
+                table.wrong(f"{key} means nothing here", "args, env and cwd go with command, headers with url", key)
         if bool(command) == bool(url):
             table.wrong(f"server {name} needs either command or url", 'command = "npx", args = […], or url = "https://…"')
         elif command:
             where = str((folder / cwd).resolve()) if cwd else None
             servers[name] = StdioServer(name=name, command=(command, *arguments), environment=environment, folder=where)
-        elif not url.startswith(("http://", "https://")):
-            table.wrong(f"url = {url!r}", "http:// or https://", "url")
+        elif not _HTTP.match(filled := _fill(table, url, "url")):
+            table.wrong(f"url = {url!r}", "http:// or https://, then a host", "url")
         else:
-            servers[name] = HttpServer(name=name, url=url, headers=headers)
+            servers[name] = HttpServer(name=name, url=filled, headers=headers)
         believed = table.value("trust_annotations", bool, default=False)
         facts[name] = ServerFacts(defaults=_catalog_entry(table, classes), trust_annotations=believed)
     return servers, facts
 
 
-def _filled(table: _Reader, key: str) -> dict[str, str]:
+def _filled(table: Reader, key: str, names: re.Pattern[str]) -> dict[str, str]:
     """A table of strings with ``${NAME}`` taken from the environment."""
     values: dict[str, str] = {}
     inner = table.table(key)
     for name in inner.data:
-        text = inner.value(name, str, "")
-        for variable in _VARIABLE.findall(text):
-            if variable not in os.environ:
-                inner.wrong(f"the environment has no {variable}", f"export {variable}=… before starting remit", name)
-        values[name] = _VARIABLE.sub(lambda found: os.environ.get(found.group(1), ""), text)
+        values[name] = _fill(inner, inner.value(name, str, ""), name)
+        if not names.match(name) or any(sign in values[name] for sign in "\0\r\n"[: 3 if key == "headers" else 1]):
+            inner.wrong(f"{name!r} cannot be passed on", "a plain name; a value without NUL, in a header without line ends", name)
     return values
 
 
-def _catalog_entry(table: _Reader, classes: DataClasses) -> CatalogEntry:
+def _fill(table: Reader, text: str, key: str) -> str:
+    for variable in _VARIABLE.findall(text):
+        if variable not in os.environ:
+            table.wrong(f"the environment has no {variable}", f"export {variable}=… before starting remit", key)
+    return _VARIABLE.sub(lambda found: os.environ.get(found.group(1), ""), text)
+
+
+def _catalog_entry(table: Reader, classes: DataClasses) -> CatalogEntry:
     data_class = table.value("data_class", str, "")
-    if data_class and data_class not in classes.names:
-        table.wrong(f"data_class = {data_class!r}", _near(data_class, classes.names), "data_class")
+    if (data_class or table.data.get("data_class") == "") and data_class not in classes.names:
+        table.wrong(f"data_class = {data_class!r}", near(data_class, classes.names), "data_class")
     entry = CatalogEntry(
         effect=table.choice("effect", Effect),
         data_class=data_class or None,
@@ -287,7 +210,7 @@ def _catalog_entry(table: _Reader, classes: DataClasses) -> CatalogEntry:
     return entry
 
 
-def _known_server(root: _Reader, key: str, name: str, servers: Collection[str]) -> bool:
+def _known_server(root: Reader, key: str, name: str, servers: Collection[str]) -> bool:
     server, slash, rest = name.partition("/")
     if server in servers and slash and rest:
         return True
@@ -295,13 +218,19 @@ def _known_server(root: _Reader, key: str, name: str, servers: Collection[str]) 
     return False
 
 
-def _task_type(root: _Reader, name: str, classes: DataClasses, servers: Collection[str]) -> TaskType:
+def _task_type(root: Reader, name: str, classes: DataClasses, servers: Collection[str]) -> TaskType:
+    if not _NAME.match(name):
+        root.wrong(f"{name!r} cannot be the name of a task type", "name the file with a-z, 0-9, '-', '_', then .toml")
     objective = root.value("objective", str, "")
-    if not objective:
-        root.wrong("objective is missing", "one sentence that says what the task is for", "objective")
+    if not objective or not objective.isprintable():
+        root.wrong(
+            "objective is missing" if not objective else "objective holds control characters",
+            "one sentence that says what the task is for",
+            "objective",
+        )
     ceiling = root.value("data_ceiling", str, classes.names[0])
     if ceiling not in classes.names:
-        root.wrong(f"data_ceiling = {ceiling!r}", _near(ceiling, classes.names), "data_ceiling")
+        root.wrong(f"data_ceiling = {ceiling!r}", near(ceiling, classes.names), "data_ceiling")
     deadline = root.duration("deadline", timedelta(minutes=15), _DEADLINE_MAX)
     budget = root.table("budget")
     calls = budget.number("calls", 100, _CALLS_MAX)
@@ -315,11 +244,14 @@ def _task_type(root: _Reader, name: str, classes: DataClasses, servers: Collecti
         root.wrong("a task type needs at least one [[grant]]", '[[grant]]\n    tool = "server/tool"', "grant")
         lines = []
     for number, line in enumerate(lines):
-        template = _grant(_Reader(root.toml, root.found, ("grant", number), line), inputs, servers)
+        if not isinstance(line, dict):
+            root.wrong("a grant must be a table", '[[grant]]\n    tool = "server/tool"', "grant")
+            continue
+        template = _grant(Reader(root.toml, root.found, ("grant", number), line), inputs, servers)
         if template is not None:
             grants.append(template)
     for unknown in sorted(placeholders(objective) - declared):
-        root.wrong(f"objective names an input {{{unknown}}} that is not declared", _near(unknown, declared), "objective")
+        root.wrong(f"objective names an input {{{unknown}}} that is not declared", near(unknown, declared), "objective")
     root.done()
     return TaskType(
         name=name,
@@ -332,20 +264,24 @@ def _task_type(root: _Reader, name: str, classes: DataClasses, servers: Collecti
     )
 
 
-def _input(table: _Reader, name: str) -> Input:
+def _input(table: Reader, name: str) -> Input:
     kind = table.value("type", str, "string")
     if kind not in _INPUT_TYPES:
-        table.wrong(f"type = {kind!r}", _near(kind, _INPUT_TYPES), "type")
+        table.wrong(f"type = {kind!r}", near(kind, _INPUT_TYPES), "type")
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         table.wrong(f"{name!r} cannot be the name of an input", "a-z, 0-9, '_'")
     schema = {word: table.data[word] for word in _INPUT_WORDS if word in table.data} | {"type": kind}
     description, default = table.value("description", str, ""), table.data.get("default")
-    _checked_schema(table, schema)
+    for path, what, hint in out_of_type(schema):
+        table.wrong(what, hint, *path)
+    if _checked_schema(table, schema) and default is not None:
+        for reason in findings(json.dumps(schema, sort_keys=True), default, Code.ARGUMENTS_INVALID, "this input"):
+            table.wrong(f"default: {reason.text}", "", "default")
     table.done(*_INPUT_WORDS, "default")
     return Input(name=name, schema=schema, default=default, description=description)
 
 
-def _grant(table: _Reader, inputs: tuple[Input, ...], servers: Collection[str]) -> GrantTemplate | None:
+def _grant(table: Reader, inputs: tuple[Input, ...], servers: Collection[str]) -> GrantTemplate | None:
     declared = {entry.name for entry in inputs}
     named = [kind for kind in Kind if kind.value in table.data]
     names = [table.value(kind.value, str, "") for kind in named]
@@ -360,56 +296,30 @@ def _grant(table: _Reader, inputs: tuple[Input, ...], servers: Collection[str]) 
     server, slash, name = names[0].partition("/")
     if server not in servers or not slash or not name or "*" in name[:-1]:
         hint = f'"server/name", a * only at the end, server one of: {", ".join(servers)}'
-        table.wrong(f"{named[0].value} = {names[0]!r}", _near(server, servers) if slash else hint, named[0].value)
+        table.wrong(f"{named[0].value} = {names[0]!r}", near(server, servers) if slash else hint, named[0].value)
         return None
     unknown = sorted((placeholders(arguments) | placeholders(name)) - declared)
     for word in unknown:
-        table.wrong(f"{{{word}}} is not a declared input", _near(word, declared), "arguments")
+        table.wrong(f"{{{word}}} is not a declared input", near(word, declared), "arguments")
     for key, rule in arguments.get("properties", {}).items() if isinstance(arguments.get("properties", {}), dict) else ():
         if isinstance(rule, dict) and "origin" in rule:
             table.wrong("origin is not enforced by this version", "leave it out", "arguments", "properties", key, "origin")
+    for path, what, hint in unenforced(arguments):
+        table.wrong(what, hint, "arguments", *path)
     if not unknown:
         _checked_schema(table, {**sample_arguments(arguments, inputs), "type": "object"}, "arguments")
     return GrantTemplate(kind=named[0], server=server, name=name, arguments=arguments, uses=uses if isinstance(uses, int) else None)
 
 
-def _checked_schema(table: _Reader, schema: dict[str, Any], *keys: str) -> None:
-    import json
-
+def _checked_schema(table: Reader, schema: dict[str, Any], *keys: str) -> bool:
     try:
         validator(json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, sort_keys=True))
     except (RemitError, TypeError) as error:
         table.wrong(str(error), "", *keys)
-
-
-def _read_text(path: Path, name: str) -> str:
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        hint = "`remit init` writes one" if name == FILE else ""
-        raise Mistake("there is no such file", code="configuration", hint=hint, place=Place(file=str(path))) from None
-    except OSError as error:
-        raise Mistake(f"cannot be read: {error.strerror}", code="configuration", place=Place(file=str(path))) from None
-    if len(data) > _FILE_BYTES_MAX:
-        raise Mistake(f"larger than {_FILE_BYTES_MAX:,} bytes", code="configuration", place=Place(file=name))
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise Mistake("not UTF-8", code="configuration", place=Place(file=name, line=line)) from None
-
-
-def _files(folder: Path, pattern: str) -> list[Path]:
-    return sorted(path for path in folder.glob(pattern) if path.is_file())
-
-
-def _near(word: str, known: Collection[str]) -> str:
-    """What is allowed, the likely one first."""
-    close = get_close_matches(word, [str(name) for name in known], n=1)
-    allowed = ", ".join(sorted(map(str, known))) or "nothing"
-    return f"did you mean {close[0]!r}? allowed: {allowed}" if close else f"allowed: {allowed}"
+        return False
+    return True
 
 
 def environment_names(folder: Path) -> frozenset[str]:
     """Variables that servers take from the environment: an agent's process does not get them."""
-    return frozenset(_VARIABLE.findall(_read_text(folder / FILE, FILE)))
+    return frozenset(_VARIABLE.findall(read_text(folder / FILE, FILE)))

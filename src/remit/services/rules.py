@@ -14,16 +14,18 @@ from remit.errors import Mistake, Outage, Place
 from remit.logic.policy import Policies
 from remit.logic.records import encode
 from remit.logic.rulebook import Rulebook
+from remit.logic.schema_words import missing_its_mark
 from remit.model.catalog import Kind
 from remit.model.record import PolicyActivated, Record
-from remit.services.configuration import Mistakes
+from remit.services.reading import Mistakes
 from remit.store.database import Append
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from datetime import datetime
 
     from remit.model.catalog import PinnedTool
+    from remit.model.task_type import GrantTemplate
     from remit.settings import Configuration
     from remit.store.database import Store
 
@@ -120,23 +122,36 @@ def _unpinned(configuration: Configuration, pinned: Mapping[str, PinnedTool]) ->
 
 
 def _misspelt(configuration: Configuration, pinned: Mapping[str, PinnedTool]) -> list[Mistake]:
-    """Grants that narrow a property which the tool does not have: they would make every call fail."""
+    """Grants that narrow a property which the tool does not have (every call would fail), or by words that miss its type."""
     found = []
     for task_type in configuration.task_types.values():
         for line in task_type.grants:
-            tool = pinned.get(f"{line.server}/{line.name}")
-            properties = tool.input_schema.get("properties") if tool else None
-            if line.kind is not Kind.TOOL or not isinstance(properties, dict):
-                continue
-            for name in line.arguments.get("properties", {}):
-                if name not in properties:
-                    close = get_close_matches(name, properties, n=1)
-                    found.append(
-                        Mistake(
-                            f"{line.server}/{line.name} takes no argument {name!r}",
-                            code="configuration",
-                            hint=f"did you mean {close[0]!r}?" if close else f"it takes: {', '.join(sorted(properties))}",
-                            place=Place(file=f"tasks/{task_type.name}.toml", key=f"grant.arguments.properties.{name}"),
-                        )
-                    )
+            for tool in _named(line, pinned):
+                for key, what, hint in _problems(line, tool):
+                    place = Place(file=f"tasks/{task_type.name}.toml", key=f"grant.arguments.properties.{key}")
+                    found.append(Mistake(what, code="configuration", hint=hint, place=place))
     return found
+
+
+def _problems(line: GrantTemplate, tool: PinnedTool) -> Iterator[tuple[str, str, str]]:
+    properties = tool.input_schema.get("properties")
+    if not isinstance(properties, dict):
+        return
+    for name, narrowing in line.arguments.get("properties", {}).items():
+        if name in properties:
+            for path, what, hint in missing_its_mark(narrowing, properties[name]):
+                yield ".".join(map(str, (name, *path))), f"{tool.id}: {what}", hint
+        elif not line.name.endswith("*"):
+            close = get_close_matches(name, properties, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"it takes: {', '.join(sorted(properties)) or 'nothing'}"
+            yield name, f"{tool.id} takes no argument {name!r}", hint
+
+
+def _named(line: GrantTemplate, pinned: Mapping[str, PinnedTool]) -> list[PinnedTool]:
+    """The pinned tools that a line of a grant speaks of."""
+    whole = f"{line.server}/{line.name}"
+    if line.kind is not Kind.TOOL:
+        return []
+    if whole.endswith("*"):
+        return [tool for name, tool in pinned.items() if name.startswith(whole[:-1])]
+    return [pinned[whole]] if whole in pinned else []
