@@ -103,7 +103,7 @@ def _bears_out(record: Record, kind: str, task: str, what: tuple[str, ...]) -> b
         return False
     if kind == "answered":
         return isinstance(body, ApprovalAnswered) and (body.approval, body.by) == what
-    return isinstance(body, TokenIssued)
+    return isinstance(body, TokenIssued) and (body.jti,) == what
 
 
 def _is_end(record: Record) -> bool:

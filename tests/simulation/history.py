@@ -52,7 +52,7 @@ class Told:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """A success that a caller was told: ``kind`` is answered (``what``: approval and person) or issued (a token)."""
+    """A success that a caller was told: ``kind`` is answered (``what``: approval and person) or issued (its jti)."""
 
     kind: str
     task: str

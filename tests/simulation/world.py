@@ -266,7 +266,8 @@ class World:
     async def take_token(self, node: Node, task: str) -> None:
         token, _ = await node.tokens.issue(task, "simulated")
         self.tokens.append((task, token))
-        self.history.claims.append(Claim(kind="issued", task=task, what=(), size=self.durable.size))
+        jti = str(token_signer().open(token)[1]["jti"])
+        self.history.claims.append(Claim(kind="issued", task=task, what=(jti,), size=self.durable.size))
 
     async def show_token(self, node: Node, task: str, token: str) -> None:
         began, late = node.mark, node.clock() >= self.history.opened[task].deadline
