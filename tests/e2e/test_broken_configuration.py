@@ -17,6 +17,7 @@ from remit.cli.main import main
 from remit.drivers.keys import load_or_make_keys
 from remit.services.pins import Pins
 from tests.e2e.conftest import TASK, Folder
+from tests.e2e.inside import Inside
 from tests.e2e.test_serve import CALL, http, open_task, session, svid
 
 TOML, PAY, CEDAR, LOCK = "remit.toml", "tasks/pay.toml", "policies/main.cedar", "tools.lock.json"
@@ -35,10 +36,10 @@ LISTED = [
 
 
 @pytest.fixture
-def pinned(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> Folder:
+def pinned(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> Inside:
     monkeypatch.setenv("BANK_SECRET", "hunter2")
     Pins(folder.path).pin("bank", LISTED)
-    return folder
+    return Inside(folder.path, folder.port, folder.started)
 
 
 def inside(folder: Folder, *words: str) -> Result:

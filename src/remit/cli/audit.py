@@ -73,7 +73,7 @@ async def export(file: IO[str], folder: Path, as_json: bool) -> None:
     """Write the whole log to FILE (- for standard output), for `remit ledger verify` anywhere."""
     async with open_node(folder.resolve()) as node:
         written = await node.ledger.export(file)
-    if file.name != "-":
+    if file.name not in {"-", "<stdout>"}:  # what goes to standard output is the log and nothing else
         emit({"entries": written}, f"{written} entries", as_json=as_json)
 
 

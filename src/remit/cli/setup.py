@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sqlite3
 from pathlib import Path
 
 import click
+import psycopg
 
 from remit.cli.common import REFUSED, emit, folder_option, json_option, operator, reports_errors, safe, say
-from remit.drivers.base import UpstreamLimits
+from remit.drivers.base import HttpServer, StdioServer, UpstreamLimits
 from remit.drivers.keys import load_or_make_keys
 from remit.drivers.upstream_http import http_session
 from remit.drivers.upstreams import discover_tools
@@ -20,6 +22,8 @@ from remit.services.configuration import load_configuration
 from remit.services.pinning import pin_servers
 from remit.services.pins import Pins
 from remit.services.scaffold import write_folder
+
+_CONNECT_SECONDS = 5
 
 
 @click.command()
@@ -38,7 +42,9 @@ async def init(mcp_json: Path | None, folder: Path, as_json: bool) -> None:
     done = write_folder(folder, mcp_json or (found if found.exists() else None))
     lines = [f"wrote  {name}" for name in done.written] + [f"kept   {name} (it was there)" for name in done.kept]
     lines += [f"note:  {safe(notice)}" for notice in done.notices]
-    lines.append("next:  declare what your tools do in remit.toml, write a task type, then: remit policy check")
+    lines.append(
+        "next:  say in remit.toml what runs and what its tools do; remit pin; write tasks/NAME.toml; remit policy check; remit doctor"
+    )
     emit(done, "\n".join(lines), as_json=as_json)
 
 
@@ -55,7 +61,8 @@ async def pin(servers: tuple[str, ...], folder: Path, as_json: bool) -> None:
     for change in changes:
         names = [*(f"+{name}" for name in change.added), *(f"-{name}" for name in change.removed), *(f"~{name}" for name in change.changed)]
         lines.append(f"{change.server}: {safe(' '.join(names))}")
-    emit(changes, "\n".join(lines) or "nothing has changed", as_json=as_json)
+    nothing = "nothing has changed" if configuration.servers else "no server is configured: [servers.NAME] in remit.toml"
+    emit(changes, "\n".join(lines) or nothing, as_json=as_json)
 
 
 @click.group()
@@ -140,9 +147,9 @@ async def doctor(folder: Path, as_json: bool) -> int:
     try:
         load_or_make_keys(settings.keys)
         found.append(("good", "keys", str(settings.keys)))
-    except RemitError as error:
+    except (RemitError, OSError) as error:
         found.append(("bad", "keys", str(error)))
-    found.append(("good", "store", "PostgreSQL") if settings.storage_url else _store_state(settings.storage))
+    found.append(_database_state(settings.storage_url) if settings.storage_url else _store_state(settings.storage))
     client = http_session()
     try:
         for server in configuration.servers.values():
@@ -152,15 +159,36 @@ async def doctor(folder: Path, as_json: bool) -> int:
                 same = "as pinned" if change.nothing else f"not as pinned (remit pin {server.name} shows and accepts)"
                 found.append(("good" if change.nothing else "bad", f"server {server.name}", f"{len(listed)} tools, {same}"))
             except RemitError as error:
-                found.append(("bad", f"server {server.name}", error.message))
+                found.append(("bad", f"server {server.name}", error.message + _no_such_program(server)))
     finally:
         await client.close()
     return _diagnosis(found, as_json=as_json)
 
 
+def _no_such_program(server: StdioServer | HttpServer) -> str:
+    if isinstance(server, HttpServer):
+        return ""
+    program = shutil.which(server.command[0], path=server.environment.get("PATH"))
+    return "" if program else f": there is no program {server.command[0]!r} in PATH"
+
+
+def _database_state(url: str) -> tuple[str, str, str]:
+    """Whether PostgreSQL answers. An address that cannot be read is not repeated: it may hold a password."""
+    try:
+        with psycopg.connect(url, connect_timeout=_CONNECT_SECONDS) as database:
+            version = database.info.server_version // 10_000
+    except psycopg.OperationalError as error:
+        return "bad", "store", f"PostgreSQL cannot be reached: {str(error).splitlines()[0][:300]}"
+    except psycopg.Error:
+        return "bad", "store", "PostgreSQL: storage.url cannot be read as an address"
+    return "good", "store", f"PostgreSQL {version}"
+
+
 def _store_state(path: Path) -> tuple[str, str, str]:
     if not path.exists():
         return "good", "store", f"{path} will be made at the first start"
+    if not path.is_file():
+        return "bad", "store", f"{path} is not a file"
     if os.stat(path).st_mode & 0o077:
         return "bad", "store", f"other accounts can read {path}: chmod 600"
     with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
