@@ -181,5 +181,5 @@ class World:
         return Bearer(agent=AGENT, task=of.id, proof="test")
 
     async def close(self) -> None:
-        await self.mediation.settle()
+        await self.tasks.settle()
         await self.store.close()

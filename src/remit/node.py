@@ -120,7 +120,7 @@ class Node:
 
     async def end_task(self, task_id: str) -> None:
         """Let go of everything that hangs on an ended task."""
-        await self.mediation.settle()
+        await self.tasks.settle()
         self.gate.close_endpoints(task_id)
         await self.legacy.end_task(task_id)
         await self.links.end_task(task_id)
@@ -131,7 +131,7 @@ class Node:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
         await self.links.close()
-        await self.mediation.settle()
+        await self.tasks.settle()
         await self.client.close()
         await self.store.close()
 

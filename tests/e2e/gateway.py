@@ -40,7 +40,7 @@ class Running:
         return f"{self.base}/{server}"
 
     async def records(self) -> list[CallDecided | CallFinished]:
-        await self.node.mediation.settle()
+        await self.node.tasks.settle()
         bodies = [decode(entry.body).body for entry in await self.node.store.task_entries(self.task.id)]
         return [body for body in bodies if isinstance(body, CallDecided | CallFinished)]
 

@@ -84,7 +84,7 @@ class Life(RuleBasedStateMachine):
             for answer in answers:
                 if isinstance(answer, Ticket):
                     world.mediation.observe(answer, Ending.OK, b"{}")
-            await world.mediation.settle()
+            await world.tasks.settle()
             return answers
 
         for answer in self.run(together()):

@@ -37,10 +37,14 @@ if TYPE_CHECKING:
 _FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 _SIGNALLED = 128
 _SHOW_SECONDS = 1.0
+_EXIT_CODES = (
+    "Exit codes: COMMAND's own (128 and the number of the signal that ended it); before it is started: "
+    "1 refused, 2 wrong usage or configuration."
+)
 _MARKS = {"allow": ("✓ allow", "green"), "ask": ("? ask  ", "yellow"), "deny": ("✗ deny ", "red")}
 
 
-@click.command(context_settings={"ignore_unknown_options": True})
+@click.command(context_settings={"ignore_unknown_options": True}, epilog=_EXIT_CODES)
 @click.argument("task_type")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, required=True)
 @click.option("--input", "-i", "inputs", multiple=True, metavar="KEY=VALUE", help="An input of the task.")
@@ -87,7 +91,6 @@ async def run(
         except BaseException:
             await node.tasks.end(task.id, TaskState.REVOKED, by="remit", reason="remit run was stopped")
             raise
-        await node.mediation.settle()
         await node.tasks.end(task.id, TaskState.COMPLETED, by="remit", reason=reason)
         await node.end_task(task.id)
         receipt = await make_receipt(node.store, node.ledger, node.rules.rulebook.classes.names, task.id, utc_now())

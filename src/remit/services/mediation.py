@@ -4,18 +4,16 @@
 
 Rules: nothing is forwarded without a ``Ticket``, and only ``authorize`` makes one, after the decision is durable. An
 allowed call has raised the task's labels in that same record, so nothing that comes back can be ahead of them. How a call
-ended is recorded in order behind its decision, without making the agent wait; what a crash leaves open is closed as
+ended is recorded behind its decision, without making the agent wait; what a crash leaves open is closed as
 *undetermined*.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from remit.errors import Refusal, RemitError
+from remit.errors import Refusal
 from remit.logic.arguments import digest_bytes
 from remit.logic.authorize import authorize, call_key
 from remit.logic.explain import message_for_model
@@ -36,7 +34,6 @@ if TYPE_CHECKING:
     from remit.model.task import Task
     from remit.services.tasks import Tasks
 
-_LOG = logging.getLogger("remit")
 _POINTS_AT_INPUT = frozenset({Code.ARGUMENTS_INVALID, Code.ARGUMENTS_OUTSIDE_GRANT})
 
 
@@ -76,7 +73,6 @@ class Mediation:
         """``rulebook``: the policies and catalog in force now. ``records_max``: ledger records of one task."""
         self._tasks, self._rulebook, self._new_id = tasks, rulebook, new_id
         self._approval_ttl, self._approvals_max, self._records_max = approval_ttl, approvals_max, records_max
-        self._writing: set[asyncio.Task[None]] = set()
 
     async def authorize(self, bearer: Bearer, call: Call, *, seen_digest: str = "") -> Ticket | Refused:
         """Decide one call and make the decision durable. ``seen_digest``: of the tool as its server declares it now.
@@ -100,23 +96,10 @@ class Mediation:
         return Refused(decision_id=decision_id, decision=decision, approval_id=approval or None, message=message)
 
     def observe(self, ticket: Ticket, ending: Ending, result: bytes | None) -> None:
-        """Record how an allowed call ended: written at once, not waited for. ``settle`` waits."""
+        """Record how an allowed call ended: a moment later, not waited for (``Tasks.settle`` waits)."""
         digest = digest_bytes(result) if result is not None else ""
         body = CallFinished(decision=ticket.decision_id, ending=ending.value, result_digest=digest, size=len(result or b""))
-        writing = asyncio.create_task(self._written(ticket.bearer.task, body))
-        self._writing.add(writing)
-        writing.add_done_callback(self._writing.discard)
-
-    async def settle(self) -> None:
-        """Wait until every ending that was observed is durable, or has failed and stays open."""
-        while self._writing:
-            await asyncio.wait(set(self._writing))
-
-    async def _written(self, task: str, body: CallFinished) -> None:
-        try:
-            await self._tasks.finish(task, body)
-        except RemitError as error:
-            _LOG.warning("the end of call %s is not recorded and stays undetermined: %s", body.decision, error.message)
+        self._tasks.finish_soon(ticket.bearer.task, body)
 
     def _facts(self, rules: Rulebook, bearer: Bearer, call: Call, task: Task, now: datetime, seen_digest: str) -> Facts:
         return Facts(

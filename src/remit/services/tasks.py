@@ -10,12 +10,14 @@ Rules
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import logging
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from remit.errors import Conflict, NotFound, Outage
+from remit.errors import Conflict, NotFound, Outage, RemitError
 from remit.logic.life import check_move, fold
 from remit.logic.records import decode, encode, leaf_hash
 from remit.model.approval import ApprovalState
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from remit.store.database import Store
 
 T = TypeVar("T")
+_LOG = logging.getLogger("remit")
+_ENDINGS_SECONDS = 0.02
 _ATTEMPTS = 16  # of one change against other processes before it counts as too busy
 LIVE_STATES = tuple(state.value for state in TaskState if TASK_MOVES[state])
 
@@ -51,6 +55,9 @@ class Tasks:
         self._store, self._clock, self._new_id, self._kept_max = store, clock, new_id, kept_max
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._epoch = 0
+        self._endings: list[tuple[str, CallFinished]] = []
+        self._later: asyncio.TimerHandle | None = None
+        self._finishing: set[asyncio.Task[None]] = set()
 
     async def open(self, opened: TaskOpened) -> Task:
         """Make a new task, pending. Raises Mistake where its record would be too large, Outage."""
@@ -109,6 +116,18 @@ class Tasks:
         except _AlreadyThereError as reached:
             return reached.task
 
+    def finish_soon(self, task_id: str, ending: CallFinished) -> None:
+        """Record how a call ended, some milliseconds later and together with others: nobody waits for it. ``settle`` does."""
+        self._endings.append((task_id, ending))
+        if self._later is None:
+            self._later = asyncio.get_running_loop().call_later(_ENDINGS_SECONDS, self._finish_gathered)
+
+    async def settle(self) -> None:
+        """Wait until every ending that was told is durable, or has failed and stays open."""
+        self._finish_gathered()
+        while self._finishing:
+            await asyncio.wait(set(self._finishing))
+
     async def finish(self, task_id: str, ending: CallFinished) -> None:
         """Record how a call ended, once: of two endings the first one stands. Raises NotFound, Outage."""
 
@@ -122,6 +141,7 @@ class Tasks:
 
     async def end(self, task_id: str, to: TaskState, by: str, reason: str = "") -> Task:
         """End a task; what is still under way is recorded as undetermined first. Ending an ended task is a success."""
+        await self.settle()
         task = await self.view(task_id)
         if task.over:
             return task
@@ -161,6 +181,22 @@ class Tasks:
             kept = self._kept.get(entry.task) if entry.task else None
             if kept is not None and entry.task and entry.seq > kept.task.seq:
                 self._drop(entry.task, kept.epoch)
+
+    def _finish_gathered(self) -> None:
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
+        endings, self._endings = self._endings, []
+        for task_id, ending in endings:
+            finishing = asyncio.create_task(self._finish_or_tell(task_id, ending))
+            self._finishing.add(finishing)
+            finishing.add_done_callback(self._finishing.discard)
+
+    async def _finish_or_tell(self, task_id: str, ending: CallFinished) -> None:
+        try:
+            await self.finish(task_id, ending)
+        except RemitError as error:
+            _LOG.warning("the end of call %s is not recorded and stays undetermined: %s", ending.decision, error.message)
 
     async def _fresh(self, task_id: str) -> Task:
         kept = self._kept.get(task_id)

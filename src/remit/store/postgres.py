@@ -15,8 +15,9 @@ import psycopg
 from remit.errors import Outage, RemitError
 from remit.logic.merkle import root_of
 from remit.store.database import ApprovalRow, Entry, Head, TaskRow
+from remit.store.rows import approval_row_of, entry_of, moment, row_values, task_row_of, unpacked
 from remit.store.sql import migrations, queries
-from remit.store.threaded import ThreadedStore, Waiting, approval_row_of, entry_of, moment, row_values, task_row_of, unpacked
+from remit.store.threaded import ThreadedStore, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

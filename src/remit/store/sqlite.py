@@ -1,7 +1,8 @@
 """The store in one SQLite file: WAL, ``synchronous=FULL``, several processes a file.
 
 Rules: the head is read inside each transaction, because another process may have appended. Readers have connections of
-their own.
+their own, and so has the event loop, which commits small groups itself while the disk is quick: it never waits for another
+process's lock (the writer's thread does), and leaves moving the log into the file (checkpoints of the WAL) to the thread as well.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ import contextlib
 import json
 import os
 import sqlite3
+import time
 from typing import TYPE_CHECKING, Any
 
 from remit.errors import Mistake, Outage, RemitError
 from remit.logic.merkle import root_of
 from remit.store.database import ApprovalRow, Entry, Head, TaskRow
+from remit.store.rows import approval_row_of, entry_of, moment, row_values, task_row_of, unpacked
 from remit.store.sql import migrations, queries
-from remit.store.threaded import ThreadedStore, Waiting, approval_row_of, entry_of, moment, row_values, task_row_of, unpacked
+from remit.store.threaded import ThreadedStore, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +30,10 @@ if TYPE_CHECKING:
 
 _SQL = queries("sqlite")
 _BUSY_SECONDS = 10.0
+_AT_ONCE_MAX = 64  # appends of a group that the loop writes itself
+_QUICK_SECONDS = 0.003  # a commit that takes longer belongs into the thread
+_TURNS_MAX = 200  # commits of the loop before the thread takes one, and with it the checkpoint
+_FADING = 0.9
 _LAST = ("\uffff", "\uffff")
 
 
@@ -40,6 +47,11 @@ class SqliteStore(ThreadedStore[sqlite3.Connection]):
         super().__init__(signer, queue_limit)
         self._path = path
         self._writing = self._prepare()
+        self._at_once = self._connect(busy_seconds=0.0)
+        self._connections.append(self._at_once)
+        self._at_once.execute("PRAGMA wal_autocheckpoint = 0")
+        self._commit_seconds = 0.0
+        self._turns = 0
         self._writer.start()
 
     async def task_entries(self, task: str) -> tuple[Entry, ...]:
@@ -145,10 +157,10 @@ class SqliteStore(ThreadedStore[sqlite3.Connection]):
             raise Mistake(f"{self._path} is not a store of remit: {error}", code="store_file") from error
         return connection
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self, busy_seconds: float = _BUSY_SECONDS) -> sqlite3.Connection:
         try:
             connection = sqlite3.connect(
-                self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
+                self._path, timeout=busy_seconds, isolation_level=None, check_same_thread=False, cached_statements=256
             )
             connection.execute("PRAGMA synchronous = FULL")
         except sqlite3.Error as error:
@@ -160,11 +172,29 @@ class SqliteStore(ThreadedStore[sqlite3.Connection]):
             connection.close()
 
     def _write(self, batch: list[Waiting]) -> list[Entry | RemitError]:
-        db = self._writing
+        self._turns = 0
         try:
-            db.execute("BEGIN IMMEDIATE")
+            self._writing.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            return _nothing_written(batch, error)
+        return self._committed(self._writing, batch)
+
+    def _write_now(self, batch: list[Waiting]) -> list[Entry | RemitError] | None:
+        self._turns += 1
+        if len(batch) > _AT_ONCE_MAX or self._turns > _TURNS_MAX or self._commit_seconds > _QUICK_SECONDS:
+            return None
+        try:
+            self._at_once.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error:  # another process writes, or worse: the thread finds out
+            return None
+        return self._committed(self._at_once, batch)
+
+    def _committed(self, db: sqlite3.Connection, batch: list[Waiting]) -> list[Entry | RemitError]:
+        """Write a batch in the transaction that was begun."""
+        began = time.perf_counter()
+        try:
             size, packed, _ = db.execute(_SQL["head"]).fetchone()
-            results, entries, head = self._place((size, unpacked(packed)), batch, self._last)
+            results, entries, head = self._place((size, unpacked(packed)), batch, lambda task: _last(db, task))
             for entry, hashes, rows in entries:
                 db.execute(_SQL["add_entry"], (entry.index, entry.task, entry.seq, hashes, entry.body))
                 for row in rows:
@@ -175,9 +205,15 @@ class SqliteStore(ThreadedStore[sqlite3.Connection]):
         except Exception as error:  # whatever failed, nothing of the batch is durable, and the writer lives on
             if db.in_transaction:
                 db.execute("ROLLBACK")
-            return [Outage(f"the store cannot be written: {error}", code="store_unavailable") for _ in batch]
+            return _nothing_written(batch, error)
+        self._commit_seconds = _FADING * self._commit_seconds + (1 - _FADING) * (time.perf_counter() - began)
         return results
 
-    def _last(self, task: str) -> tuple[int, bytes]:
-        row = self._writing.execute(_SQL["last_of_task"], (task,)).fetchone()
-        return (row[0], bytes(row[1])) if row else (0, b"")
+
+def _nothing_written(batch: list[Waiting], error: Exception) -> list[Entry | RemitError]:
+    return [Outage(f"the store cannot be written: {error}", code="store_unavailable") for _ in batch]
+
+
+def _last(db: sqlite3.Connection, task: str) -> tuple[int, bytes]:
+    row = db.execute(_SQL["last_of_task"], (task,)).fetchone()
+    return (row[0], bytes(row[1])) if row else (0, b"")

@@ -1,22 +1,25 @@
-"""What the engines share: one writer thread that commits in groups, reader threads, and how rows become values.
+"""What the engines share: appends that are gathered into groups, one writer, reader threads.
 
-Rules: one durable transaction carries all appends that wait; nobody waits for a batch to fill. An engine says how a batch is
-written and how a connection is made; everything about order, stale appends and waiting is here, once.
+Rules: one durable transaction carries all appends that wait; nobody waits for a batch to fill. A group is what was appended in
+one turn of the event loop. An engine that can commit at once does so in
+the loop (two changes of threads cost more than the commit); whenever it cannot, and always for an engine that is far away, the
+writer's thread commits, and what comes meanwhile lines up behind it. An engine says how a batch is written and how a connection
+is made; everything about order, stale appends and waiting is here, once. One store belongs to one event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import threading
 from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from remit.errors import Mistake, Outage, RemitError
-from remit.logic.merkle import HASH_BYTES, completed, leaf_hash, root_of
+from remit.logic.merkle import completed, leaf_hash, root_of
 from remit.store.database import ENTRY_BYTES_MAX, Append, ApprovalRow, Entry, Head, StaleTask, TaskRow
 
 if TYPE_CHECKING:
@@ -38,7 +41,6 @@ class Waiting:
     append: Append
     leaf: bytes
     done: asyncio.Future[Entry]
-    loop: asyncio.AbstractEventLoop
 
 
 class ThreadedStore(ABC, Generic[C]):
@@ -47,12 +49,16 @@ class ThreadedStore(ABC, Generic[C]):
     broken: tuple[type[Exception], ...] = ()  # what the engine raises when it is away, locked or full
 
     def __init__(self, signer: CheckpointSigner, queue_limit: int) -> None:
-        self._signer = signer
-        self._queue: queue.Queue[Waiting | None] = queue.Queue(queue_limit)
+        self._signer, self._queue_limit = signer, queue_limit
+        self._gathered: list[Waiting] = []
+        self._flushing: asyncio.Handle | None = None
+        self._queue: queue.SimpleQueue[list[Waiting] | None] = queue.SimpleQueue()
+        self._handed = 0  # appends that the writer's thread holds
         self._local = threading.local()
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="remit-read")
         self._connections: list[C] = []
         self._closed = False
+        self._loop: asyncio.AbstractEventLoop
         self._writer = threading.Thread(target=self._write_batches, name="remit-write", daemon=True)
 
     @abstractmethod
@@ -71,18 +77,27 @@ class ThreadedStore(ABC, Generic[C]):
     def _head(self, connection: C) -> Head:
         """The head as it is durable."""
 
+    def _write_now(self, batch: list[Waiting]) -> list[Entry | RemitError] | None:
+        """Write a batch from the event loop, without waiting for anybody; ``None`` where that cannot be done now. Never raises.
+
+        Called only while the writer's thread holds nothing.
+        """
+        del batch
+        return None
+
     async def append(self, append: Append) -> Entry:
         """See Store."""
         if not 0 < len(append.body) <= ENTRY_BYTES_MAX:
             raise Mistake(f"an entry of {len(append.body):,} bytes", code="record_too_large")
-        loop = asyncio.get_running_loop()
-        waiting = Waiting(append, leaf_hash(append.body), loop.create_future(), loop)
         if self._closed:
             raise Outage("the store is closed", code="store_closed")
-        try:
-            self._queue.put_nowait(waiting)
-        except queue.Full:
-            raise Outage("too many records wait to be written", code="overload") from None
+        if len(self._gathered) + self._handed >= self._queue_limit:
+            raise Outage("too many records wait to be written", code="overload")
+        loop = asyncio.get_running_loop()
+        waiting = Waiting(append, leaf_hash(append.body), loop.create_future())
+        self._gathered.append(waiting)
+        if self._flushing is None:
+            self._flushing = loop.call_soon(self._flush, loop)
         return await waiting.done
 
     async def head(self) -> Head:
@@ -106,7 +121,11 @@ class ThreadedStore(ABC, Generic[C]):
         if self._closed:
             return
         self._closed = True
-        await asyncio.get_running_loop().run_in_executor(None, self._stop)
+        loop = asyncio.get_running_loop()
+        if self._flushing is not None:
+            self._flushing.cancel()
+            self._flush(loop)
+        await loop.run_in_executor(None, self._stop)
 
     def _stop(self) -> None:
         self._queue.put(None)
@@ -132,13 +151,24 @@ class ThreadedStore(ABC, Generic[C]):
             raise Outage("the store is closed", code="store_closed")
         return await asyncio.get_running_loop().run_in_executor(self._readers, run)
 
+    def _flush(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have what was gathered written: here and now, or by the writer's thread."""
+        batch, self._gathered, self._flushing = self._gathered, [], None
+        results = None if self._handed else self._write_now(batch)
+        if results is not None:
+            _resolve(batch, results)
+            return
+        self._handed += len(batch)
+        self._loop = loop
+        self._queue.put(batch)
+
     def _write_batches(self) -> None:
         while True:
             batch: list[Waiting] = []
             item = self._queue.get()
             while item is not None:
-                batch.append(item)
-                if len(batch) == _BATCH_MAX:
+                batch += item
+                if len(batch) >= _BATCH_MAX:
                     break
                 try:
                     item = self._queue.get_nowait()
@@ -179,72 +209,21 @@ class ThreadedStore(ABC, Generic[C]):
     def _note(self, head: tuple[int, tuple[bytes, ...]]) -> str:
         return self._signer(head[0], root_of(head[1]))
 
-    @staticmethod
-    def _settle(batch: list[Waiting], results: list[Entry | RemitError]) -> None:
-        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Entry], Entry | RemitError]]] = {}
-        for waiting, result in zip(batch, results, strict=True):
-            by_loop.setdefault(waiting.loop, []).append((waiting.done, result))
-        for loop, outcomes in by_loop.items():
-            try:
-                loop.call_soon_threadsafe(_resolve, outcomes)
-            except RuntimeError:  # the loop has closed: nobody waits any more
-                continue
+    def _settle(self, batch: list[Waiting], results: list[Entry | RemitError]) -> None:
+        """Bring the writer's results to the loop."""
+        with contextlib.suppress(RuntimeError):  # the loop has closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self._settled, batch, results)
+
+    def _settled(self, batch: list[Waiting], results: list[Entry | RemitError]) -> None:
+        self._handed -= len(batch)
+        _resolve(batch, results)
 
 
-def _resolve(outcomes: list[tuple[asyncio.Future[Entry], Entry | RemitError]]) -> None:
-    for future, result in outcomes:
-        if future.done():
+def _resolve(batch: list[Waiting], results: list[Entry | RemitError]) -> None:
+    for waiting, result in zip(batch, results, strict=True):
+        if waiting.done.done():
             continue
         if isinstance(result, Entry):
-            future.set_result(result)
+            waiting.done.set_result(result)
         else:
-            future.set_exception(result)
-
-
-def unpacked(packed: bytes) -> tuple[bytes, ...]:
-    """A frontier from its bytes."""
-    return tuple(packed[start : start + HASH_BYTES] for start in range(0, len(packed), HASH_BYTES))
-
-
-def row_values(row: TaskRow | ApprovalRow) -> tuple[str, ...]:
-    """A projection row as its columns, times as text that sorts."""
-    if isinstance(row, TaskRow):
-        return (row.task, row.type, row.agent, row.on_behalf_of, row.state, moment(row.opened_at), moment(row.deadline))
-    return (row.approval, row.task, row.state, moment(row.asked_at), moment(row.expires_at))
-
-
-def moment(time: datetime) -> str:
-    """A time as text that sorts."""
-    return time.isoformat(timespec="microseconds")
-
-
-def entry_of(row: tuple[Any, ...]) -> Entry:
-    """An entry from its columns."""
-    position, task, seq, leaf, body = row
-    return Entry(index=position, task=task, seq=seq, leaf=bytes(leaf), body=bytes(body))
-
-
-def task_row_of(row: tuple[Any, ...]) -> TaskRow:
-    """A task's row from its columns."""
-    task, kind, agent, on_behalf_of, state, opened_at, deadline = row
-    return TaskRow(
-        task=task,
-        type=kind,
-        agent=agent,
-        on_behalf_of=on_behalf_of,
-        state=state,
-        opened_at=datetime.fromisoformat(opened_at),
-        deadline=datetime.fromisoformat(deadline),
-    )
-
-
-def approval_row_of(row: tuple[Any, ...]) -> ApprovalRow:
-    """An approval's row from its columns."""
-    approval, task, state, asked_at, expires_at = row
-    return ApprovalRow(
-        approval=approval,
-        task=task,
-        state=state,
-        asked_at=datetime.fromisoformat(asked_at),
-        expires_at=datetime.fromisoformat(expires_at),
-    )
+            waiting.done.set_exception(result)

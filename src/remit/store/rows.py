@@ -1,0 +1,58 @@
+"""How rows become values, whatever engine keeps them. Times are text that sorts."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from remit.logic.merkle import HASH_BYTES
+from remit.store.database import ApprovalRow, Entry, TaskRow
+
+
+def unpacked(packed: bytes) -> tuple[bytes, ...]:
+    """A frontier from its bytes."""
+    return tuple(packed[start : start + HASH_BYTES] for start in range(0, len(packed), HASH_BYTES))
+
+
+def row_values(row: TaskRow | ApprovalRow) -> tuple[str, ...]:
+    """A projection row as its columns, times as text that sorts."""
+    if isinstance(row, TaskRow):
+        return (row.task, row.type, row.agent, row.on_behalf_of, row.state, moment(row.opened_at), moment(row.deadline))
+    return (row.approval, row.task, row.state, moment(row.asked_at), moment(row.expires_at))
+
+
+def moment(time: datetime) -> str:
+    """A time as text that sorts."""
+    return time.isoformat(timespec="microseconds")
+
+
+def entry_of(row: tuple[Any, ...]) -> Entry:
+    """An entry from its columns."""
+    position, task, seq, leaf, body = row
+    return Entry(index=position, task=task, seq=seq, leaf=bytes(leaf), body=bytes(body))
+
+
+def task_row_of(row: tuple[Any, ...]) -> TaskRow:
+    """A task's row from its columns."""
+    task, kind, agent, on_behalf_of, state, opened_at, deadline = row
+    return TaskRow(
+        task=task,
+        type=kind,
+        agent=agent,
+        on_behalf_of=on_behalf_of,
+        state=state,
+        opened_at=datetime.fromisoformat(opened_at),
+        deadline=datetime.fromisoformat(deadline),
+    )
+
+
+def approval_row_of(row: tuple[Any, ...]) -> ApprovalRow:
+    """An approval's row from its columns."""
+    approval, task, state, asked_at, expires_at = row
+    return ApprovalRow(
+        approval=approval,
+        task=task,
+        state=state,
+        asked_at=datetime.fromisoformat(asked_at),
+        expires_at=datetime.fromisoformat(expires_at),
+    )
