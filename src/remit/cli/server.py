@@ -48,6 +48,7 @@ async def serving(app: Any, host: str, port: int) -> AsyncIterator[int]:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nothing is believed of who forwarded a request
         date_header=False,
         timeout_graceful_shutdown=_STOP_SECONDS,
         backlog=_BACKLOG,

@@ -28,12 +28,7 @@ def parse_json(data: bytes, *, depth_max: int = 64, bytes_max: int = 4_194_304) 
     if len(data) > bytes_max:
         raise Mistake(f"{len(data):,} bytes are more than the {bytes_max:,} allowed", code="too_large")
     try:
-        value = json.loads(
-            data.decode("utf-8"),
-            object_pairs_hook=_without_doubles,
-            parse_constant=_no_constant,
-            parse_float=_finite,
-        )
+        value = _DECODER.decode(data.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise Mistake(f"the text is not UTF-8 at byte {error.start}", code="json") from None
     except json.JSONDecodeError as error:
@@ -123,3 +118,6 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise Mistake(f"the number {text[:40]} is out of range", code="json")
     return number
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_without_doubles, parse_constant=_no_constant, parse_float=_finite)

@@ -10,6 +10,7 @@ import base64
 import binascii
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidSignature
@@ -94,8 +95,13 @@ def sign_checkpoint(checkpoint: Checkpoint, key: Ed25519PrivateKey) -> str:
 
 def sign_note(text: str, name: str, key: Ed25519PrivateKey) -> str:
     """A signed note over any text that ends in a newline."""
-    signature = Verifier.of(name, key).id + key.sign(text.encode())
+    signature = _key_id(name, key) + key.sign(text.encode())
     return f"{text}\n{_DASH}{name} {base64.b64encode(signature).decode()}\n"
+
+
+@lru_cache(maxsize=16)
+def _key_id(name: str, key: Ed25519PrivateKey) -> bytes:
+    return Verifier.of(name, key).id
 
 
 def open_note(note: str, verifier: Verifier) -> str:

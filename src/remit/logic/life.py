@@ -7,7 +7,7 @@ ledger (``Broken``), never skipped. Labels only rise; counters only grow; an app
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from remit.errors import Broken, Conflict
 from remit.model.approval import APPROVAL_MOVES, Approval, ApprovalState
@@ -30,6 +30,8 @@ from remit.model.task import TASK_MOVES, Task, TaskState
 if TYPE_CHECKING:
     from datetime import datetime
 
+Step = dict[str, Any]  # what every record changes: ``seq`` and ``leaf``
+
 
 def fold(task: Task | None, record: Record, leaf: bytes) -> Task:
     """The task after a record. ``leaf`` is the record's leaf hash. Raises Broken."""
@@ -40,19 +42,18 @@ def fold(task: Task | None, record: Record, leaf: bytes) -> Task:
         return _opened(record.task, body, record.at, leaf)
     if record.task != task.id or record.seq != task.seq + 1:
         raise Broken(f"record {record.seq} of task {record.task} does not follow {task.seq} of {task.id}")
+    step: Step = {"seq": record.seq, "leaf": leaf}
     if isinstance(body, CallDecided):
-        changed = _decided(task, body)
-    elif isinstance(body, CallFinished):
-        changed = _finished(task, body)
-    elif isinstance(body, ApprovalAnswered):
-        changed = _answered(task, body)
-    elif isinstance(body, TaskMoved):
-        changed = _moved(task, body, record.at)
-    elif isinstance(body, TokenIssued | TokenRefused):
-        changed = task
-    else:
-        raise Broken(f"a record {type(body).__name__} does not belong to a task")
-    return replace(changed, seq=record.seq, leaf=leaf)
+        return _decided(task, body, step)
+    if isinstance(body, CallFinished):
+        return _finished(task, body, step)
+    if isinstance(body, ApprovalAnswered):
+        return _answered(task, body, step)
+    if isinstance(body, TaskMoved):
+        return _moved(task, body, record.at, step)
+    if isinstance(body, TokenIssued | TokenRefused):
+        return replace(task, **step)
+    raise Broken(f"a record {type(body).__name__} does not belong to a task")
 
 
 def check_move(task: Task, to: TaskState) -> None:
@@ -110,19 +111,19 @@ def _opened(task: str, body: TaskOpened, at: datetime, leaf: bytes) -> Task:
     )
 
 
-def _moved(task: Task, body: TaskMoved, at: datetime) -> Task:
+def _moved(task: Task, body: TaskMoved, at: datetime, step: Step) -> Task:
     to = TaskState(body.to)
     if to not in TASK_MOVES[task.state]:
         raise Broken(f"the ledger moves task {task.id} from {task.state} to {to}")
     ended_at = at if not TASK_MOVES[to] else None
-    return replace(task, state=to, ended_at=ended_at, note=body.reason)
+    return replace(task, state=to, ended_at=ended_at, note=body.reason, **step)
 
 
-def _decided(task: Task, body: CallDecided) -> Task:
+def _decided(task: Task, body: CallDecided, step: Step) -> Task:
     if body.outcome == "allow":
-        return _allowed(task, body)
+        return _allowed(task, body, step)
     if body.outcome == "deny":
-        return replace(task, denied=task.denied + 1)
+        return replace(task, denied=task.denied + 1, **step)
     approvals = task.approvals
     if body.approval not in approvals:
         if body.approval_expires_at is None:
@@ -135,10 +136,10 @@ def _decided(task: Task, body: CallDecided) -> Task:
             expires_at=body.approval_expires_at,
         )
         approvals = {**approvals, body.approval: question}
-    return replace(task, asked=task.asked + 1, approvals=approvals)
+    return replace(task, asked=task.asked + 1, approvals=approvals, **step)
 
 
-def _allowed(task: Task, body: CallDecided) -> Task:
+def _allowed(task: Task, body: CallDecided, step: Step) -> Task:
     if task.state is not TaskState.ACTIVE or task.calls >= task.budget_calls:
         raise Broken(f"the ledger allows a call of task {task.id}, which is {task.state} after {task.calls} calls")
     approvals = task.approvals
@@ -152,18 +153,19 @@ def _allowed(task: Task, body: CallDecided) -> Task:
         labels=task.labels.join(Labels(body.rank, body.untrusted)),
         approvals=approvals,
         in_flight=task.in_flight | {body.decision},
+        **step,
     )
 
 
-def _finished(task: Task, body: CallFinished) -> Task:
+def _finished(task: Task, body: CallFinished, step: Step) -> Task:
     if body.decision not in task.in_flight:
         raise Broken(f"the ledger ends call {body.decision} of task {task.id}, which is not under way")
-    return replace(task, in_flight=task.in_flight - {body.decision})
+    return replace(task, in_flight=task.in_flight - {body.decision}, **step)
 
 
-def _answered(task: Task, body: ApprovalAnswered) -> Task:
+def _answered(task: Task, body: ApprovalAnswered, step: Step) -> Task:
     answered = replace(_stepped(task, body.approval, ApprovalState(body.state)), by=body.by, reason=body.reason)
-    return replace(task, approvals={**task.approvals, body.approval: answered})
+    return replace(task, approvals={**task.approvals, body.approval: answered}, **step)
 
 
 def _stepped(task: Task, approval: str, to: ApprovalState) -> Approval:

@@ -4,6 +4,8 @@ Rules
 * A set is checked whole before it is used: bounds, syntax, unique ids, types against the generated schema. All or nothing.
 * Any error while a policy is evaluated denies. Cedar skips a policy that errors; a forbid would then be lost.
 * A slice holds exactly the policies whose scope can match the call, so a decision costs the same however many there are.
+* Evaluation is a pure function of a slice and a context, so its answers are remembered by the whole context; one that no policy
+  of the slice reads the time of is given no time.
 * Left out: grants and budgets (``logic/grants.py``), what to do with the answer (``logic/authorize.py``).
 """
 
@@ -15,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import cedarpy
+import msgspec
 
 from remit.errors import Mistake, Place
 from remit.logic.arguments import digest_bytes, digest_json
@@ -30,6 +33,9 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 _SLICES_MAX = 4_096
+_ANSWERS_MAX = 1_024  # remembered for each slice
+_REMEMBERED_BYTES_MAX = 4_096  # of a context; larger ones are evaluated each time
+_NO_TIME = "1970-01-01T00:00:00.000Z"
 _STANDARD_ARGUMENTS = {
     Kind.RESOURCE: {"type": "Record", "attributes": {"uri": {"type": "String"}}},
     Kind.PROMPT: {"type": "Record", "attributes": {"name": {"type": "String"}}},
@@ -52,6 +58,7 @@ class _Policy:
     id: str
     body: Json
     looks_at_arguments: bool
+    looks_at_time: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +67,8 @@ class _Slice:
     schema: cedarpy.Schema
     entities: cedarpy.Entities
     arguments: Json | None  # the record type, where a policy of the slice looks at arguments
+    timed: bool  # whether a policy of the slice looks at the time
+    answers: OrderedDict[bytes, Answer]
 
 
 class Policies:
@@ -89,26 +98,18 @@ class Policies:
         """Evaluate the slice for this call. ``approved_by``: ``None`` without an approval. Never raises for bad facts."""
         request_slice = self._slice(facts, tool)
         try:
-            context = _context(facts, approved_by, request_slice.arguments)
+            context = _context(facts, approved_by, request_slice.arguments, timed=request_slice.timed)
         except ValueError as error:
             return Answer(permitted=False, policies=(), error=f"an argument cannot be shown to the policies: {error}")
-        call = facts.call
-        result = cedarpy.is_authorized(
-            {
-                "principal": {"type": "Agent", "id": facts.agent.text},
-                "action": {"type": "Action", "id": action_id(call.kind, call.server, call.name)},
-                "resource": {"type": ENTITY_TYPES[call.kind], "id": call.id},
-                "context": context,
-            },
-            request_slice.policies,
-            request_slice.entities,
-            request_slice.schema,
-        )
-        diagnostics = result.diagnostics
-        reasons = tuple(sorted(diagnostics.reasons))
-        if diagnostics.errors or result.decision is cedarpy.Decision.NoDecision:
-            return Answer(permitted=False, policies=reasons, error="; ".join(diagnostics.errors)[:300] or "no decision")
-        return Answer(permitted=result.decision is cedarpy.Decision.Allow, policies=reasons)
+        key = msgspec.json.encode(context)
+        answer = request_slice.answers.get(key)
+        if answer is None:
+            answer = _evaluated(facts, request_slice, context)
+            if len(key) <= _REMEMBERED_BYTES_MAX:
+                request_slice.answers[key] = answer
+                if len(request_slice.answers) > _ANSWERS_MAX:
+                    request_slice.answers.popitem(last=False)
+        return answer
 
     def _load(self, files: Mapping[str, str]) -> None:
         places: dict[str, Place] = {}
@@ -165,7 +166,29 @@ class Policies:
         arguments = self._argument_types.get(tool.id, _STANDARD_ARGUMENTS.get(call.kind)) if looks else None
         schema = self._schema_full if looks else self._schema_lean
         entities = cedarpy.Entities.from_json_str(json.dumps(_entities(facts, tool)), schema)
-        return _Slice(cedarpy.PolicySet.from_json_str(text), schema, entities, arguments)
+        timed = any(policy.looks_at_time for policy in candidates)
+        return _Slice(cedarpy.PolicySet.from_json_str(text), schema, entities, arguments, timed, OrderedDict())
+
+
+def _evaluated(facts: Facts, request_slice: _Slice, context: Json) -> Answer:
+    """Ask Cedar. An error of any policy is no answer."""
+    call = facts.call
+    result = cedarpy.is_authorized(
+        {
+            "principal": {"type": "Agent", "id": facts.agent.text},
+            "action": {"type": "Action", "id": action_id(call.kind, call.server, call.name)},
+            "resource": {"type": ENTITY_TYPES[call.kind], "id": call.id},
+            "context": context,
+        },
+        request_slice.policies,
+        request_slice.entities,
+        request_slice.schema,
+    )
+    diagnostics = result.diagnostics
+    reasons = tuple(sorted(diagnostics.reasons))
+    if diagnostics.errors or result.decision is cedarpy.Decision.NoDecision:
+        return Answer(permitted=False, policies=reasons, error="; ".join(diagnostics.errors)[:300] or "no decision")
+    return Answer(permitted=result.decision is cedarpy.Decision.Allow, policies=reasons)
 
 
 def static_values(candidates: list[_Policy]) -> list[_Policy]:
@@ -182,7 +205,8 @@ def _parse(statement: Statement) -> _Policy:
         raise Mistake("templates (?principal, ?resource) are not linked here", code="policy_template", place=statement.place)
     (body,) = parsed["staticPolicies"].values()
     name = body.get("annotations", {}).get("id") or f"{statement.file}#{statement.number}"
-    return _Policy(name, body, '"arguments"' in json.dumps(body["conditions"]))
+    conditions = json.dumps(body["conditions"])
+    return _Policy(name, body, '"arguments"' in conditions, '"now"' in conditions)
 
 
 def _actions(constraint: Json) -> tuple[str, ...]:
@@ -235,14 +259,15 @@ def _entities(facts: Facts, tool: ToolFacts) -> list[Json]:
     ]
 
 
-def _context(facts: Facts, approved_by: str | None, arguments: Json | None) -> Json:
+def _context(facts: Facts, approved_by: str | None, arguments: Json | None, *, timed: bool) -> Json:
     task, classes = facts.task, facts.classes
+    now = facts.now.strftime("%Y-%m-%dT%H:%M:%S.") + f"{facts.now.microsecond // 1000:03d}Z" if timed else _NO_TIME
     context: Json = {
         "task": {"id": task.id, "type": task.type, "on_behalf_of": task.on_behalf_of},
         "labels": list(classes.names[: task.labels.rank + 1]),
         "data_class": classes.name(task.labels.rank),
         "untrusted": task.labels.untrusted,
-        "now": facts.now.strftime("%Y-%m-%dT%H:%M:%S.") + f"{facts.now.microsecond // 1000:03d}Z",
+        "now": now,
     }
     if approved_by is not None:
         context["approval"] = {"by": approved_by}

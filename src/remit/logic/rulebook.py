@@ -67,18 +67,24 @@ class Catalog:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rulebook:
-    """Everything of the configuration that may sway a decision. ``digest`` names it in the ledger."""
+    """Everything of the configuration that may sway a decision. ``digest`` names it in the ledger. It remembers facts."""
 
     policies: Policies
     catalog: Catalog
     pinned: Mapping[str, PinnedTool]
     classes: DataClasses
     digest: str = ""
+    _tools: dict[str, ToolFacts | None] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def tool(self, kind: Kind, server: str, name: str) -> ToolFacts | None:
         """The facts of a tool, resource or prompt."""
-        pinned = self.pinned.get(f"{server}/{name}") if kind is Kind.TOOL else None
-        return self.catalog.facts(kind, server, name, pinned)
+        if kind is not Kind.TOOL:
+            return self.catalog.facts(kind, server, name, None)
+        key = f"{server}/{name}"
+        found = self._tools.get(key)
+        if found is None and (pinned := self.pinned.get(key)) is not None:  # what is pinned is bounded, what is asked for is not
+            found = self._tools[key] = self.catalog.facts(kind, server, name, pinned)
+        return found
 
 
 def _stated(facts: ToolFacts, entry: CatalogEntry) -> ToolFacts:
