@@ -6,19 +6,28 @@ import click
 
 from remit import __version__
 from remit.cli.audit import ledger
+from remit.cli.common import EXIT_CODES
 from remit.cli.run import run
 from remit.cli.setup import agent, doctor, init, pin, policy
 from remit.cli.work import approvals, approve, deny, serve, task
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_CODES)
 @click.version_option(__version__, prog_name="remit")
 def main() -> None:
     """Remit decides, at the moment of use, what an AI agent may do, and gives nothing that outlives the task."""
 
 
-for command in (init, serve, run, task, approvals, approve, deny, agent, policy, pin, ledger, doctor):
-    main.add_command(command)
+def _told(command: click.Command) -> click.Command:
+    """The command, with its exit codes below its help."""
+    command.epilog = command.epilog or EXIT_CODES
+    for member in command.commands.values() if isinstance(command, click.Group) else ():
+        _told(member)
+    return command
+
+
+for one in (init, serve, run, task, approvals, approve, deny, agent, policy, pin, ledger, doctor):
+    main.add_command(_told(one))
 
 if __name__ == "__main__":
     main()

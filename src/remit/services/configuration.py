@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\Z")
-_RESERVED = frozenset({"resources", "prompts"})
+RESERVED_SERVERS = frozenset({"resources", "prompts"})
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _ENV_NAME = re.compile(r"[^=\0]+\Z")
 _HOST = re.compile(r"[A-Za-z0-9.:_-]{1,253}\Z")
@@ -155,7 +155,7 @@ def _servers(root: Reader, folder: Path, classes: DataClasses) -> tuple[dict[str
     servers: dict[str, StdioServer | HttpServer] = {}
     facts: dict[str, ServerFacts] = {}
     for name, table in root.tables("servers"):
-        if not _NAME.match(name) or name in _RESERVED:
+        if not _NAME.match(name) or name in RESERVED_SERVERS:
             table.wrong(f"{name!r} cannot be the name of a server", "a-z, 0-9, '-', '_'; not 'resources' or 'prompts'")
             continue
         command, url = table.value("command", str, ""), table.value("url", str, "")

@@ -9,16 +9,26 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from remit.errors import Mistake, Place
 from remit.logic.arguments import parse_json
+from remit.services.configuration import RESERVED_SERVERS
+from remit.services.reading import FILE
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 _SERVER = re.compile(r"[^a-z0-9_-]+")
 _VARIABLE_NAME = re.compile(r"[^A-Z0-9_]+")
+_REFERENCE = re.compile(r"(?:[A-Za-z]+ )?\$\{[A-Za-z_][A-Za-z0-9_]*\}")  # "${TOKEN}", "Bearer ${TOKEN}": no secret in itself
+_SUSPECT = re.compile(r"(?i)key|token|secret|passw|credential|auth|bearer|://[^/@\s]*@")
+_RANDOM = re.compile(r"(?=[^0-9]*[0-9])(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9_+=.~-]{20,}")
+_ORDINARY = frozenset(
+    {"PATH", "HOME", "LANG", "USER", "SHELL", "TERM", "TMPDIR", "PWD", "LC_ALL"}
+)  # remit's own of that name means another thing
+_NAMES_MAX = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,10 +41,12 @@ class Scaffolded:
 
 
 def write_folder(folder: Path, mcp_json: Path | None) -> Scaffolded:
-    """Write the folder. Raises Mistake for an ``.mcp.json`` that is none."""
-    servers, notices = _imported(mcp_json) if mcp_json else ("", [])
+    """Write the folder. Raises Mistake for an ``.mcp.json`` that is none, OSError."""
+    tables, notices = _imported(mcp_json) if mcp_json else ("", [])
+    if mcp_json and (folder / FILE).exists():
+        notices = [f"{FILE} was there, so no server was taken from {mcp_json}: add what is missing by hand"]
     files = {
-        "remit.toml": _REMIT_TOML + (servers or _NO_SERVERS),
+        FILE: _REMIT_TOML + (tables or _NO_SERVERS),
         "policies/main.cedar": _POLICIES,
         "tasks/example.toml.sample": _TASK,
         ".gitignore": "state/\n",
@@ -42,61 +54,146 @@ def write_folder(folder: Path, mcp_json: Path | None) -> Scaffolded:
     written, kept = [], []
     for name, text in files.items():
         path = folder / name
-        if path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with path.open("x", encoding="utf-8") as file:  # never through a link, never over a file
+                file.write(text)
+        except FileExistsError:
             kept.append(name)
             continue
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
         written.append(name)
+    if ".gitignore" in kept and not _ignores_state(folder / ".gitignore"):
+        notices.append(".gitignore was there and does not name state/: add it, that folder holds keys")
     return Scaffolded(written=tuple(written), kept=tuple(kept), notices=tuple(notices))
+
+
+def _ignores_state(path: Path) -> bool:
+    lines = {line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()}
+    return bool(lines & {"state", "state/", "/state", "/state/", "state/*", "/state/*", "*"})
 
 
 def _imported(path: Path) -> tuple[str, list[str]]:
     """``[servers.…]`` tables from an MCP client's configuration, and notices."""
     try:
         data = parse_json(path.read_bytes(), bytes_max=1_048_576)
-        servers = data["mcpServers"]
-        items = list(servers.items())
-    except (OSError, Mistake, KeyError, TypeError, AttributeError) as error:
+        servers = data.get("mcpServers", data.get("servers")) if isinstance(data, dict) else None
+        if not isinstance(servers, dict):
+            raise Mistake("it names no mcpServers")
+    except (OSError, Mistake) as error:
+        what = error.strerror if isinstance(error, OSError) else error.message
         raise Mistake(
-            f"not an MCP client's configuration: {error}",
+            f"not an MCP client's configuration: {what}",
             code="mcp_json",
             hint='it holds {"mcpServers": {"name": {"command": …} or {"url": …}}}',
             place=Place(file=str(path)),
         ) from None
-    notices: list[str] = []
-    tables = [_table(name, entry, notices) for name, entry in items if isinstance(entry, dict)]
-    return "\n".join(tables), notices
+    importing = _Importing()
+    return "\n".join(filter(None, (importing.table(str(name), entry) for name, entry in servers.items()))), importing.notices
 
 
-def _table(given: str, entry: dict[str, Any], notices: list[str]) -> str:
-    name = _SERVER.sub("-", given.lower()).strip("-") or "server"
-    if name != given:
-        notices.append(f"server {given!r} is called {name!r} here")
-    lines = [f"\n[servers.{name}]"]
-    if "command" in entry:
-        lines += [f"command = {_toml(str(entry['command']))}", f"args = {_toml([str(word) for word in entry.get('args', [])])}"]
-        lines += _hidden(name, "env", entry.get("env"), notices)
-    else:
-        lines.append(f"url = {_toml(str(entry.get('url', '')))}")
-        lines += _hidden(name, "headers", entry.get("headers"), notices)
-    return "\n".join(lines) + "\n"
+class _Importing:
+    """One import: the names given so far, and what to say of it. What cannot be taken over is left out, and said."""
+
+    def __init__(self) -> None:
+        self.notices: list[str] = []
+        self.names: set[str] = set(RESERVED_SERVERS)
+        self.variables: dict[str, str] = {}
+
+    def table(self, given: str, entry: object) -> str:
+        fault = _fault(entry)
+        if fault or not isinstance(entry, dict):
+            self.notices.append(f"server {given[:_NAMES_MAX]!r} was left out: {fault}")
+            return ""
+        name = self._name(given)
+        lines = [f"\n[servers.{name}]"]
+        if "command" in entry:
+            lines += [f"command = {_toml(entry['command'])}", f"args = {self._arguments(name, entry.get('args', []))}"]
+            lines += [f"cwd = {_toml(entry['cwd'])}"] if isinstance(entry.get("cwd"), str) else []
+            lines += self._hidden(name, "env", entry.get("env"))
+        else:
+            lines.append(f"url = {self._address(name, entry['url'])}")
+            lines += self._hidden(name, "headers", entry.get("headers"))
+        return "\n".join(lines) + "\n"
+
+    def _name(self, given: str) -> str:
+        stem = (_SERVER.sub("-", given.lower()).strip("-_") or "server")[: _NAMES_MAX - 3]
+        name, number = stem, 1
+        while name in self.names:
+            number += 1
+            name = f"{stem}-{number}"
+        self.names.add(name)
+        if name != given:
+            self.notices.append(f"server {given[:_NAMES_MAX]!r} is called {name!r} here")
+        return name
+
+    def _arguments(self, server: str, words: list[str]) -> str:
+        """Arguments as they are, but for what may be a secret."""
+        kept = []
+        for index, word in enumerate(words):
+            flag, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
+            after = words[index - 1] if index and words[index - 1].startswith("-") and "=" not in words[index - 1] else ""
+            names_it = _SUSPECT.search(flag if equals else after)
+            if (
+                (flag and not equals)
+                or not value
+                or not (names_it or _RANDOM.fullmatch(value) or ("://" in value and _SUSPECT.search(value)))
+            ):
+                kept.append(word)
+                continue
+            hidden = self._variable(
+                server, f"{server}_{(flag if equals else after).strip('-') or f'ARG_{index + 1}'}", value, f"argument {index + 1}"
+            )
+            kept.append(flag + equals + hidden)
+        return _toml(kept)
+
+    def _address(self, server: str, url: str) -> str:
+        """An address as it is, but for one that holds a query, a password or a random part: it may be a secret as a whole."""
+        parts = urlsplit(url)
+        bare = not (parts.query or parts.fragment or "@" in parts.netloc or any(_RANDOM.fullmatch(part) for part in parts.path.split("/")))
+        return _toml(url if bare else self._variable(server, f"{server}_URL", url, "url"))
+
+    def _hidden(self, server: str, key: str, values: object) -> list[str]:
+        if not isinstance(values, dict) or not values:
+            return []
+        pairs = []
+        for name, value in values.items():
+            plain = name.upper() if key == "env" and name.upper() not in _ORDINARY else f"{server}_{name}"
+            pairs.append(f"{_toml(name)} = {_toml(self._variable(server, plain, str(value), f'{key}.{name}'))}")
+        return [f"{key} = {{ {', '.join(pairs)} }}"]
+
+    def _variable(self, server: str, wanted: str, value: str, what: str) -> str:
+        """``${NAME}`` for a value, one name a value."""
+        if _REFERENCE.fullmatch(value):
+            return value
+        name = _VARIABLE_NAME.sub("_", wanted.upper())
+        if name[:1].isdigit() or self.variables.get(name, value) != value:
+            name = _VARIABLE_NAME.sub("_", f"_{server}_{wanted}".upper() if server[:1].isdigit() else f"{server}_{wanted}".upper())
+        self.variables[name] = value
+        self.notices.append(f"the value of {what} of server {server} was not copied: export {name}=… before starting remit")
+        return f"${{{name}}}"
 
 
-def _hidden(server: str, key: str, values: object, notices: list[str]) -> list[str]:
-    if not isinstance(values, dict) or not values:
-        return []
-    pairs = []
-    for name in values:
-        variable = _VARIABLE_NAME.sub("_", f"{server}_{name}".upper() if key == "headers" else str(name).upper())
-        pairs.append(f"{_toml(str(name))} = {_toml('${' + variable + '}')}")
-        notices.append(f"the value of {key}.{name} of server {server} was not copied: export {variable}=… before starting remit")
-    return [f"{key} = {{ {', '.join(pairs)} }}"]
+def _fault(entry: object) -> str:
+    """Why an entry cannot be taken over; "" : it can."""
+    if not isinstance(entry, dict):
+        return "it is no table"
+    command, url, words = entry.get("command"), entry.get("url"), entry.get("args", [])
+    if entry.get("disabled") is True:
+        return "it is disabled"
+    if command is None and url is None:
+        return "it has neither command nor url"
+    if not isinstance(command if command is not None else url, str) or not (command or url):
+        return "its command or url is no text"
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        return "its args are no list of texts"
+    if command is None and entry.get("type") == "sse":
+        return "it speaks the old HTTP+SSE transport; remit speaks Streamable HTTP"
+    return ""
 
 
 def _toml(value: str | list[str]) -> str:
-    """A TOML string or list of strings: JSON's form is a valid one for both."""
-    return json.dumps(value, ensure_ascii=True)
+    """A TOML string or list of strings: JSON's form is a valid one for both, but for surrogates, which TOML has not."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 _REMIT_TOML = """\
