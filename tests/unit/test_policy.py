@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from remit.errors import Mistake
 from remit.logic.cedar_text import NESTING_MAX, statements
 from remit.logic.policy import Policies
-from tests.support import PAY, READ, call, facts, rulebook, task
+from remit.model.labels import Labels
+from tests.support import NOW, PAY, POLICY, READ, call, facts, rulebook, task
 
 
 def load(text: str) -> Policies:
@@ -50,7 +55,7 @@ def test_slicing_changes_no_answer():
         f'@id("y{number}") forbid (principal, action == Action::"mail/read", resource == Tool::"mail/z{number}");\n'
         for number in range(200)
     )
-    small, large = rulebook(), rulebook(rulebook_text() + others)
+    small, large = rulebook(), rulebook(POLICY + others)
     for wanted in (call(to="bob", amount=5), call(to="bob", amount=50), call(to="mallory", amount=1), call("mail/read")):
         tool = small.tool(wanted.kind, wanted.server, wanted.name)
         assert tool is not None
@@ -59,10 +64,45 @@ def test_slicing_changes_no_answer():
             assert small.policies.evaluate(asked, tool, approver) == large.policies.evaluate(asked, tool, approver)
 
 
-def rulebook_text() -> str:
-    from tests.support import POLICY
+TIMED = (
+    POLICY
+    + '@id("office") forbid (principal, action == Action::"mail/read", resource) when { context.now < datetime("2026-11-23T12:00:05Z") };'
+)
+WANTED = [
+    call(to="bob", amount=5),
+    call(to="bob", amount=50),
+    call(to="mallory", amount=5),
+    call("mail/read"),
+    call("mail/read", folder="x"),
+]
+ASKED = st.tuples(
+    st.sampled_from(WANTED),
+    st.sampled_from([None, "carol", "dave"]),
+    st.builds(Labels, st.integers(0, 3), st.booleans()),
+    st.sampled_from(["alice", "bob"]),
+    st.integers(0, 10),
+)
 
-    return POLICY
+
+@given(st.lists(ASKED, min_size=2, max_size=12))
+@settings(max_examples=40, deadline=None)
+def test_a_remembered_answer_is_the_answer(asked):
+    """One set that is asked many things answers each as a set that was never asked before, at that time."""
+    used = rulebook(TIMED)
+    for wanted, approver, labels, behalf, seconds in asked:
+        of = task(labels=labels, on_behalf_of=behalf)
+        question = facts(of, wanted, used, now=NOW + timedelta(seconds=seconds))
+        assert question.tool is not None
+        fresh = rulebook(TIMED)
+        assert used.policies.evaluate(question, question.tool, approver) == fresh.policies.evaluate(question, question.tool, approver)
+
+
+def test_what_a_policy_reads_of_the_time_is_not_remembered():
+    rules = rulebook(TIMED)
+    early, late = (facts(task(), call("mail/read"), rules, now=NOW + timedelta(seconds=at)) for at in (4, 6))
+    assert early.tool is not None
+    answers = [rules.policies.evaluate(asked, early.tool, None).permitted for asked in (early, late, early)]
+    assert answers == [False, True, False]
 
 
 def test_schema_and_set_have_digests_that_change_with_them():
