@@ -153,7 +153,9 @@ class _Run:
                 doing = self.world.answer(node, told.approval, told.task, granted=granted, by=by)
                 self.world.do(node, f"answers {told.approval}: {granted} by {by}", doing)
                 node = random.choice(self.world.nodes)
-            self.world.do(node, f"calls again {told.call.id}", self.world.call(node, told.task, told.call))
+            for wanted in random.choice(((told.call,), (told.call, told.call), (CALLS[1], CALLS[2]))):  # once, twice, other arguments
+                self.world.do(node, f"calls again {wanted.id}", self.world.call(node, told.task, wanted))
+                node = random.choice(self.world.nodes)
 
     async def _wish_suspend(self, node: Node) -> None:
         task, to = self._task(), self.random.choice((TaskState.SUSPENDED, TaskState.ACTIVE, TaskState.ACTIVE))
@@ -210,6 +212,19 @@ class _Run:
         world = self.world
         world.faults.before = world.faults.after = world.faults.read = 0.0
         self.schedule.note("calm")
+        await self._quiet()
+        await self._tell_all()
+        await self._show_all()
+        await self._end_one()
+
+    async def _end_one(self) -> None:
+        """Every node knows all tasks by now; one of them ends one, and the others must know that too."""
+        first, *_ = self.world.nodes
+        for task in self.world.history.opened:
+            truth, _ = folded(await self.world.watching.task_entries(task))
+            if truth and not truth.over:
+                self.world.do(first, f"ends {task}", self.world.end(first, task, ENDS[0]))
+                break
         await self._quiet()
         await self._tell_all()
         await self._show_all()

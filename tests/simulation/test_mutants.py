@@ -20,7 +20,7 @@ from tests.simulation.store import SimulatedStore
 from tests.simulation.world import Parts, rulebooks
 from tests.support import facts
 
-SEEDS = range(25)
+SEEDS = range(60)
 
 
 class LastWriterWins(SimulatedStore):

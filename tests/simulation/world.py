@@ -218,6 +218,7 @@ class World:
         made = await node.tasks.open(opened)
         self.history.opened[made.id] = Opened(task=made.id, agent=AGENT.text, deadline=deadline, budget=budget, uses=uses)
         await self.move(node, made.id, TaskState.ACTIVE)
+        await self.take_token(node, made.id)
 
     async def call(self, node: Node, task: str, wanted: Call, *, agent: SpiffeId = AGENT, token: str = "") -> None:
         """The road of one call: decided, forwarded, observed."""
