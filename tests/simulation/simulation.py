@@ -65,6 +65,7 @@ class _Run:
         self.world = World(path, self.schedule, parts)
         self.steps = steps
         self.wrong: list[str] = []
+        self.impatient = False
 
     async def run(self) -> Outcome:
         try:
@@ -95,6 +96,7 @@ class _Run:
         rate = random.choice((0.0, 0.03, 0.1, 0.3))
         world.faults.before = world.faults.after = rate
         world.faults.read = rate / 3
+        self.impatient = random.random() < 0.5
         for _ in range(self.steps):
             busy = sum(len(node.doing) for node in world.nodes)
             waiting = self.schedule.waiting
@@ -191,7 +193,7 @@ class _Run:
 
     async def _wish_cancel(self, node: Node) -> None:
         """Somebody does not wait for the answer."""
-        if node.doing:
+        if node.doing and self.impatient:
             chosen = self.random.choice(list(node.doing))
             self.schedule.note(f"{node.name}: nobody waits any more: {node.doing[chosen]}")
             self.world.history.counts["cancelled"] += 1
