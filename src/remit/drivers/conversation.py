@@ -1,4 +1,8 @@
-"""What both transports share: numbering exchanges, routing what the server sends, and ending them all at once."""
+"""What both transports share: reading what a server says, numbering exchanges, routing, and ending them all at once.
+
+Rules: what is no well-formed message of MCP goes no further than here, so that nothing behind has to doubt its shape. An
+answer is given once, to the exchange that has its id.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,7 @@ if TYPE_CHECKING:
     from remit.drivers.base import Message, UpstreamLimits
 
 MODERN_VERSION = "2026-07-28"
+_UNASKED_SECONDS = 60.0  # so many messages as one exchange may have before its answer may come unasked in this time
 _CHANGES = frozenset(
     {
         "notifications/tools/list_changed",
@@ -34,6 +39,11 @@ class Exchange:
     token: object = None
     interim: int = 0
 
+    def fail(self, error: Exception) -> None:
+        """End it, unless it has ended."""
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
 
 class Exchanges:
     """The requests under way on one conversation, by our own number."""
@@ -42,6 +52,7 @@ class Exchanges:
         self.server, self.limits = server, limits
         self._open: dict[int, Exchange] = {}
         self._last = 0
+        self._unasked, self._unasked_since = 0, 0.0
 
     def begin(self, message: Message, sink: Callable[[Message], Awaitable[None]]) -> tuple[int, Exchange, Message]:
         """Number a request; its id and progress token become ours. Raises Outage where too many are under way."""
@@ -66,10 +77,24 @@ class Exchanges:
 
     def answered(self, message: Message) -> None:
         """Hand a response to its exchange; an answer to nothing is dropped."""
-        number = message.get("id")
-        exchange = self._open.get(number) if isinstance(number, int) else None
+        exchange = self._numbered(message)
         if exchange is not None and not exchange.answer.done():
             exchange.answer.set_result(message)
+
+    def malformed(self, message: Message) -> None:
+        """End the exchange that a malformed answer was meant for, if that can be told."""
+        exchange = self._numbered(message) if "method" not in message else None
+        if exchange is not None:
+            exchange.fail(Outage(f"{self.server} answered what is no JSON-RPC", code="upstream_rubbish"))
+
+    def unasked(self) -> None:
+        """Count what the server says by itself. Raises Outage for a flood."""
+        now = asyncio.get_running_loop().time()
+        if now - self._unasked_since > _UNASKED_SECONDS:
+            self._unasked, self._unasked_since = 0, now
+        self._unasked += 1
+        if self._unasked > self.limits.interim_messages_max:
+            raise Outage(f"{self.server} floods its caller", code="upstream_rubbish")
 
     def of(self, message: Message) -> Exchange | None:
         """The exchange that a notification or a request of the server belongs to: by progress token or subscription, else the
@@ -97,17 +122,57 @@ class Exchanges:
     def fail_all(self, error: Outage) -> None:
         """End every exchange under way."""
         for exchange in self._open.values():
-            if not exchange.answer.done():
-                exchange.answer.set_exception(error)
+            exchange.fail(error)
         self._open.clear()
+
+    def _numbered(self, message: Message) -> Exchange | None:
+        number = message.get("id")
+        return self._open.get(number) if isinstance(number, int) and not isinstance(number, bool) else None
+
+
+class MalformedMessageError(Mistake):
+    """A JSON-RPC object that breaks the rules. ``found``: the object, to tell which exchange it was meant for."""
+
+    def __init__(self, found: Message) -> None:
+        super().__init__("not a well-formed JSON-RPC message", code="json")
+        self.found = found
 
 
 def read_message(data: bytes, limits: UpstreamLimits) -> Message:
-    """One JSON-RPC object from an upstream server. Raises Mistake."""
+    """One JSON-RPC message from an upstream server, in the shape that MCP prescribes. Raises Mistake."""
     message = parse_json(data, bytes_max=limits.message_bytes_max, depth_max=128)
     if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
         raise Mistake("not a JSON-RPC message", code="json")
+    if not (_is_call(message) if "method" in message else _is_answer(message)):
+        raise MalformedMessageError(message)
     return message
+
+
+def _is_call(message: Message) -> bool:
+    """A request or a notification: JSON-RPC 2.0 §4, with params and their ``_meta`` as MCP narrows them."""
+    params = message.get("params")
+    if params is not None and not (isinstance(params, dict) and isinstance(params.get("_meta", {}), dict)):
+        return False
+    if "result" in message or "error" in message:
+        return False
+    return isinstance(message["method"], str) and ("id" not in message or _is_id(message["id"]))
+
+
+def _is_answer(message: Message) -> bool:
+    """A response: JSON-RPC 2.0 §5. Only an error may have no id."""
+    if ("result" in message) == ("error" in message) or "id" not in message:
+        return False
+    if "result" in message:
+        return _is_id(message["id"]) and isinstance(message["result"], dict)
+    error = message["error"]
+    if not isinstance(error, dict) or not isinstance(error.get("message"), str):
+        return False
+    code = error.get("code")
+    return isinstance(code, int) and not isinstance(code, bool) and (message["id"] is None or _is_id(message["id"]))
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, str | int) and not isinstance(value, bool)
 
 
 def is_response(message: Message) -> bool:

@@ -1,7 +1,8 @@
 """An MCP server over Streamable HTTP, legacy (sessions) and modern (2026-07-28, stateless).
 
-Rules: only the configured URL is ever contacted; no redirects, no cookies, no proxies from the environment. Answers are
-bounded. The two eras differ in headers and in how an exchange is cancelled, nowhere else.
+Rules: only the configured URL is ever contacted; no redirects, no cookies, no compression, no proxies from the environment.
+Answers and waits are bounded. What a server says of itself goes into no error and, unchecked, into no header. The two eras
+differ in headers and in how an exchange is cancelled, nowhere else.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import logging
+import re
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -19,23 +22,25 @@ from remit.drivers.sse import EventReader
 from remit.errors import Mistake, Outage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 
     from remit.drivers.base import HttpServer, Message, UpstreamLimits
 
 _JSON, _SSE = "application/json", "text/event-stream"
-_ACCEPTED = 202
-_NOT_FOUND = 404
-_BAD_REQUEST = 400
+_OK, _REDIRECTS, _BAD_REQUEST, _NOT_FOUND = 200, 300, 400, 404
 _DRAIN_SECONDS, _DRAIN_BYTES = 0.5, 65_536  # what follows an answer is read for so long, to keep the connection
+_SESSION = re.compile(r"[\x21-\x7e]{1,1024}")  # MCP 2025-11-25, session management
+_LISTEN_SECONDS_MIN, _LISTEN_SECONDS_MAX = 0.5, 30.0  # between two streams of what the server says by itself
+_LOG = logging.getLogger("remit")
 _NAMED = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
 
 
 def http_session() -> aiohttp.ClientSession:
-    """The one client of this process: keep-alive, no cookies, nothing from the environment."""
+    """The one client of this process: keep-alive, no cookies, nothing from the environment, nothing unpacked."""
     return aiohttp.ClientSession(
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
+        auto_decompress=False,
         connector=aiohttp.TCPConnector(limit=0, limit_per_host=256),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
     )
@@ -71,18 +76,14 @@ class HttpUpstream:
         if self._closed:
             raise Outage(f"the conversation with {self.server.name} is over", code="upstream_gone")
         number, exchange, numbered = self._exchanges.begin(message, sink)
-        carrying = asyncio.create_task(self._carry(number, exchange, numbered, headers or {}))
-        self._carrying.add(carrying)
-        carrying.add_done_callback(self._carrying.discard)
+        carrying = self._beside(self._carry(number, exchange, numbered, headers or {}))
         try:
             async with asyncio.timeout(self._limits.exchange_seconds):
                 answer = await exchange.answer
         except (TimeoutError, Outage, asyncio.CancelledError) as error:
             carrying.cancel()
-            if isinstance(error, asyncio.CancelledError) and self.era == "legacy" and not self._closed:
-                note = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": number}}
-                with contextlib.suppress(Outage):
-                    await asyncio.shield(self.send(note))
+            if not isinstance(error, Outage) and self.era == "legacy" and not self._closed:
+                self._beside(self._cancel(number))
             if not isinstance(error, TimeoutError):
                 raise
             raise Outage(f"{self.server.name} did not answer in time", code="upstream_timeout") from None
@@ -92,14 +93,20 @@ class HttpUpstream:
 
     async def send(self, message: Message) -> None:
         """See Upstream."""
-        async with self._post(message, {}) as response:
-            if response.status >= _BAD_REQUEST:
-                raise Outage(f"{self.server.name} refused a message ({response.status})", code="upstream_rubbish")
+        try:
+            async with asyncio.timeout(self._limits.exchange_seconds), self._post(message, {}) as response:
+                self._check_session(response)
+                if response.status >= _REDIRECTS:
+                    raise Outage(f"{self.server.name} refused a message ({response.status})", code="upstream_rubbish")
+        except TimeoutError:
+            raise Outage(f"{self.server.name} did not take a message in time", code="upstream_timeout") from None
 
-    def listen(self) -> None:
-        """Open the server's own stream (legacy GET), once; where it offers none, that is its right."""
+    def listen(self, interrupted: Callable[[], None]) -> None:
+        """Open the server's own stream (legacy GET), once; where it offers none, that is its right. ``interrupted`` is called
+        when something may have been missed.
+        """
         if self._listener is None and self.era == "legacy":
-            self._listener = asyncio.create_task(self._listen())
+            self._listener = asyncio.create_task(self._listen(interrupted))
 
     async def close(self) -> None:
         """See Upstream: ends the session with DELETE."""
@@ -113,7 +120,7 @@ class HttpUpstream:
         for carrying in list(self._carrying):
             carrying.cancel()
         if self._session:
-            with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+            with contextlib.suppress(aiohttp.ClientError, OSError):
                 async with (
                     asyncio.timeout(self._limits.close_seconds),
                     self._client.delete(self.server.url, headers=self._headers({}), allow_redirects=False),
@@ -127,12 +134,27 @@ class HttpUpstream:
         try:
             await self._answer(number, exchange, message, headers)
         except Exception as error:
-            if not exchange.answer.done():
-                exchange.answer.set_exception(error)
+            exchange.fail(error)
+
+    async def _cancel(self, number: int) -> None:
+        note = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": number}}
+        with contextlib.suppress(Outage, TimeoutError):
+            async with asyncio.timeout(self._limits.close_seconds):
+                await self.send(note)
+
+    def _beside(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        """Run something that nobody waits for, until ``close``."""
+        task = asyncio.create_task(work)
+        self._carrying.add(task)
+        task.add_done_callback(self._carrying.discard)
+        return task
 
     async def _answer(self, number: int, exchange: Exchange, message: Message, headers: Mapping[str, str]) -> None:
         async with self._post(message, headers) as response:
-            if session := response.headers.get("Mcp-Session-Id"):
+            self._check_session(response)
+            if (session := response.headers.get("Mcp-Session-Id")) and not self._session and self.era == "legacy":
+                if not _SESSION.fullmatch(session):
+                    raise Outage(f"{self.server.name} names its session in a way that cannot be", code="upstream_rubbish")
                 self._session = session
             reader = EventReader(self._limits.message_bytes_max)
             await self._until_answered(number, exchange, response, reader)
@@ -140,6 +162,7 @@ class HttpUpstream:
             if exchange.answer.done() or not reader.last_id or self.era != "legacy":
                 break
             await asyncio.sleep(reader.retry_seconds)  # the server ends a stream early and is asked for the rest (SEP-1699)
+            reader.restart()
             async with self._get({"Last-Event-ID": reader.last_id}) as response:
                 await self._until_answered(number, exchange, response, reader)
         if not exchange.answer.done():
@@ -150,7 +173,7 @@ class HttpUpstream:
         async for received in self._messages(response, reader):
             if not is_response(received):
                 await self._exchanges.deliver(exchange, received)
-            elif received.get("id") in {number, None} and not exchange.answer.done():
+            elif (received["id"] == number or (received["id"] is None and "error" in received)) and not exchange.answer.done():
                 exchange.answer.set_result(received)
                 break
         with contextlib.suppress(TimeoutError):
@@ -179,41 +202,72 @@ class HttpUpstream:
             raise Outage(f"{self.server.name} cannot be reached", code="upstream_gone") from None
 
     async def _messages(self, response: aiohttp.ClientResponse, reader: EventReader) -> AsyncIterator[Message]:
-        kind = response.content_type
+        kind, status = response.content_type, response.status
+        no_message = Outage(f"{self.server.name} answered with HTTP status {status} and no message of MCP", code="upstream_rubbish")
+        if response.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+            raise Outage(f"{self.server.name} sent a compressed answer, which was not asked for", code="upstream_rubbish")
         try:
-            if kind == _JSON:
-                body = await response.content.read(self._limits.message_bytes_max + 1)
-                while piece := await response.content.read(self._limits.message_bytes_max + 1):
-                    body += piece
-                    if len(body) > self._limits.message_bytes_max:
-                        raise Outage(f"{self.server.name} sent too much", code="upstream_rubbish")
-                yield read_message(body, self._limits)
-            elif kind == _SSE:
+            if kind == _JSON and (status == _OK or status >= _BAD_REQUEST):
+                message = read_message(await self._body(response), self._limits)
+                if status != _OK and "error" not in message:
+                    raise no_message
+                yield message if status == _OK else {**message, "id": None}  # an error that refuses this request, whatever id it names
+            elif kind == _SSE and status == _OK:
                 async for piece in response.content.iter_any():
                     for data in reader.feed(piece):
                         yield read_message(data, self._limits)
-            elif response.status == _NOT_FOUND and self._session:
-                raise Outage(f"{self.server.name} has dropped the session", code="upstream_session")
             else:
-                raise Outage(f"{self.server.name} answered {response.status} {kind}", code="upstream_rubbish")
+                raise no_message
         except Mistake:
+            if status != _OK:
+                raise no_message from None
             raise Outage(f"{self.server.name} answered what is no JSON-RPC", code="upstream_rubbish") from None
 
-    async def _listen(self) -> None:
-        reader = EventReader(self._limits.message_bytes_max)
+    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
+        body = bytearray()
+        async for piece in response.content.iter_any():
+            body += piece
+            if len(body) > self._limits.message_bytes_max:
+                raise Outage(f"{self.server.name} sent a message that is too large", code="upstream_rubbish")
+        return bytes(body)
+
+    def _check_session(self, response: aiohttp.ClientResponse) -> None:
+        """MCP 2025-11-25: 404 says that the session is over, whatever else the answer says."""
+        if response.status == _NOT_FOUND and self._session:
+            raise Outage(f"{self.server.name} has dropped the session", code="upstream_session")
+
+    async def _listen(self, interrupted: Callable[[], None]) -> None:
+        reader, pause = EventReader(self._limits.message_bytes_max), _LISTEN_SECONDS_MIN
         while not self._closed:
             try:
                 async with self._get({"Last-Event-ID": reader.last_id} if reader.last_id else {}) as response:
-                    if response.content_type != _SSE:
+                    if response.status != _OK or response.content_type != _SSE:
                         return
-                    async for message in self._messages(response, reader):
-                        await self._unsolicited(message)
+                    reader.restart()
+                    await self._hear(response, reader)
+                pause = _LISTEN_SECONDS_MIN
+            except Outage:  # listened to again a moment later
+                pause = min(pause * 2, _LISTEN_SECONDS_MAX)
+            interrupted()
+            await asyncio.sleep(max(reader.retry_seconds, pause))
+            interrupted()
+
+    async def _hear(self, response: aiohttp.ClientResponse, reader: EventReader) -> None:
+        """Pass on what the server says by itself; an answer is none of it, and is let go. Raises Outage."""
+        async for message in self._messages(response, reader):
+            if is_response(message):
+                continue
+            self._exchanges.unasked()
+            try:
+                await self._unsolicited(message)
             except Outage:
-                pass  # listened to again a moment later
-            await asyncio.sleep(reader.retry_seconds)
+                raise
+            except Exception as error:
+                _LOG.error("what %s said by itself was lost to a fault of remit", self.server.name, exc_info=error)
 
     def _headers(self, extra: Mapping[str, str]) -> dict[str, str]:
-        headers = {**extra, "Content-Type": _JSON, "Accept": f"{_JSON}, {_SSE}", **self.server.headers}
+        own = {"Content-Type": _JSON, "Accept": f"{_JSON}, {_SSE}", "Accept-Encoding": "identity"}
+        headers = {**extra, **own, **self.server.headers}
         if self.protocol_version:
             headers["MCP-Protocol-Version"] = self.protocol_version
         if self._session:

@@ -1,13 +1,15 @@
 """An MCP server as a process of ours: one for a task, JSON-RPC lines over its pipes, gone with the task.
 
 Rules: the process leads a session of its own, gets only the environment it was given, and dies with us. What it writes
-to stderr is kept short for the operator and never reaches the agent. A line that is no JSON is passed over, a few times.
+to stderr is kept short and goes to the operator's log when it fails, never to the agent. A line that is no JSON is passed
+over, a few times.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from remit.drivers.conversation import Exchanges, is_response, read_message
+from remit.drivers.conversation import Exchanges, MalformedMessageError, is_response, read_message
 from remit.errors import Mistake, Outage
 
 if TYPE_CHECKING:
@@ -27,8 +29,11 @@ if TYPE_CHECKING:
 
 _SPAWN = str(Path(__file__).with_name("spawn.py"))
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR")
-_STDERR_LINES = 40
-_STDERR_LINE_BYTES = 4_096
+_STDERR_LINES, _STDERR_LINE_CHARACTERS = 20, 300
+_STDERR_READ_BYTES = 4_096
+_LAST_WORDS_SECONDS = 0.5  # for what a process that has ended still has in its pipe
+_SECRET_CHARACTERS_MIN = 6  # a shorter value of the environment is no secret, and may stand in any word
+_LOG = logging.getLogger("remit")
 
 
 class StdioUpstream:
@@ -45,6 +50,12 @@ class StdioUpstream:
         self._pumps: list[asyncio.Task[None]] = []
         self._writing = asyncio.Lock()
         self._gone: Outage | None = None
+        self._reported = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether no call can be made any more."""
+        return self._gone is not None
 
     async def start(self) -> None:
         """Start the process. Raises Outage."""
@@ -93,32 +104,35 @@ class StdioUpstream:
         if pipe is None or self._gone is not None:
             raise self._gone or Outage(f"{self.server.name} is not running", code="upstream_gone")
         try:
-            async with self._writing, asyncio.timeout(self._limits.exchange_seconds):
+            async with asyncio.timeout(self._limits.exchange_seconds), self._writing:
                 pipe.write(msgspec.json.encode(message) + b"\n")
                 await pipe.drain()
-        except (OSError, TimeoutError):
-            raise Outage(f"{self.server.name} takes no more messages", code="upstream_gone") from None
+        except OSError:  # a timeout is one as well
+            self._signal(signal.SIGTERM)
+            raise self._fail(Outage(f"{self.server.name} takes no more messages", code="upstream_gone")) from None
 
     async def close(self) -> None:
         """See Upstream: stdin ends, then SIGTERM, then SIGKILL, each for the whole group."""
         process = self._process
         if process is None:
             return
+        self._reported = self._reported or self._gone is None  # it is stopped because it is no longer needed
         self._fail(Outage(f"{self.server.name} was stopped", code="upstream_gone"))
         if process.stdin is not None:
             process.stdin.close()
         for step in (None, signal.SIGTERM, signal.SIGKILL):
             if step is not None:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(process.pid, step)
+                self._signal(step)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(process.wait(), self._limits.close_seconds / 3)
                 break
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)  # what the server itself started and left behind
+        self._signal(signal.SIGKILL)  # what the server itself started and left behind
+        await self._report()
         for pump in self._pumps:
             pump.cancel()
         await asyncio.gather(*self._pumps, return_exceptions=True)
+        # a pipe that was no longer read, because too much came, would never see its end: asyncio has no public way to close it
+        getattr(process, "_transport").close()  # noqa: B009
 
     async def _pump_messages(self) -> None:
         assert self._process is not None
@@ -127,20 +141,22 @@ class StdioUpstream:
         try:
             while line := await self._process.stdout.readline():
                 try:
-                    await self._route(read_message(line, self._limits))
-                except Mistake:
+                    message = read_message(line, self._limits)
+                except Mistake as mistake:
+                    if isinstance(mistake, MalformedMessageError):
+                        self._exchanges.malformed(mistake.found)
                     rubbish += 1
                     if rubbish > self._limits.rubbish_lines_max:
                         raise Outage(f"{self.server.name} speaks no JSON-RPC", code="upstream_rubbish") from None
+                else:
+                    await self._route(message)
             self._fail(Outage(f"{self.server.name} ended", code="upstream_gone"))
         except Outage as error:
             self._fail(error)
         except ValueError:  # a line over the limit
             self._fail(Outage(f"{self.server.name} sent a message that is too large", code="upstream_rubbish"))
-        finally:
-            if self._process.returncode is None and self._gone is not None:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(self._process.pid, signal.SIGTERM)
+        self._signal(signal.SIGTERM)
+        await self._report()
 
     async def _route(self, message: dict[str, Any]) -> None:
         if is_response(message):
@@ -148,22 +164,56 @@ class StdioUpstream:
         elif message.get("method") == "ping" and "id" in message:
             await self.send({"jsonrpc": "2.0", "id": message["id"], "result": {}})
         elif (exchange := self._exchanges.of(message)) is not None:
-            await self._exchanges.deliver(exchange, message)
+            try:
+                await self._exchanges.deliver(exchange, message)
+            except Outage:
+                raise
+            except Exception as error:  # of the one who listens: it ends that one's call, not the conversation
+                exchange.fail(error)
         else:
-            await self._unsolicited(message)
+            self._exchanges.unasked()
+            try:
+                await self._unsolicited(message)
+            except Outage:
+                raise
+            except Exception as error:
+                _LOG.error("what %s said by itself was lost to a fault of remit", self.server.name, exc_info=error)
 
     async def _pump_stderr(self) -> None:
         assert self._process is not None
         assert self._process.stderr is not None
-        while piece := await self._process.stderr.read(_STDERR_LINE_BYTES):
-            self.stderr.extend(piece.decode("utf-8", "replace").splitlines())
+        while piece := await self._process.stderr.read(_STDERR_READ_BYTES):
+            self.stderr.extend(line[:_STDERR_LINE_CHARACTERS] for line in piece.decode("utf-8", "replace").splitlines())
+
+    async def _report(self) -> None:
+        """Tell the operator, once, why a process failed and what it said last."""
+        if self._process is None or self._gone is None:
+            return
+        if not self._reported:
+            await asyncio.wait(self._pumps[1:], timeout=_LAST_WORDS_SECONDS)
+        reported, self._reported = self._reported, True
+        if reported:
+            return
+        secrets = [value for value in self.server.environment.values() if len(value) >= _SECRET_CHARACTERS_MIN]
+        words = "\n".join("".join(letter if letter.isprintable() else "?" for letter in line) for line in self.stderr)
+        for secret in secrets:
+            words = words.replace(secret, "***")
+        _LOG.warning("%s; exit status %s; on stderr it said last:\n%s", self._gone.message, self._process.returncode, words or "nothing")
+
+    def _signal(self, number: int) -> None:
+        """To the process and all that it started."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, number)
 
     async def _cancel(self, number: int) -> None:
         note = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": number}}
-        with contextlib.suppress(Outage):
-            await asyncio.shield(self.send(note))
+        with contextlib.suppress(Outage, TimeoutError):
+            await asyncio.wait_for(asyncio.shield(self.send(note)), self._limits.close_seconds)
 
-    def _fail(self, error: Outage) -> None:
+    def _fail(self, error: Outage) -> Outage:
+        """End every exchange; the first reason stands."""
         if self._gone is None:
             self._gone = error
-        self._exchanges.fail_all(error)
+        self._exchanges.fail_all(self._gone)
+        return self._gone

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from remit.drivers.base import StdioServer, UpstreamLimits
 from remit.drivers.conversation import MODERN_VERSION
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     from remit.drivers.base import HttpServer, Message
 
 LEGACY_VERSION = "2025-11-25"
+METHOD_NOT_FOUND = -32601
+_VERSION = re.compile(r"[0-9A-Za-z.-]{1,40}")  # it becomes a header
 _META = "io.modelcontextprotocol/"
 CLIENT_INFO = {"name": "remit", "version": "1"}
 AnyUpstream = StdioUpstream | HttpUpstream
@@ -72,9 +77,18 @@ async def discover_tools(server: StdioServer | HttpServer, limits: UpstreamLimit
 
 
 async def list_all_tools(upstream: AnyUpstream, limits: UpstreamLimits) -> list[dict[str, Any]]:
-    """Every page of ``tools/list``. Raises Outage."""
+    """Every page of ``tools/list``, within the time of one call and the size of one message. Raises Outage."""
+    try:
+        async with asyncio.timeout(limits.exchange_seconds):
+            return await _list_pages(upstream, limits)
+    except TimeoutError:
+        raise Outage(f"{upstream.server.name} did not list its tools in time", code="upstream_timeout") from None
+
+
+async def _list_pages(upstream: AnyUpstream, limits: UpstreamLimits) -> list[dict[str, Any]]:
     tools: list[dict[str, Any]] = []
     cursor: str | None = None
+    size = 0
     for _ in range(limits.pages_max):
         params: dict[str, Any] = {"cursor": cursor} if cursor is not None else {}
         if upstream.era == "modern":
@@ -82,9 +96,12 @@ async def list_all_tools(upstream: AnyUpstream, limits: UpstreamLimits) -> list[
         answer = await upstream.exchange({"jsonrpc": "2.0", "id": 0, "method": "tools/list", "params": params}, _ignore)
         result = answer.get("result")
         if not isinstance(result, dict) or not isinstance(result.get("tools"), list):
-            if "error" in answer and answer["error"].get("code") == -32601:
+            if "error" in answer and answer["error"]["code"] == METHOD_NOT_FOUND:
                 return tools
             raise Outage(f"{upstream.server.name} does not list its tools", code="upstream_rubbish")
+        size += len(msgspec.json.encode(result))
+        if size > limits.message_bytes_max:  # of all pages together: they are kept side by side
+            raise Outage(f"{upstream.server.name} lists too much", code="upstream_rubbish")
         tools += [tool for tool in result["tools"] if isinstance(tool, dict)]
         cursor = result.get("nextCursor")
         if not isinstance(cursor, str):
@@ -104,9 +121,10 @@ def modern_meta() -> dict[str, Any]:
 async def _initialize(upstream: AnyUpstream, params: Message) -> bool:
     answer = await upstream.exchange({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params}, _ignore)
     result = answer.get("result")
-    if not isinstance(result, dict) or not isinstance(result.get("protocolVersion"), str):
+    version = result.get("protocolVersion") if isinstance(result, dict) else None
+    if not isinstance(result, dict) or not isinstance(version, str) or not _VERSION.fullmatch(version):
         return False
-    upstream.era, upstream.opening, upstream.protocol_version = "legacy", result, result["protocolVersion"]
+    upstream.era, upstream.opening, upstream.protocol_version = "legacy", result, version
     await upstream.send({"jsonrpc": "2.0", "method": "notifications/initialized"})
     return True
 

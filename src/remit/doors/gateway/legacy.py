@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING
 
 from remit.doors.gateway.exchange import KEEP_ALIVE
+from remit.doors.gateway.relay import unopened
 from remit.doors.gateway.sessions import Session
 from remit.doors.gateway.streams import Stream, Streams
 from remit.doors.gateway.translate import LEGACY_VERSIONS, known_capabilities, legacy_opening
@@ -118,7 +119,11 @@ class LegacyDoor:
         capabilities = known_capabilities(capabilities)
         version = asked if asked in LEGACY_VERSIONS else LEGACY_VERSIONS[-1]
         opening = {"protocolVersion": version, "capabilities": capabilities, "clientInfo": client}
-        link = await self._links.get(bearer.task, server, session_id, opening)
+        try:
+            link = await self._links.get(bearer.task, server, session_id, opening)
+        except Outage as outage:
+            await http.answer(unopened(message, outage))
+            return
         spoken = legacy_opening(link.upstream, asked)
         session = Session(
             id=session_id,
@@ -217,6 +222,9 @@ class LegacyDoor:
         """Answer one request: what a stateless server does not keep is kept here."""
 
         async def sink(said: Message) -> None:
+            if session.refuses(said):
+                await session.link.refuse(said)
+                return
             session.shown(said)
             await write(said)
 

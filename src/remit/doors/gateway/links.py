@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from remit.drivers.base import HttpServer, Message
 
 ABSENT = "absent"
-_DEAD = frozenset({"upstream_gone", "upstream_rubbish"})  # of a process: it does not come back by itself
 _LIST_CHANGED = "notifications/tools/list_changed"
+_LOOKS_MAX = 3  # at a list of tools that changes while it is read
 _OF_A_PROCESS = 3  # parts of the place of a server that is a process: task, server, era
 _RETRY_SECONDS, _RETRY_SECONDS_MAX = 1.0, 30.0
 _WATCHED = {"toolsListChanged": True, "promptsListChanged": True, "resourcesListChanged": True}
@@ -52,13 +52,19 @@ class Link:
         self.askers: list[Callable[[Message], Awaitable[None]]] = []
         self.subscriptions: dict[str, set[str]] = {}
         self.closed = asyncio.Event()
-        self.gone = False
+        self.changes = 0
+        self._over = False
         self.answer_seconds = limits.exchange_seconds
         self._limits = limits
         self._seen: dict[str, str] | None = None
         self._headers: dict[str, HeaderParameters] = {}
         self._looking = asyncio.Lock()
         self._watching: asyncio.Task[None] | None = None
+
+    @property
+    def gone(self) -> bool:
+        """Whether no call can be made any more: ended here, forgotten by the server, or its process has ended."""
+        return self._over or (isinstance(self.upstream, StdioUpstream) and self.upstream.ended)
 
     async def exchange(
         self, message: Message, sink: Callable[[Message], Awaitable[None]], headers: Mapping[str, str] | None = None
@@ -69,9 +75,7 @@ class Link:
                 return await self.upstream.exchange(message, sink, headers)
             return await self.upstream.exchange(message, sink)
         except Outage as outage:
-            self.gone = (
-                self.gone or outage.code == "upstream_session" or (outage.code in _DEAD and isinstance(self.upstream, StdioUpstream))
-            )
+            self._over = self._over or outage.code == "upstream_session"
             raise
 
     async def unsolicited(self, message: Message) -> None:
@@ -97,10 +101,17 @@ class Link:
     def notice(self, message: Message) -> None:
         """Learn from a message that passes by."""
         if message.get("method") == _LIST_CHANGED:
-            self._seen = None
+            self.forget()
 
-    def learn(self, tools: list[dict[str, Any]]) -> None:
-        """Remember what a complete list of tools says."""
+    def forget(self) -> None:
+        """What was seen of the tools may have changed."""
+        self.changes += 1
+        self._seen = None
+
+    def learn(self, tools: list[dict[str, Any]], changes: int) -> None:
+        """Remember what a complete list of tools says, unless they have changed since it was asked for (``changes`` was then)."""
+        if changes != self.changes:
+            return
         seen, headers = {}, {}
         for tool in tools:
             if isinstance(name := tool.get("name"), str):
@@ -114,9 +125,13 @@ class Link:
         """Digest of a tool as the server lists it now; ``absent`` where it does not. Raises Outage."""
         if self._seen is None:
             async with self._looking:
-                if self._seen is None:
-                    self.learn(await list_all_tools(self.upstream, self._limits))
-        return (self._seen or {}).get(tool, ABSENT)
+                for _ in range(_LOOKS_MAX):
+                    changes = self.changes
+                    if self._seen is None:
+                        self.learn(await list_all_tools(self.upstream, self._limits), changes)
+        if self._seen is None:
+            raise Outage(f"{self.server} changes its tools all the time", code="upstream_rubbish")
+        return self._seen.get(tool, ABSENT)
 
     def header_parameters(self, tool: str) -> HeaderParameters:
         """Arguments that the server wants to see as headers as well, as it was last seen to declare them."""
@@ -132,7 +147,7 @@ class Link:
         if self.upstream.era == "modern":
             self._watching = asyncio.create_task(self._watch())
         elif isinstance(self.upstream, HttpUpstream):
-            self.upstream.listen()
+            self.upstream.listen(self.forget)
 
     async def rewatch(self) -> None:
         """Begin a stateless server's subscription anew, because sessions watch other resources than before."""
@@ -142,7 +157,7 @@ class Link:
 
     async def close(self) -> None:
         """End the conversation."""
-        self.gone = True
+        self._over = True
         self.closed.set()
         await self._stop_watching()
         await self.upstream.close()
@@ -162,7 +177,9 @@ class Link:
             except Outage as outage:
                 if outage.code != "upstream_timeout":  # the server may have changed meanwhile
                     pause = min(pause * 2, _RETRY_SECONDS_MAX)
-            self._seen = None
+            self.forget()
+            if self.gone:
+                return
             await asyncio.sleep(pause)
 
     async def _heard(self, message: Message) -> None:
@@ -248,7 +265,10 @@ class Links:
         self, place: tuple[str, ...], server: StdioServer | HttpServer, initialize: Message | None, capabilities: Message
     ) -> Link:
         opening = self._open.get(place)
-        if opening is not None and opening.done() and not opening.cancelled() and opening.exception() is None:
+        if opening is not None and opening.done() and (opening.cancelled() or opening.exception() is not None):
+            del self._open[place]  # nobody waited for it to fail: tried again
+            opening = None
+        if opening is not None and opening.done():
             if not opening.result().gone:
                 return opening.result()
             del self._open[place]  # the process has died: a new one for this task

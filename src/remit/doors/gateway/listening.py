@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from remit.doors.gateway.translate import META
+from remit.doors.gateway.translate import META, known_capabilities
 from remit.doors.problems import INTERNAL, INVALID_PARAMS, MODERN_DENIED, rpc_error
 from remit.errors import Mistake, Outage
 from remit.logic.arguments import make_call
@@ -141,7 +141,7 @@ async def _subscribe(link: Link, method: str, uri: str) -> None:
 
 def _honoured(link: Link, wanted: dict[str, Any], uris: list[str]) -> dict[str, Any]:
     """What of a subscription the server can serve."""
-    capabilities = link.upstream.opening.get("capabilities") or {}
+    capabilities = known_capabilities(link.upstream.opening.get("capabilities"))
     honoured: dict[str, Any] = {}
     for name, (capability, _) in _LISTS.items():
         able = capabilities.get(capability)

@@ -11,6 +11,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from remit.doors.gateway.headers import PREFIX, decoded
+from remit.doors.gateway.relay import unopened
 from remit.doors.gateway.rounds import HANDLE, Round, Rounds
 from remit.doors.gateway.translate import META, client_capabilities, known_capabilities, legacy_request, modern_opening, modern_result
 from remit.doors.problems import (
@@ -22,7 +23,7 @@ from remit.doors.problems import (
     rpc_status,
 )
 from remit.drivers.conversation import MODERN_VERSION
-from remit.errors import Mistake
+from remit.errors import Mistake, Outage
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -78,7 +79,11 @@ class ModernDoor:
             status = 400 if wrong["error"]["code"] == INVALID_PARAMS else rpc_status(wrong)
             await http.answer(wrong, status)
             return
-        link = await self._links.get(bearer.task, server, "", None, client_capabilities(message))
+        try:
+            link = await self._links.get(bearer.task, server, "", None, client_capabilities(message))
+        except Outage as outage:
+            await http.answer(_complete(unopened(message, outage)))
+            return
         work = asyncio.create_task(self._answer(http, bearer, link, message))
         gone = asyncio.create_task(http.disconnected())
         try:
@@ -91,7 +96,7 @@ class ModernDoor:
                 with contextlib.suppress(asyncio.CancelledError):
                     await work
                 return
-            answer = work.result()
+            answer = _complete(work.result())
             await http.answer(answer, rpc_status(answer))
         finally:
             gone.cancel()
@@ -126,6 +131,12 @@ class ModernDoor:
         if message["method"] == "subscriptions/listen":
             return await self._relay.request(bearer, link, message, sink, modern=True)
         return await self._rounds.begin(bearer.task, this, work, sink)
+
+
+def _complete(answer: Message) -> Message:
+    """Every result of this era says what it is; those that remit makes itself are complete."""
+    result = answer.get("result")
+    return {**answer, "result": {"resultType": "complete", **result}} if isinstance(result, dict) else answer
 
 
 def _plain(message: Message) -> Message:

@@ -17,6 +17,7 @@ from remit.doors.gateway.links import Link
 from remit.doors.gateway.listening import listen
 from remit.doors.problems import (
     HEADER_MISMATCH,
+    INTERNAL,
     INVALID_PARAMS,
     LEGACY_DENIED,
     METHOD_NOT_FOUND,
@@ -26,7 +27,7 @@ from remit.doors.problems import (
 )
 from remit.errors import Mistake, Outage
 from remit.logic.arguments import make_call
-from remit.logic.narrow import narrowed_tools, visible, visible_template
+from remit.logic.narrow import narrowed_tools, tool_digest, visible, visible_template
 from remit.model.call import Call, Ending
 from remit.model.catalog import Kind
 from remit.model.task import TaskState
@@ -143,8 +144,11 @@ class Relay:
         except asyncio.CancelledError:
             self._mediation.observe(ticket, Ending.CANCELLED, None)
             raise
+        except Exception:  # a fault of remit; the call was made all the same
+            self._mediation.observe(ticket, Ending.FAILED, None)
+            raise
         result = answer.get("result")
-        if isinstance(result, dict) and result.get("resultType") == "input_required":
+        if isinstance(result, dict) and result.get("resultType") == "input_required" and link.upstream.era == "modern":
             self._hold(ticket, result)
             return answer
         body = msgspec.json.encode(answer.get("result", answer.get("error")))
@@ -185,7 +189,7 @@ class Relay:
         *,
         modern: bool,
     ) -> Message:
-        member = _LISTS[message["method"]]
+        member, changes = _LISTS[message["method"]], link.changes
         try:
             answer = await self._forward(link, message, sink, exchange)
         except Outage as error:
@@ -193,9 +197,9 @@ class Relay:
         result = answer.get("result")
         if not isinstance(result, dict) or not isinstance(result.get(member), list):
             return answer
-        items = [item for item in result[member] if isinstance(item, dict)]
+        items = [item for item in result[member] if isinstance(item, dict) and (member != "tools" or _is_sound(item))]
         if member == "tools" and "nextCursor" not in result and not message.get("params", {}).get("cursor"):
-            link.learn(items)
+            link.learn(items, changes)
         task = await self._tasks.view(bearer.task)
         server = link.server
         if member == "tools":
@@ -226,6 +230,15 @@ class Relay:
         self._held[(ticket.bearer.task, call.id, call.digest, str(result.get("requestState", "")))] = ticket
         if len(self._held) > _HELD_MAX:
             self._held.popitem(last=False)
+
+
+def _is_sound(tool: dict[str, Any]) -> bool:
+    """Whether what a server declares of a tool can be compared at all: one that cannot must not hide the others."""
+    try:
+        tool_digest(tool)
+    except Mistake:
+        return False
+    return True
 
 
 def _call(server: str, method: object, params: Message) -> Call | None:
@@ -272,11 +285,16 @@ def _refusal(message: Message, refused: Refused, *, modern: bool) -> Message:
     if refused.approval_id:
         decision["approval"] = refused.approval_id
     if message["method"] == "tools/call":
-        answer = tool_error(message["id"], refused.message, decision)
-        if modern:
-            answer["result"]["resultType"] = "complete"
-        return answer
+        return tool_error(message["id"], refused.message, decision)
     return rpc_error(message["id"], MODERN_DENIED if modern else LEGACY_DENIED, refused.message, decision)
+
+
+def unopened(message: Message, error: Outage) -> Message:
+    """What the agent reads when no conversation with the server could be begun. Raises the outage where remit itself is short."""
+    if not error.code.startswith("upstream_"):
+        raise error
+    text = f"{error.message}. Nothing was done."
+    return tool_error(message["id"], text) if message["method"] == "tools/call" else rpc_error(message["id"], INTERNAL, text)
 
 
 def _failure(message: Message, error: Outage) -> Message:
@@ -284,4 +302,4 @@ def _failure(message: Message, error: Outage) -> Message:
     text = f"{error.message}. Whether the call took effect is not known."
     if message["method"] == "tools/call":
         return tool_error(message["id"], text)
-    return rpc_error(message["id"], -32603, error.message)
+    return rpc_error(message["id"], INTERNAL, error.message)

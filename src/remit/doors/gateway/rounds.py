@@ -13,6 +13,8 @@ import secrets
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from remit.doors.gateway.translate import can_answer, input_required, passes_log
 from remit.doors.problems import INTERNAL, rpc_error
 from remit.errors import Mistake, Outage
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 HANDLE = "remit-"
 _WAITING_MAX = 1_000
 _WAITING_OF_A_TASK_MAX = 32
+_QUESTIONS_MAX, _QUESTION_BYTES_MAX = 16, 65_536  # that wait in one call; the server is refused more, or larger ones
 
 
 class Round:
@@ -42,7 +45,8 @@ class Round:
     async def said(self, message: Message) -> None:
         """Take what the server says during the call. Questions wait; notices pass while somebody listens."""
         if "id" in message and "method" in message:
-            if can_answer(self.capabilities, message):
+            small = len(msgspec.json.encode(message)) <= _QUESTION_BYTES_MAX
+            if small and len(self.questions) < _QUESTIONS_MAX and can_answer(self.capabilities, message):
                 self.questions[f"q{len(self.questions) + 1}-{secrets.token_hex(4)}"] = message
                 self.asked.set()
             else:

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from remit.doors.gateway.streams import Streams, Waiting
 from remit.doors.gateway.translate import can_answer, legacy_question, legacy_result, modern_request
 from remit.doors.problems import INTERNAL, rpc_error
 from remit.errors import Mistake
@@ -20,13 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from remit.doors.gateway.links import Link
-    from remit.doors.gateway.streams import Streams
     from remit.drivers.base import Message
     from remit.model.identity import Bearer
 
-_QUEUE_MAX = 1_000
 _ASKED_MAX = 100
 _ROUNDS_MAX = 10
+_QUESTIONS_MAX = 16  # of one round
 _SUBSCRIBED_MAX = 1_000
 _PAUSE_SECONDS = 0.05  # before a round in which a stateless server asks nothing
 _UPDATED = "notifications/resources/updated"
@@ -45,18 +45,23 @@ class Session:
     client: Message = field(default_factory=dict)
     level: str = ""
     subscribed: set[str] = field(default_factory=set)
-    waiting: asyncio.Queue[Message | None] = field(default_factory=lambda: asyncio.Queue(_QUEUE_MAX))
+    waiting: Waiting = field(default_factory=Waiting)
     under_way: dict[object, asyncio.Task[Message]] = field(default_factory=dict)
     asked: OrderedDict[object, asyncio.Future[Message] | None] = field(default_factory=OrderedDict)
     listening: bool = False
 
     async def push(self, message: Message | None) -> None:
-        """Queue what the server says by itself (``None``: the end); where nobody reads it, the oldest is lost as on a closed stream."""
+        """Queue what the server says by itself (``None``: the end). A question that the agent did not offer to answer is refused."""
         if message is not None and message.get("method") == _UPDATED and not self._watches(message.get("params")):
             return
-        if self.waiting.full():
-            self.waiting.get_nowait()
-        self.waiting.put_nowait(message)
+        if message is not None and self.refuses(message):
+            await self.link.refuse(message)
+        else:
+            self.waiting.put(message)
+
+    def refuses(self, message: Message) -> bool:
+        """Whether this is a question of the server that the agent did not offer to answer."""
+        return "method" in message and "id" in message and not can_answer(self.capabilities, message)
 
     def shown(self, message: Message) -> None:
         """Note a question of the server that goes to the agent."""
@@ -97,6 +102,8 @@ class Session:
             requests = result.get("inputRequests")
             responses: dict[str, Any] = {}
             if isinstance(requests, dict) and requests:
+                if len(requests) > _QUESTIONS_MAX:
+                    return rpc_error(message["id"], INTERNAL, f"the server asked more than {_QUESTIONS_MAX} questions at once")
                 if not all(isinstance(request, dict) and can_answer(self.capabilities, request) for request in requests.values()):
                     return rpc_error(message["id"], INTERNAL, "the server asked what this agent does not answer")
                 try:

@@ -1,4 +1,5 @@
-"""Answers of a session that became streams, kept so that an agent whose connection broke gets the rest (``Last-Event-ID``).
+"""What is kept for the agent of a session: answers that became streams, so that one whose connection broke gets the rest
+(``Last-Event-ID``), and what the server says by itself until it is read.
 
 Rules: an event's id names its stream and its place; a stream belongs to its session. What is kept is bounded for each session:
 finished streams go first, oldest first, and a stream that grew too large can no longer be resumed. The first event is empty and
@@ -8,7 +9,7 @@ tells an id to resume from (MCP 2025-11-25, SEP-1699); older revisions do not kn
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -20,6 +21,8 @@ _STREAMS_MAX = 32
 _KEPT_BYTES_MAX = 1_048_576
 _RETRY_MS = 1_000
 _PRIMED_SINCE = "2025-11-25"
+_WAITING_MAX = 1_000
+_WAITING_BYTES_MAX = 1_048_576
 
 
 class Stream:
@@ -87,3 +90,35 @@ class Streams:
             return None
         stream = self._streams.get(int(number))
         return (stream, int(count)) if stream is not None and stream.resumable and int(count) <= stream.count else None
+
+
+class Waiting:
+    """What a server says by itself until its one reader takes it. Where nobody reads, the oldest is lost as on a closed stream."""
+
+    def __init__(self) -> None:
+        self._kept: deque[tuple[Message | None, int]] = deque()
+        self._bytes = 0
+        self._some = asyncio.Event()
+
+    def put(self, message: Message | None) -> None:
+        """Add one at the end; ``None`` is the end."""
+        size = len(msgspec.json.encode(message))
+        if size > _WAITING_BYTES_MAX:
+            return
+        self._kept.append((message, size))
+        self._bytes += size
+        while self._bytes > _WAITING_BYTES_MAX or len(self._kept) > _WAITING_MAX:
+            self._take()
+        self._some.set()
+
+    async def get(self) -> Message | None:
+        """Wait for the oldest."""
+        while not self._kept:
+            self._some.clear()
+            await self._some.wait()
+        return self._take()
+
+    def _take(self) -> Message | None:
+        message, size = self._kept.popleft()
+        self._bytes -= size
+        return message
