@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from remit.drivers.base import HttpServer, UpstreamLimits
+from remit.drivers.conversation import read_message
 from remit.drivers.sse import EventReader
 from remit.drivers.upstream_http import HttpUpstream, http_session
 from remit.drivers.upstreams import open_upstream
@@ -161,7 +162,8 @@ async def test_an_answer_comes_only_on_its_own_stream(running: Running, log: Pat
         async with agent.client.get(agent.url, headers=agent.headers()) as stream:
 
             async def hear() -> None:
-                heard.extend([message async for message in events(stream)])
+                async for message in events(stream):
+                    heard.append(message)  # noqa: PERF401 - what was heard so far counts
 
             hearing = asyncio.create_task(hear())
             refused(await call(agent, "late_answer"), "in time")
@@ -212,6 +214,14 @@ async def test_closing_ends_the_calls_under_way(address: str, log: Path) -> None
         await upstream.exchange({"jsonrpc": "2.0", "id": 1, "method": "ping"}, ignore)
     assert "DELETE" in log.read_text()
     await client.close()
+
+
+@pytest.mark.parametrize("part", [b"[],", b"{},"])
+def test_a_message_of_many_small_parts(part: bytes) -> None:
+    """Each part costs many times its own bytes of memory, and the time to build it."""
+    message = b'{"jsonrpc": "2.0", "id": 1, "result": {"x": [' + part * 5_000_000 + b"0]}}"
+    with case("many parts", megabytes=20), pytest.raises(Outage, match="too many parts"):
+        read_message(message, UpstreamLimits())
 
 
 def test_events_in_any_pieces() -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 MODERN_VERSION = "2026-07-28"
 _UNASKED_SECONDS = 60.0  # so many messages as one exchange may have before its answer may come unasked in this time
+_PARTS_MAX = 1_000_000  # objects and arrays of one message: three bytes of it can cost a hundred of memory
 _CHANGES = frozenset(
     {
         "notifications/tools/list_changed",
@@ -139,7 +140,9 @@ class MalformedMessageError(Mistake):
 
 
 def read_message(data: bytes, limits: UpstreamLimits) -> Message:
-    """One JSON-RPC message from an upstream server, in the shape that MCP prescribes. Raises Mistake."""
+    """One JSON-RPC message from an upstream server, in the shape that MCP prescribes. Raises Mistake, Outage."""
+    if data.count(b"[") + data.count(b"{") > _PARTS_MAX:  # brackets in texts count as well: rather that than to parse first
+        raise Outage("the server sent a message of too many parts", code="upstream_rubbish")
     message = parse_json(data, bytes_max=limits.message_bytes_max, depth_max=128)
     if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
         raise Mistake("not a JSON-RPC message", code="json")
