@@ -11,6 +11,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from remit.logic.records import decode
+from remit.model.record import CallDecided, CallFinished, TaskMoved
 from remit.model.task import TaskState
 from tests.e2e.gateway import Running, gateway, stdio, until
 
@@ -258,8 +260,11 @@ async def test_what_ends_with_the_task(running: Running, wire: Wire, log: Path) 
     for method in ("tools/list", "tools/call"):
         async with wire.post(method, CALL) as response:
             assert response.status == 401
-    endings = [record.ending for record in await running.records() if hasattr(record, "ending")]
-    assert endings == ["undetermined"]  # once: the agent's own cancellation comes too late to be a second ending
+    await running.node.tasks.settle()
+    bodies = [decode(entry.body).body for entry in await running.node.store.task_entries(running.task.id)]
+    (allowed,) = [body.decision for body in bodies if isinstance(body, CallDecided)]
+    assert not [body for body in bodies if isinstance(body, CallFinished)]  # the agent's own cancellation comes too late
+    assert bodies[-1] == TaskMoved(to="revoked", by="alice", undetermined=[allowed])
 
 
 async def test_too_many_sessions_push_the_oldest_out(wire: Wire) -> None:

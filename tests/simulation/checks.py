@@ -38,7 +38,7 @@ async def judge(history: History, ledger: Ledger, entries: Sequence[Entry]) -> l
     wrong = [*_record_first(history, records), *_what_callers_were_told(history, records)]
     for opened in history.opened.values():
         own = [(entry, record) for entry, record in zip(entries, records, strict=True) if entry.task == opened.task]
-        wrong += [*_end_and_bounds(opened, own), *_approvals(opened, own), *_labels(opened, own), *_closed(opened, own, history.morning)]
+        wrong += [*_end_and_bounds(opened, own), *_approvals(opened, own), *_labels(opened, own), *_closed(opened, own)]
         wrong += _replayed(history, own)
     file = io.StringIO()
     await ledger.export(file)
@@ -92,7 +92,7 @@ def _what_callers_were_told(history: History, records: Sequence[Record]) -> Iter
         if not any(_bears_out(record, claim.kind, claim.task, claim.what) for record in records[: claim.size]):
             yield f"2: {claim.kind} {claim.task} {' '.join(claim.what)} was told as done, and is not on disk"
     ended = {record.task: index for index, record in reversed(list(enumerate(records))) if _is_end(record)}
-    for verified in history.verified if not history.counts["cancelled"] else ():
+    for verified in history.verified:
         if verified.late or verified.began > ended.get(verified.task, len(records)):
             yield f"2: a token of {verified.task} was accepted after its end"
 
@@ -101,6 +101,8 @@ def _bears_out(record: Record, kind: str, task: str, what: tuple[str, ...]) -> b
     body = record.body
     if record.task != task:
         return False
+    if kind == "moved":
+        return isinstance(body, TaskMoved) and body.to in what
     if kind == "answered":
         return isinstance(body, ApprovalAnswered) and (body.approval, body.by) == what
     return isinstance(body, TokenIssued) and (body.jti,) == what
@@ -188,15 +190,15 @@ def _labels(opened: Opened, own: Sequence[tuple[Entry, Record]]) -> Iterator[str
         untrusted |= tool.trust == "untrusted"
 
 
-def _closed(opened: Opened, own: Sequence[tuple[Entry, Record]], morning: int) -> Iterator[str]:
-    """Nothing stays open: in the morning every task has ended, and each call of one that ended then has one end."""
+def _closed(opened: Opened, own: Sequence[tuple[Entry, Record]]) -> Iterator[str]:
+    """Nothing stays open: in the morning every task has ended, and each of its calls has one end."""
     allowed = {body.decision for _, record in own if isinstance(body := record.body, CallDecided) and body.outcome == "allow"}
     endings = Counter(body.decision for _, record in own if isinstance(body := record.body, CallFinished))
-    end = next((entry.index for entry, record in own if _is_end(record)), None)
-    if end is None:
+    for _, record in own:
+        endings.update(getattr(record.body, "undetermined", ()))
+    if not any(_is_end(record) for _, record in own):
         yield f"2: {opened.task} never ends"
-    elif end >= morning:
-        yield from (f"open: call {decision} of {opened.task} has no end" for decision in sorted(allowed - endings.keys()))
+    yield from (f"open: call {decision} of {opened.task} has no end" for decision in sorted(allowed - endings.keys()))
     yield from (f"open: call {decision} has {count} ends" for decision, count in endings.items() if count > 1 or decision not in allowed)
 
 

@@ -52,7 +52,7 @@ class Told:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """A success that a caller was told: ``kind`` is answered (``what``: approval and person) or issued (its jti)."""
+    """A success that a caller was told: ``kind`` is moved (to one of ``what``), answered (by that person) or issued (that jti)."""
 
     kind: str
     task: str
@@ -79,6 +79,5 @@ class History:
     claims: list[Claim] = field(default_factory=list)
     verified: list[Verified] = field(default_factory=list)
     calls: dict[tuple[str, str], Call] = field(default_factory=dict)
-    morning: int = 0  # the ledger's size when all nodes were started anew
     strange: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)

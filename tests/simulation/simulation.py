@@ -218,6 +218,7 @@ class _Run:
         await self._tell_all()
         await self._show_all()
         await self._end_one()
+        self.wrong += await self._views("in memory")
 
     async def _end_one(self) -> None:
         """Every node knows all tasks by now; one of them ends one, and the others must know that too."""
@@ -237,7 +238,6 @@ class _Run:
         for node in list(world.nodes):
             await world.stop(node)
         world.clock.pass_by(_NIGHT_SECONDS)
-        world.history.morning = world.durable.size
         nodes = [world.start(0.0, rulebooks()[0]) for _ in range(2)]
         await self._quiet()
         await self._tell_all()
@@ -246,7 +246,7 @@ class _Run:
             world.do(nodes[0], f"calls for {task} in the morning", world.call(nodes[0], task, CALLS[5]))
         await self._quiet()
         await self._tell_all()
-        self.wrong += await self._views()
+        self.wrong += await self._views("after a restart")
 
     async def _tell_all(self) -> None:
         for node in self.world.nodes:
@@ -270,7 +270,7 @@ class _Run:
         if left or self.schedule.waiting:
             self.wrong.append(f"4: never comes to an end: {left}")
 
-    async def _views(self) -> list[str]:
+    async def _views(self, which: str) -> list[str]:
         """What each node holds of each task is what the ledger folds to."""
         wrong = []
         for task in self.world.history.opened:
@@ -282,7 +282,7 @@ class _Run:
                 if seen != truth:
                     viewing.cancel()
                     numbers = f"{seen.seq if seen else 0} for {truth.seq if truth else 0}"
-                    wrong.append(f"fold: {node.name} holds another {task} than the ledger: record {numbers}")
+                    wrong.append(f"fold: {node.name} holds another {task} {which} than the ledger: record {numbers}")
         return wrong
 
 

@@ -279,9 +279,12 @@ class World:
 
     async def move(self, node: Node, task: str, to: TaskState) -> None:
         await node.tasks.move(task, to, by="operator")
+        self.history.claims.append(Claim(kind="moved", task=task, what=(to.value,), size=self.durable.size))
 
     async def end(self, node: Node, task: str, to: TaskState) -> None:
         await node.tasks.end(task, to, by="operator")
+        ends = tuple(state.value for state in (*ENDS, TaskState.EXPIRED))
+        self.history.claims.append(Claim(kind="moved", task=task, what=ends, size=self.durable.size))
 
     async def answer(self, node: Node, approval: str, task: str, *, granted: bool, by: str) -> None:
         await node.tasks.answer(approval, granted=granted, by=by)

@@ -115,8 +115,9 @@ def _moved(task: Task, body: TaskMoved, at: datetime, step: Step) -> Task:
     to = TaskState(body.to)
     if to not in TASK_MOVES[task.state]:
         raise Broken(f"the ledger moves task {task.id} from {task.state} to {to}")
-    ended_at = at if not TASK_MOVES[to] else None
-    return replace(task, state=to, ended_at=ended_at, note=body.reason, **step)
+    if TASK_MOVES[to]:
+        return replace(task, state=to, note=body.reason, **step)
+    return replace(task, state=to, ended_at=at, note=body.reason, in_flight=frozenset(), **step)
 
 
 def _decided(task: Task, body: CallDecided, step: Step) -> Task:

@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any
 import cedarpy
 import msgspec
 
-from remit.errors import Mistake, Place
+from remit.errors import Broken, Mistake, Place
 from remit.logic.arguments import digest_bytes, digest_json
 from remit.logic.cedar_schema import ENTITY_TYPES, action_id, argument_type, cedar_schema, cedar_value
 from remit.logic.cedar_text import Statement, statements
 from remit.model.catalog import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from remit.model.catalog import PinnedTool, ToolFacts
     from remit.model.facts import Facts
@@ -114,7 +114,8 @@ class Policies:
     def _load(self, files: Mapping[str, str]) -> None:
         places: dict[str, Place] = {}
         for file in sorted(files):
-            for statement in statements(file, files[file]):
+            found = statements(file, files[file])
+            for statement in found:
                 policy = _parse(statement)
                 if policy.id in places:
                     raise Mistake(
@@ -124,21 +125,29 @@ class Policies:
                         place=statement.place,
                     )
                 places[policy.id] = statement.place
-                self._validate(statement)
                 for action in _actions(policy.body["action"]):
                     self._by_action.setdefault(action, []).append(policy)
+            self._validate(found)
         self.ids = tuple(places)
 
-    def _validate(self, statement: Statement) -> None:
-        checked = cedarpy.validate_policies(statement.text, self._schema_full)
-        if not checked.validation_passed:
-            what = "; ".join(error.error for error in checked.errors)
-            raise Mistake(
-                f"the policy does not fit the schema: {what[:600]}",
-                code="policy_schema",
-                hint="`remit policy check --schema` prints what policies may name; guard what is optional with `has`",
-                place=statement.place,
-            )
+    def _validate(self, found: Sequence[Statement]) -> None:
+        """A file is checked at once; where it does not fit, one statement after the other, to say which one."""
+        if self._misfits("\n".join(statement.text for statement in found)) is None:
+            return
+        for statement in found:
+            misfits = self._misfits(statement.text)
+            if misfits is not None:
+                raise Mistake(
+                    f"the policy does not fit the schema: {misfits[:600]}",
+                    code="policy_schema",
+                    hint="`remit policy check --schema` prints what policies may name; guard what is optional with `has`",
+                    place=statement.place,
+                )
+        raise Broken("a policy file is refused whole, but none of its policies")
+
+    def _misfits(self, text: str) -> str | None:
+        checked = cedarpy.validate_policies(text, self._schema_full)
+        return None if checked.validation_passed else "; ".join(error.error for error in checked.errors)
 
     def _slice(self, facts: Facts, tool: ToolFacts) -> _Slice:
         call = facts.call

@@ -31,10 +31,9 @@ class Call:
 
 
 class Ending(StrEnum):
-    """How a call ended. ``undetermined``: remit stopped before it knew."""
+    """How a call ended. Of a call that has no ending when its task ends, none is known: it is undetermined."""
 
     OK = "ok"
     TOOL_ERROR = "tool_error"
     FAILED = "failed"
     CANCELLED = "cancelled"
-    UNDETERMINED = "undetermined"

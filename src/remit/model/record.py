@@ -56,11 +56,15 @@ class TaskOpened:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskMoved:
-    """A task changes state. ``by``: a person, an agent or remit itself."""
+    """A task changes state. ``by``: a person, an agent or remit itself.
+
+    ``undetermined``: at its end, the calls under way whose end nobody will record (the first thousand).
+    """
 
     to: str
     by: str
     reason: str = ""
+    undetermined: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

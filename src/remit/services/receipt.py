@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from remit.logic.life import fold
 from remit.logic.records import decode
-from remit.model.record import CallDecided, CallFinished, TaskMoved, TokenIssued
+from remit.model.record import CallDecided, TaskMoved, TokenIssued
 from remit.model.task import Task, TaskState
 
 if TYPE_CHECKING:
@@ -48,12 +48,13 @@ async def make_receipt(store: Store, ledger: Ledger, classes: tuple[str, ...], t
     begun: datetime | None = None
     for entry in await store.task_entries(task_id):
         record = decode(entry.body)
+        under_way = len(task.in_flight) if task else 0
         task = fold(task, record, entry.leaf)
         body = record.body
         if isinstance(body, TokenIssued):
             issued += 1
-        elif isinstance(body, CallFinished) and body.ending == "undetermined":
-            undetermined += 1
+        elif isinstance(body, TaskMoved) and task.over:
+            undetermined = under_way
         elif isinstance(body, TaskMoved) and body.to == TaskState.ACTIVE and begun is None:
             begun = record.at
     assert task is not None

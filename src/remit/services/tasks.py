@@ -17,11 +17,10 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from remit.errors import Conflict, NotFound, Outage, RemitError
+from remit.errors import Broken, Conflict, NotFound, Outage, RemitError
 from remit.logic.life import check_move, fold
 from remit.logic.records import decode, encode, leaf_hash
 from remit.model.approval import ApprovalState
-from remit.model.call import Ending
 from remit.model.record import ApprovalAnswered, Body, CallDecided, CallFinished, Record, TaskMoved, TaskOpened
 from remit.model.task import TASK_MOVES, Task, TaskState
 from remit.store.database import Append, ApprovalRow, Entry, StaleTask, TaskRow
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _LOG = logging.getLogger("remit")
 _ENDINGS_SECONDS = 0.02
+_UNDETERMINED_MAX = 1_000  # named in the record of an end, which must fit into one entry; the fold closes all
 _ATTEMPTS = 16  # of one change against other processes before it counts as too busy
 LIVE_STATES = tuple(state.value for state in TaskState if TASK_MOVES[state])
 
@@ -55,6 +55,7 @@ class Tasks:
         self._store, self._clock, self._new_id, self._kept_max = store, clock, new_id, kept_max
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._epoch = 0
+        self._loading: dict[str, list[list[int]]] = {}  # for each reading of a task: records that we were told of meanwhile
         self._endings: list[tuple[str, CallFinished]] = []
         self._later: asyncio.TimerHandle | None = None
         self._finishing: set[asyncio.Task[None]] = set()
@@ -96,7 +97,7 @@ class Tasks:
             except StaleTask:
                 self._drop(task_id, epoch)
                 continue
-            except Outage:
+            except BaseException:  # an outage; or nobody waits any more, and what becomes of the append will not be known here
                 self._drop(task_id, epoch)
                 raise
             return changed, result
@@ -107,14 +108,11 @@ class Tasks:
 
         def build(task: Task, _: datetime) -> tuple[Body, None]:
             if task.state is to:
-                raise _AlreadyThereError(task)
+                raise _AlreadyThereError
             check_move(task, to)
             return TaskMoved(to=to.value, by=by, reason=reason), None
 
-        try:
-            return (await self.change(task_id, build))[0]
-        except _AlreadyThereError as reached:
-            return reached.task
+        return await self._reach(task_id, build, lambda task: task.state is to)
 
     def finish_soon(self, task_id: str, ending: CallFinished) -> None:
         """Record how a call ended, some milliseconds later and together with others: nobody waits for it. ``settle`` does."""
@@ -133,27 +131,23 @@ class Tasks:
 
         def build(task: Task, _: datetime) -> tuple[Body, None]:
             if ending.decision not in task.in_flight:
-                raise _AlreadyThereError(task)
+                raise _AlreadyThereError
             return ending, None
 
         with contextlib.suppress(_AlreadyThereError):
             await self.change(task_id, build)
 
     async def end(self, task_id: str, to: TaskState, by: str, reason: str = "") -> Task:
-        """End a task; what is still under way is recorded as undetermined first. Ending an ended task is a success."""
+        """End a task; calls still under way are undetermined from then on. Ending an ended task is a success."""
         await self.settle()
-        task = await self.view(task_id)
-        if task.over:
-            return task
-        for decision in sorted(task.in_flight):
-            await self.finish(task_id, CallFinished(decision=decision, ending=Ending.UNDETERMINED.value))
-        try:
-            return await self.move(task_id, to, by, reason)
-        except Conflict:
-            task = await self._fresh(task_id)
+
+        def build(task: Task, _: datetime) -> tuple[Body, None]:
             if task.over:
-                return task
-            raise
+                raise _AlreadyThereError
+            check_move(task, to)
+            return TaskMoved(to=to.value, by=by, reason=reason, undetermined=sorted(task.in_flight)[:_UNDETERMINED_MAX]), None
+
+        return await self._reach(task_id, build, lambda task: task.over)
 
     async def answer(self, approval: str, *, granted: bool, by: str, reason: str = "") -> Task:
         """Answer a question. Raises NotFound, Conflict (answered, expired, ended, or asked by ``by``), Outage."""
@@ -172,15 +166,32 @@ class Tasks:
         """End what is past its deadline; returns how many. Safe to run anywhere, any number of times."""
         due = await self._store.due_tasks(self._clock(), limit)
         for task_id in due:
-            await self.end(task_id, TaskState.EXPIRED, by="remit", reason="deadline")
+            try:
+                await self.end(task_id, TaskState.EXPIRED, by="remit", reason="deadline")
+            except Broken as error:  # one damaged task does not keep the others alive
+                _LOG.error("task %s cannot be ended: %s", task_id, error.message)
         return len(due)
 
     def seen(self, entries: Iterable[Entry]) -> None:
         """Learn from entries that others appended: forget what they made stale."""
         for entry in entries:
+            for told in self._loading.get(entry.task or "", ()):
+                told.append(entry.seq)
             kept = self._kept.get(entry.task) if entry.task else None
             if kept is not None and entry.task and entry.seq > kept.task.seq:
                 self._drop(entry.task, kept.epoch)
+
+    async def _reach(self, task_id: str, build: Callable[[Task, datetime], tuple[Body, None]], reached: Callable[[Task], bool]) -> Task:
+        """Change, or find it done already: durably, not as far as is known here, where it may still fail to be written."""
+        for _ in range(_ATTEMPTS):
+            try:
+                return (await self.change(task_id, build))[0]
+            except _AlreadyThereError:
+                durable = _folded(await self._store.task_entries(task_id))
+                if durable is not None and reached(durable):
+                    return durable
+                self._kept.pop(task_id, None)
+        raise Outage(f"task {task_id} is changed by too many at once", code="task_busy")
 
     def _finish_gathered(self) -> None:
         if self._later is not None:
@@ -198,28 +209,34 @@ class Tasks:
         except RemitError as error:
             _LOG.warning("the end of call %s is not recorded and stays undetermined: %s", ending.decision, error.message)
 
-    async def _fresh(self, task_id: str) -> Task:
-        kept = self._kept.get(task_id)
-        if kept is not None:
-            self._drop(task_id, kept.epoch)
-        return await self.view(task_id)
-
     async def _known(self, task_id: str) -> _Kept:
         kept = self._kept.get(task_id)
         if kept is not None:
             self._kept.move_to_end(task_id)
             return kept
-        entries = await self._store.task_entries(task_id)
+        entries = await self._loaded(task_id)
         kept = self._kept.get(task_id)  # another change may have loaded it while we waited
         if kept is not None:
             return kept
-        if not entries:
+        task = _folded(entries)
+        if task is None:
             raise NotFound(f"there is no task {task_id[:80]}", hint="`remit task list` lists them")
-        task: Task | None = None
-        for entry in entries:
-            task = fold(task, decode(entry.body), entry.leaf)
-        assert task is not None
         return self._keep(task, self._next_epoch())
+
+    async def _loaded(self, task_id: str) -> tuple[Entry, ...]:
+        """Read, and again where we were told meanwhile of more than was read."""
+        for _ in range(_ATTEMPTS):
+            told: list[int] = []
+            self._loading.setdefault(task_id, []).append(told)
+            try:
+                entries = await self._store.task_entries(task_id)
+            finally:
+                readings = [other for other in self._loading.pop(task_id) if other is not told]
+                if readings:
+                    self._loading[task_id] = readings
+            if max(told, default=0) <= len(entries):
+                return entries
+        raise Outage(f"task {task_id} is changed by too many at once", code="task_busy")
 
     def _keep(self, task: Task, epoch: int) -> _Kept:
         kept = self._kept[task.id] = _Kept(task, epoch)
@@ -241,9 +258,12 @@ class Tasks:
 class _AlreadyThereError(Exception):
     """Leaves a build that has nothing to do."""
 
-    def __init__(self, task: Task) -> None:
-        super().__init__()
-        self.task = task
+
+def _folded(entries: Iterable[Entry]) -> Task | None:
+    task: Task | None = None
+    for entry in entries:
+        task = fold(task, decode(entry.body), entry.leaf)
+    return task
 
 
 def _check_answer(task: Task, approval: str, by: str, now: datetime) -> None:
