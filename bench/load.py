@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import uvloop
 
-_WARM_SECONDS = 1.0
+_WARM_SECONDS, _WARM_STEPS = 1.0, 20
 
 
 class _Agent(asyncio.Protocol):
@@ -25,7 +25,7 @@ class _Agent(asyncio.Protocol):
         lines += [f"{name}: {value}" for name, value in request["headers"].items()]
         self._request = "\r\n".join([*lines, "", ""]).encode() + body
         self._received = b""
-        self.answers = self.wrong = 0
+        self.answers, self.wrong = 0, ""
         self.running = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -42,7 +42,8 @@ class _Agent(asyncio.Protocol):
             return
         self._received = b""
         self.answers += 1
-        self.wrong += not head.startswith(b"HTTP/1.1 200")
+        if not head.startswith(b"HTTP/1.1 200"):
+            self.wrong = (head + rest).decode()[:500]
         if self.running:
             self._transport.write(self._request)
 
@@ -51,15 +52,19 @@ async def _run(requests: list[dict[str, Any]], seconds: float) -> float:
     loop = asyncio.get_running_loop()
     agents = [_Agent(request) for request in requests]
     await asyncio.gather(*(loop.create_connection(lambda a=agent: a, "127.0.0.1", requests[0]["port"]) for agent in agents))
-    await asyncio.sleep(_WARM_SECONDS)
+    for _ in range(_WARM_STEPS):  # until everybody has had an answer
+        await asyncio.sleep(_WARM_SECONDS)
+        if all(agent.answers for agent in agents):
+            break
     before, begin = sum(agent.answers for agent in agents), time.perf_counter()
     await asyncio.sleep(seconds)
     rate = (sum(agent.answers for agent in agents) - before) / (time.perf_counter() - begin)
     for agent in agents:
         agent.running = False
     await asyncio.sleep(0.2)
-    if any(agent.wrong or not agent.answers for agent in agents):
-        sys.exit("an answer was not 200, or never came")
+    wrong = next((agent.wrong or "no answer came" for agent in agents if agent.wrong or not agent.answers), "")
+    if wrong:
+        sys.exit(wrong)
     return rate
 
 

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.common import BANK, row, write_folder
+from bench.common import bank_over_http, row, write_folder
 from remit.cli.server import serving
 from remit.node import application, open_node
 from remit.services.configuration import load_configuration
@@ -42,10 +42,21 @@ async def main() -> None:
     print(f"decisions of {_AGENTS} agents at once (answers a second, alternating rounds)")
     folder = Path(tempfile.mkdtemp(prefix="remit-bench-"))
     try:
-        write_folder(folder / "w", f'command = "{sys.executable}"\nargs = ["{BANK}", "--stdio"]', policies=_POLICIES)
-        server = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "bench.throughput", str(folder / "w"), stdout=asyncio.subprocess.PIPE
-        )
+        async with bank_over_http() as upstream:
+            write_folder(folder / "w", f'url = "{upstream}"', policies=_POLICIES)
+            rates = await _rates(folder / "w")
+    finally:
+        shutil.rmtree(folder)
+    found = {name: statistics.median(values) for name, values in rates.items()}
+    row("a constant after one group-committed insert", f"{found['constant']:.0f} /s")
+    row("tools/call, decided by policy and refused, recorded", f"{found['denied']:.0f} /s")
+    row("decided / constant", f"{found['denied'] / found['constant']:.2f} ×", "≥ 0.60 ×")
+    row("tools/call, allowed, made on a server over HTTP, its end recorded too", f"{found['allowed']:.0f} /s")
+
+
+async def _rates(folder: Path) -> dict[str, list[float]]:
+    server = await asyncio.create_subprocess_exec(sys.executable, "-m", "bench.throughput", str(folder), stdout=asyncio.subprocess.PIPE)
+    try:
         assert server.stdout is not None
         port, paths = json.loads(await server.stdout.readline())
         loads = {
@@ -57,15 +68,10 @@ async def main() -> None:
         for _ in range(_ROUNDS):
             for name, requests in loads.items():
                 rates[name].append(await _rate(requests))
+        return rates
+    finally:
         server.terminate()
         await server.wait()
-    finally:
-        shutil.rmtree(folder)
-    found = {name: statistics.median(values) for name, values in rates.items()}
-    row("a constant after one group-committed insert", f"{found['constant']:.0f} /s")
-    row("tools/call, decided by policy and refused, recorded", f"{found['denied']:.0f} /s")
-    row("decided / constant", f"{found['denied'] / found['constant']:.2f} ×", "≥ 0.60 ×")
-    row("tools/call, allowed, made on a server over stdio, its end recorded too", f"{found['allowed']:.0f} /s")
 
 
 def _request(port: int, path: str, text: str) -> dict[str, Any]:
