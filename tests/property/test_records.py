@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remit.errors import Mistake
-from remit.logic.arguments import check_json, digest_json, parse_json
+from remit.logic.arguments import check_json, digest_bytes, digest_json, parse_json
 from remit.logic.records import decode, encode
 from remit.model.record import CallDecided, GrantLine, ReasonLine, Record, TaskOpened
 from tests.support import NOW
@@ -55,6 +55,11 @@ def test_a_record_is_canonical_json_and_comes_back(body, seq, later, task):
     data = encode(record)
     assert data == rfc8785.dumps(json.loads(data))
     assert decode(data) == record
+
+
+@given(st.dictionaries(KEYS | TEXT, VALUES, max_size=8))
+def test_the_quick_digest_of_plain_arguments_is_that_of_jcs(arguments):
+    assert digest_json(arguments) == digest_bytes(rfc8785.dumps(arguments))
 
 
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)

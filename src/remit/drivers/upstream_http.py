@@ -18,6 +18,7 @@ import aiohttp
 import msgspec
 
 from remit.drivers.conversation import MODERN_VERSION, Exchange, Exchanges, is_response, read_message
+from remit.drivers.patience import within
 from remit.drivers.sse import EventReader
 from remit.errors import Mistake, Outage
 
@@ -78,7 +79,7 @@ class HttpUpstream:
         number, exchange, numbered = self._exchanges.begin(message, sink)
         carrying = self._beside(self._carry(number, exchange, numbered, headers or {}))
         try:
-            async with asyncio.timeout(self._limits.exchange_seconds):
+            with within(self._limits.exchange_seconds):
                 answer = await exchange.answer
         except (TimeoutError, Outage, asyncio.CancelledError) as error:
             carrying.cancel()
@@ -176,10 +177,9 @@ class HttpUpstream:
             elif (received["id"] == number or (received["id"] is None and "error" in received)) and not exchange.answer.done():
                 exchange.answer.set_result(received)
                 break
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_DRAIN_SECONDS):
-                while await response.content.read(_DRAIN_BYTES):
-                    pass
+        with contextlib.suppress(TimeoutError), within(_DRAIN_SECONDS):
+            while await response.content.read(_DRAIN_BYTES):
+                pass
 
     @contextlib.asynccontextmanager
     async def _post(self, message: Message, headers: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:

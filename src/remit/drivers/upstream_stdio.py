@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from remit.drivers.conversation import Exchanges, MalformedMessageError, is_response, read_message
+from remit.drivers.patience import within
 from remit.errors import Mistake, Outage
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class StdioUpstream:
         number, exchange, numbered = self._exchanges.begin(message, sink)
         try:
             await self.send(numbered)
-            async with asyncio.timeout(self._limits.exchange_seconds):
+            with within(self._limits.exchange_seconds):
                 answer = await exchange.answer
         except TimeoutError:
             await self._cancel(number)

@@ -12,6 +12,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import msgspec
 import rfc8785
 
 from remit.errors import Mistake
@@ -61,6 +62,8 @@ def check_json(value: object, *, depth_max: int = 64) -> None:
 
 def digest_json(value: object) -> str:
     """``sha-256:`` + base64url(SHA-256(JCS(value))) without padding. Raises Mistake for what JCS does not carry."""
+    if _is_plain(value):  # msgspec's sorted form is JCS here, at a tenth of the time
+        return digest_bytes(_SORTED.encode(value))
     try:
         canonical = rfc8785.dumps(value)  # type: ignore[arg-type]  # its type is the JSON union; it checks at run time
     except rfc8785.CanonicalizationError:
@@ -83,6 +86,22 @@ def make_call(kind: Kind, server: str, name: str, arguments: dict[str, Any]) -> 
 
 
 _FLAT = frozenset({int, float, bool, type(None)})
+_SORTED = msgspec.json.Encoder(order="sorted")
+
+
+def _is_plain(value: object) -> bool:
+    """An object of texts, whole numbers, booleans and nulls under ASCII keys, as most arguments are."""
+    return value.__class__ is dict and all(
+        key.__class__ is str
+        and key.isascii()
+        and (
+            member.__class__ is str
+            or member is None
+            or member.__class__ is bool
+            or (member.__class__ is int and -INTEGER_MAX <= member <= INTEGER_MAX)
+        )
+        for key, member in value.items()
+    )
 
 
 def _check_text(text: str) -> None:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from remit.doors.problems import http_status, problem, problem_headers
+from remit.drivers.patience import within
 from remit.drivers.sse import event
 from remit.errors import Mistake, Refusal, RemitError
 
@@ -65,7 +66,7 @@ class HttpExchange:
         if self.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise Mistake("the body must be application/json", code="content_type")
         try:
-            async with asyncio.timeout(seconds_max):
+            with within(seconds_max):
                 return await self._whole_body(bytes_max)
         except TimeoutError:
             raise Mistake(f"the body did not arrive within {seconds_max:.0f} seconds", code="too_slow") from None

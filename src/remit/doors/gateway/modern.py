@@ -7,7 +7,6 @@ An agent that goes away cancels its request.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import TYPE_CHECKING
 
 from remit.doors.gateway.headers import PREFIX, decoded
@@ -23,6 +22,7 @@ from remit.doors.problems import (
     rpc_status,
 )
 from remit.drivers.conversation import MODERN_VERSION
+from remit.drivers.patience import within
 from remit.errors import Mistake, Outage
 
 if TYPE_CHECKING:
@@ -84,23 +84,17 @@ class ModernDoor:
         except Outage as outage:
             await http.answer(_complete(unopened(message, outage)))
             return
-        work = asyncio.create_task(self._answer(http, bearer, link, message))
-        gone = asyncio.create_task(http.disconnected())
+        watch = _Watch(http)
+        watching = asyncio.create_task(watch.over(asyncio.current_task()))
         try:
-            while not work.done() and not gone.done():
-                await asyncio.wait({work, gone}, timeout=_KEEP_ALIVE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-                if not work.done() and not gone.done():
-                    await http.keep_alive()
-            if not work.done():
-                work.cancel()  # closing the response is how this era cancels
-                with contextlib.suppress(asyncio.CancelledError):
-                    await work
-                return
-            answer = _complete(work.result())
-            await http.answer(answer, rpc_status(answer))
+            answer = _complete(await self._answer(http, bearer, link, message))
+        except asyncio.CancelledError:
+            if not watch.gone:
+                raise
+            return  # closing the response is how this era cancels
         finally:
-            gone.cancel()
-            work.cancel()
+            watching.cancel()
+        await http.answer(answer, rpc_status(answer))
 
     async def _answer(self, http: HttpExchange, bearer: Bearer, link: Link, message: Message) -> Message:
         if message["method"] == "server/discover":
@@ -137,6 +131,26 @@ def _complete(answer: Message) -> Message:
     """Every result of this era says what it is; those that remit makes itself are complete."""
     result = answer.get("result")
     return {**answer, "result": {"resultType": "complete", **result}} if isinstance(result, dict) else answer
+
+
+class _Watch:
+    """Looks after the connection while an answer is worked on: keeps it alive, and cancels the work when the agent goes away."""
+
+    def __init__(self, http: HttpExchange) -> None:
+        self._http = http
+        self.gone = False
+
+    async def over(self, work: asyncio.Task[None] | None) -> None:
+        """Run until cancelled, or until the agent has gone."""
+        while not self.gone:
+            try:
+                with within(_KEEP_ALIVE_SECONDS):
+                    await self._http.disconnected()
+                    self.gone = True
+            except TimeoutError:
+                await self._http.keep_alive()
+        if work is not None:
+            work.cancel()
 
 
 def _plain(message: Message) -> Message:
