@@ -306,6 +306,7 @@ def test_every_mistake_is_told_at_once_and_json_says_the_same(pinned):
         (lambda keys: (keys / "ledger.key").write_text("junk"), ["ledger.key: not a private key in PEM form"]),
         (lambda keys: (keys / "ledger.key").write_text(""), ["ledger.key: not a private key in PEM form"]),
         (lambda keys: (keys / "ledger.key").write_bytes((keys / "tokens.key").read_bytes()), ["ledger.key: not an Ed25519 key"]),
+        (lambda keys: (keys / "values.key").write_text("short"), ["values.key: not 32 bytes in base64"]),
         (lambda keys: [(keys / "tokens.key").unlink(), (keys / "tokens.key").mkdir(mode=0o700)], ["tokens.key"]),
         (lambda keys: [file.unlink() for file in keys.iterdir()] + [keys.rmdir(), keys.write_text("")], ["keys"]),
     ],

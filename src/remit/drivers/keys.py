@@ -1,20 +1,24 @@
 """remit's own keys: made on first start, kept in files that only their owner can read.
 
-Two keys, never mixed: an ECDSA P-256 key signs JWT-SVIDs and task tokens (JWT-SVID §2 admits no EdDSA), an Ed25519
-key signs the ledger's checkpoints (C2SP signed-note). Rules: a key file that others can read is refused, not repaired;
-a new file appears whole or not at all.
+Never mixed: an ECDSA P-256 key signs JWT-SVIDs and task tokens (JWT-SVID §2 admits no EdDSA), an Ed25519 key signs the
+ledger's checkpoints (C2SP signed-note), a secret of 32 random bytes seals and hides values (``derived`` gives each use its
+own key). Rules: a key file that others can read is refused, not repaired; a new file appears whole or not at all.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import os
+import secrets
 import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from remit.errors import Mistake, Place
 
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PrivateKey = EllipticCurvePrivateKey | Ed25519PrivateKey
+_SECRET_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -31,32 +36,58 @@ class Keys:
 
     tokens: EllipticCurvePrivateKey
     ledger: Ed25519PrivateKey
+    values: bytes
+
+    def derived(self, use: str) -> bytes:
+        """A key of 32 bytes for one use of the secret of values (HKDF-SHA256, RFC 5869)."""
+        return HKDF(hashes.SHA256(), _SECRET_BYTES, salt=None, info=f"remit/{use}".encode()).derive(self.values)
 
 
 def load_or_make_keys(folder: Path) -> Keys:
-    """Read both keys, making those that do not exist yet. Raises Mistake for a file that cannot be trusted."""
+    """Read the keys, making those that do not exist yet. Raises Mistake for a file that cannot be trusted."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    tokens = _load_or_make(folder / "tokens.key", lambda: generate_private_key(SECP256R1()))
-    ledger = _load_or_make(folder / "ledger.key", Ed25519PrivateKey.generate)
+    tokens = _private_key(folder / "tokens.key", lambda: generate_private_key(SECP256R1()))
+    ledger = _private_key(folder / "ledger.key", Ed25519PrivateKey.generate)
     if not isinstance(tokens, EllipticCurvePrivateKey) or not isinstance(tokens.curve, SECP256R1):
         raise Mistake("not an ECDSA P-256 key", code="key_file", place=Place(file=str(folder / "tokens.key")))
     if not isinstance(ledger, Ed25519PrivateKey):
         raise Mistake("not an Ed25519 key", code="key_file", place=Place(file=str(folder / "ledger.key")))
-    return Keys(tokens, ledger)
+    return Keys(tokens, ledger, _secret(folder / "values.key"))
 
 
-def _load_or_make(path: Path, make: Callable[[], PrivateKey]) -> object:
+def _private_key(path: Path, make: Callable[[], PrivateKey]) -> object:
+    def pem() -> bytes:
+        return make().private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+
+    data = _load_or_make(path, pem)
+    try:
+        return serialization.load_pem_private_key(data, password=None)
+    except (ValueError, TypeError):
+        raise Mistake("not a private key in PEM form", code="key_file", place=Place(file=str(path))) from None
+
+
+def _secret(path: Path) -> bytes:
+    data = _load_or_make(path, lambda: base64.b64encode(secrets.token_bytes(_SECRET_BYTES)) + b"\n")
+    try:
+        secret = base64.b64decode(data.strip(), validate=True)
+    except binascii.Error:
+        secret = b""
+    if len(secret) != _SECRET_BYTES:
+        raise Mistake(f"not {_SECRET_BYTES} bytes in base64", code="key_file", place=Place(file=str(path)))
+    return secret
+
+
+def _load_or_make(path: Path, make: Callable[[], bytes]) -> bytes:
     if not path.exists():
         _write_once(path, make())
     return _read(path)
 
 
-def _write_once(path: Path, key: PrivateKey) -> None:
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+def _write_once(path: Path, data: bytes) -> None:
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        os.write(descriptor, pem)
+        os.write(descriptor, data)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
@@ -68,7 +99,7 @@ def _write_once(path: Path, key: PrivateKey) -> None:
         fresh.unlink()
 
 
-def _read(path: Path) -> object:
+def _read(path: Path) -> bytes:
     state = path.stat()
     if stat.S_IMODE(state.st_mode) & 0o077 or state.st_uid not in {os.geteuid(), 0}:
         raise Mistake(
@@ -77,7 +108,4 @@ def _read(path: Path) -> object:
             hint=f"chmod 600 {path}; if somebody may have read it, delete it and let remit make a new one",
             place=Place(file=str(path)),
         )
-    try:
-        return serialization.load_pem_private_key(path.read_bytes(), password=None)
-    except (ValueError, TypeError):
-        raise Mistake("not a private key in PEM form", code="key_file", place=Place(file=str(path))) from None
+    return path.read_bytes()
