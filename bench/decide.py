@@ -16,6 +16,7 @@ from remit.logic.authorize import authorize
 from remit.logic.cedar_schema import action_id
 from remit.logic.policy import Policies
 from remit.logic.rulebook import Catalog, CatalogEntry, ServerFacts
+from remit.model.budget import Budget
 from remit.model.catalog import Effect, Kind, PinnedTool, Sends, Trust
 from remit.model.decision import Allow
 from remit.model.facts import Facts
@@ -93,7 +94,7 @@ def _facts(number: int) -> Facts:
     task = Task(
         id="task_1", type="bench", agent=_AGENT, on_behalf_of="bench", objective="", inputs={},
         grants=(Grant(kind=Kind.TOOL, server="s", name="t0", arguments='{"properties":{"text":{"maxLength":40}}}', uses=None),),
-        tools={tool.id: tool.digest for tool in _TOOLS}, ceiling="restricted", budget_calls=10, opened_at=_NOW,
+        tools={tool.id: tool.digest for tool in _TOOLS}, ceiling="restricted", budget=Budget(calls=10), opened_at=_NOW,
         deadline=_NOW + timedelta(minutes=5), state=TaskState.ACTIVE, uses=(0,),
     )  # fmt: skip
     return Facts(

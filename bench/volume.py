@@ -57,7 +57,7 @@ async def _work() -> None:
                     ticket = await node.mediation.authorize(bearers[number % _TASKS], call, seen_digest=digest)
                     taken.append(time.perf_counter() - begin)
                     assert isinstance(ticket, Ticket)
-                    node.mediation.observe(ticket, Ending.OK, b"{}")
+                    await node.mediation.observe(ticket, Ending.OK, {})
 
             begin = time.perf_counter()
             await asyncio.gather(*(agent(first) for first in range(_AT_ONCE)))

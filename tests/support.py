@@ -13,6 +13,7 @@ from remit.logic.arguments import make_call
 from remit.logic.checkpoint import Checkpoint, Verifier, sign_checkpoint
 from remit.logic.policy import Policies
 from remit.logic.rulebook import Catalog, CatalogEntry, Rulebook, ServerFacts
+from remit.model.budget import Budget
 from remit.model.catalog import Effect, Kind, PinnedTool, Sends, Trust
 from remit.model.facts import Facts
 from remit.model.grant import Grant
@@ -22,6 +23,7 @@ from remit.model.record import GrantLine, TaskOpened
 from remit.model.task import Task, TaskState
 from remit.services.ledger import Ledger
 from remit.services.mediation import Mediation
+from remit.services.sightings import Sightings
 from remit.services.tasks import Tasks
 from remit.store.sqlite import SqliteStore
 
@@ -91,7 +93,7 @@ def task(*grants: Grant, **changes: Any) -> Task:
         grants=lines,
         tools={"bank/pay": PAY.digest, "mail/read": READ.digest},
         ceiling="restricted",
-        budget_calls=10,
+        budget=Budget(calls=10),
         opened_at=NOW,
         deadline=NOW + timedelta(minutes=10),
         state=TaskState.ACTIVE,
@@ -144,8 +146,15 @@ class World:
     def __post_init__(self) -> None:
         self.store = SqliteStore(self.path, lambda size, root: sign_checkpoint(Checkpoint(ORIGIN, size, root), self.key))
         self.tasks = Tasks(self.store, self.clock, self.new_id, 1_000)
+        self.sightings = Sightings(self.store, b"k" * 32, values_max=1_000, values_in_memory_max=10_000, tasks_max=100)
         self.mediation = Mediation(
-            self.tasks, lambda: self.rules, self.new_id, approval_ttl=timedelta(minutes=5), approvals_max=5, records_max=500
+            self.tasks,
+            self.sightings,
+            lambda: self.rules,
+            self.new_id,
+            approval_ttl=timedelta(minutes=5),
+            approvals_max=5,
+            records_max=500,
         )
         self.ledger = Ledger(self.store, Verifier.of(ORIGIN, self.key))
 

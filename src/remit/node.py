@@ -32,6 +32,7 @@ from remit.services.mediation import Mediation
 from remit.services.opening import Dispatcher
 from remit.services.pins import Pins
 from remit.services.rules import Rules, make_rulebook
+from remit.services.sightings import Sightings
 from remit.services.tasks import Tasks
 from remit.services.tokens import Tokens
 from remit.store.postgres import PostgresStore
@@ -190,8 +191,16 @@ async def open_node(folder: Path, *, deciding: bool = False) -> AsyncIterator[No
     client = http_session()
     tasks = Tasks(store, utc_now, new_id, limits.tasks_in_memory)
     rules = Rules(store, utc_now, configuration, rulebook)
+    sightings = Sightings(
+        store,
+        keys.derived("sightings"),
+        values_max=limits.values_per_task,
+        values_in_memory_max=limits.values_in_memory,
+        tasks_max=limits.tasks_in_memory,
+    )
     mediation = Mediation(
         tasks,
+        sightings,
         lambda: rules.rulebook,
         new_id,
         approval_ttl=settings.approval_ttl,

@@ -31,6 +31,8 @@ class Limits:
     call_seconds: int = 300
     server_start_seconds: int = 60
     tasks_in_memory: int = 10_000
+    values_per_task: int = 50_000
+    values_in_memory: int = 2_000_000
     records_per_task: int = 20_000
     questions_per_task: int = 100
     write_queue: int = 10_000

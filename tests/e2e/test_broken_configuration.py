@@ -176,7 +176,7 @@ def test_a_task_type_broken(pinned, old, new, words):
         ("properties.amount.pattern = '^5$'", ["amount.pattern", "takes integer"]),
         ("properties.amount.anyOf = [{ maxLength = 3 }]", ["amount.anyOf.0.maxLength"]),
         ("anyOf = [{ properties.amount.maximun = 5 }]", ["would be ignored"]),
-        ("properties.recipient.origin = ['task']", ["origin is not enforced"]),
+        ("properties.recipient.origin = ['somewhere']", ["origin must be a list of names"]),
         ("properties.recipient.'$ref' = 'http://x/y'", ["may not refer"]),
     ],
 )

@@ -83,7 +83,7 @@ class Life(RuleBasedStateMachine):
             answers = await asyncio.gather(*(world.mediation.authorize(world.bearer(of), one) for one in wanted), return_exceptions=True)
             for answer in answers:
                 if isinstance(answer, Ticket):
-                    world.mediation.observe(answer, Ending.OK, b"{}")
+                    await world.mediation.observe(answer, Ending.OK, {})
             await world.tasks.settle()
             return answers
 

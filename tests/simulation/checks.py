@@ -15,6 +15,7 @@ from remit.logic.audit import Verified, verify_export
 from remit.logic.authorize import authorize
 from remit.logic.life import fold
 from remit.logic.records import decode
+from remit.logic.tracing import recorded_origins
 from remit.model.decision import Allow
 from remit.model.identity import SpiffeId
 from remit.model.record import ApprovalAnswered, CallDecided, CallFinished, Record, TaskMoved, TokenIssued
@@ -212,13 +213,15 @@ def _replayed(history: History, own: Sequence[tuple[Entry, Record]]) -> Iterator
             rules = by_digest[body.policy_set]
             wanted = history.calls[f"{body.server}/{body.name}", body.arguments_digest]
             agent = SpiffeId.parse(body.agent)
-            again = authorize(facts(task, wanted, rules, now=record.at, agent=agent, approvals_max=APPROVALS_MAX), rules.policies)
+            origins = recorded_origins(body)
+            known = facts(task, wanted, rules, now=record.at, agent=agent, approvals_max=APPROVALS_MAX, origins=origins)
+            again = authorize(known, rules.policies)
             codes = [reason.code.value for reason in again.reasons]
             if (type(again).__name__.lower(), codes) != (body.outcome, [line.code for line in body.reasons]):
                 yield f"8: {body.decision} was {body.outcome} and is {codes} when decided again"
             elif list(again.policies) != body.policies:
                 yield f"8: {body.decision} was decided by {body.policies}, and now by {again.policies}"
-            elif isinstance(again, Allow) and (again.grant, again.approval or "") != (body.grant, body.approval):
+            elif isinstance(again, Allow) and (again.spent.grant, again.approval or "") != (body.grant, body.approval):
                 yield f"8: {body.decision} is opened by another line or approval when decided again"
         try:
             task = fold(task, record, entry.leaf)

@@ -8,8 +8,11 @@ import pytest
 
 from remit.errors import Outage
 from remit.logic.authorize import authorize
+from remit.logic.labelling import ResultRules
 from remit.logic.records import decode, encode, leaf_hash
 from remit.model.approval import ApprovalState
+from remit.model.budget import Spent
+from remit.model.catalog import ToolFacts
 from remit.model.decision import Allow
 from remit.model.record import CallDecided
 from remit.services.mediation import Mediation, Ticket
@@ -73,7 +76,7 @@ class ForwardsFirst(Mediation):
         if not isinstance(decision, Allow):
             return await recording
         spawn(recording)
-        return Ticket(decision_id=f"{task.id} {task.seq}", bearer=bearer, call=call, decision=decision)
+        return forged(f"{task.id} {task.seq}", bearer, call, decision)
 
 
 class OpensWhenInDoubt(Mediation):
@@ -83,7 +86,12 @@ class OpensWhenInDoubt(Mediation):
         try:
             return await super().authorize(bearer, call, seen_digest=seen_digest)
         except Outage:
-            return Ticket(decision_id="none", bearer=bearer, call=call, decision=Allow(reasons=(), policies=(), grant=0))
+            return forged("none", bearer, call, Allow(reasons=(), policies=(), spent=Spent(grant=0)))
+
+
+def forged(decision_id, bearer, call, decision):
+    tool = rulebooks()[0].tool(call.kind, call.server, call.name) or ToolFacts(kind=call.kind, server=call.server, name=call.name)
+    return Ticket(decision_id=decision_id, bearer=bearer, call=call, decision=decision, tool=tool, rules=ResultRules())
 
 
 def any_approval(task, call, digest, now):

@@ -29,6 +29,7 @@ from remit.model.record import GrantLine, PolicyActivated, Record, TaskOpened
 from remit.model.task import TaskState
 from remit.services.ledger import Ledger
 from remit.services.mediation import Mediation, Ticket
+from remit.services.sightings import Sightings
 from remit.services.tasks import Tasks
 from remit.services.tokens import Tokens
 from remit.store.database import Append
@@ -150,6 +151,7 @@ class World:
             tasks=tasks,
             mediation=self.parts.mediation(
                 tasks,
+                Sightings(store, b"k" * 32, values_max=40, values_in_memory_max=60, tasks_max=2),
                 lambda: node.rules,
                 self.new_id,
                 approval_ttl=timedelta(minutes=5),
@@ -251,9 +253,10 @@ class World:
             await self.schedule.gate(f"{node.name} has the answer of {ticket.decision_id}")
         except asyncio.CancelledError:
             if not node.store.dead:
-                node.mediation.observe(ticket, Ending.CANCELLED, None)
+                await node.mediation.observe(ticket, Ending.CANCELLED)
             raise
-        node.mediation.observe(ticket, ending, None if ending is Ending.FAILED else b"{}")
+        result = {"seen": f"value-{self.schedule.random.randint(1, 30)}"} if ending is not Ending.FAILED else None
+        await node.mediation.observe(ticket, ending, result)
 
     def _perform(self, ticket: Ticket) -> None:
         """The tool does it."""

@@ -31,7 +31,7 @@ def test_both_keys_allow():
     decision = decide()
     assert isinstance(decision, Allow)
     assert decision.policies == ("small",)
-    assert decision.grant == 0
+    assert decision.spent.grant == 0
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def wrong(tmp_path: Path, toml: str = GOOD, task: str = TASK) -> str:
 def test_a_good_folder_loads(tmp_path):
     configuration = load_configuration(folder(tmp_path))
     assert configuration.agents["payer"].spiffe_id.text == "spiffe://remit.local/agent/payer"
-    assert configuration.task_types["pay"].budget_calls == 100
+    assert configuration.task_types["pay"].budget.calls == 100
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,17 @@ def test_a_mistake_in_remit_toml_is_named(tmp_path, toml, words):
         (TASK + "uses = 0\n", ["tasks/pay.toml:8", "uses"]),
         (TASK + 'resource = "bank/x"\n', ["exactly one of tool, resource or prompt"]),
         (TASK + 'arguments.properties.amount.type = "nothing"\n', ["tasks/pay.toml:7", "JSON Schema"]),
-        (TASK + 'arguments.properties.to.origin = ["task"]\n', ["origin is not enforced"]),
+        (TASK + 'arguments.properties.to.origin = ["taks"]\n', ["tasks/pay.toml:8", "origin must be a list of names"]),
+        (TASK + 'arguments.properties.to.origin = "task"\n', ["tasks/pay.toml:8", "origin must be a list of names"]),
+        (TASK + 'arguments.properties.to.origin = ["bnak/list"]\n', ["tasks/pay.toml:8", "did you mean 'bank'"]),
+        (TASK + 'arguments.anyOf = [{ properties.to.origin = ["task"] }]\n', ["origin is not enforced below anyOf"]),
+        (TASK + 'autonomy = "never"\n', ["tasks/pay.toml:8", "preapproved"]),
+        (TASK.replace("[[grant]]", '[autonomy]\nirreversible = "preapproved"\n[[grant]]'), ["never approved beforehand"]),
+        (TASK.replace("[[grant]]", '[budget]\nrate = "10 a minute"\n[[grant]]'), ["10/1m"]),
+        (
+            TASK.replace("[[grant]]", '[budget.sums.money]\ntool = "bank/pay"\nargument = "amount"\n[[grant]]'),
+            ["JSON pointer", "no amount"],
+        ),
         (TASK + 'arguments.properties.a."$ref" = "http://x/y"\n', ["may not refer"]),
         (TASK.replace("[[grant]]", 'deadline = "3d"\n[[grant]]'), ["tasks/pay.toml"]),
         (TASK.partition("[[grant]]")[0], ["needs at least one [[grant]]"]),

@@ -11,29 +11,38 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from remit.logic.budgets import exhausted, spent_by
 from remit.logic.grants import covering_line
 from remit.logic.life import granted_approval, pending_approval, refused_approval
-from remit.model.catalog import Kind
+from remit.logic.tracing import ARGUMENTS_MAX, NAME_CHARACTERS_MAX
+from remit.model.catalog import Effect, Kind
 from remit.model.decision import Allow, Ask, Code, Decision, Deny, Reason
 from remit.model.task import TaskState
+from remit.model.task_type import Autonomy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from remit.logic.policy import Answer, Policies
+    from remit.model.budget import Spent
     from remit.model.catalog import ToolFacts
     from remit.model.facts import Facts
+    from remit.model.task import Task
 
 
 def authorize(facts: Facts, policies: Policies) -> Decision:
     """Allow, ask or deny. Never raises for bad input; a broken policy or schema is a denial with its reason."""
     refusals = tuple(_refusals(facts))
-    line = covering_line(facts.task, facts.call, facts.pinned)
-    if not isinstance(line, int):
-        refusals += line
-    if facts.tool is None or not isinstance(line, int) or refusals:
+    line = covering_line(facts, approved=False)
+    within = line if isinstance(line, int) else covering_line(facts, approved=True)
+    if not isinstance(within, int):
+        refusals += line if not isinstance(line, int) else within
+    spent = spent_by(facts, within) if isinstance(within, int) else ()
+    if isinstance(spent, tuple):
+        refusals += spent
+    if facts.tool is None or isinstance(spent, tuple) or refusals:
         return Deny(reasons=refusals)
-    return _by_policy(facts, facts.tool, line, policies)
+    return _by_policy(facts, facts.tool, spent, policies, () if isinstance(line, int) else line)
 
 
 def call_key(facts: Facts) -> str:
@@ -50,8 +59,11 @@ def _refusals(facts: Facts) -> Iterator[Reason]:
         yield Reason(Code.TASK_NOT_ACTIVE, f"task {task.id} is {task.state}{because}")
     elif facts.now >= task.deadline:
         yield Reason(Code.TASK_EXPIRED, f"the deadline of task {task.id} has passed")
-    if task.calls >= task.budget_calls:
-        yield Reason(Code.BUDGET_EXHAUSTED, f"all {task.budget_calls} calls of this task are used")
+    yield from exhausted(facts)
+    names = facts.call.arguments
+    if len(names) > ARGUMENTS_MAX or any(len(name) > NAME_CHARACTERS_MAX for name in names):
+        text = f"more than {ARGUMENTS_MAX} arguments, or a name of more than {NAME_CHARACTERS_MAX} characters"
+        yield Reason(Code.ARGUMENTS_INVALID, text)
     if tool is None:
         yield Reason(Code.TOOL_UNKNOWN, f"nobody has declared {facts.call.id}")
         return
@@ -71,26 +83,41 @@ def _changed(facts: Facts, tool: ToolFacts) -> Iterator[Reason]:
         yield Reason(Code.TOOL_CHANGED, text)
 
 
-def _by_policy(facts: Facts, tool: ToolFacts, line: int, policies: Policies) -> Decision:
+def autonomy_of(task: Task, tool: ToolFacts, line: int) -> Autonomy:
+    """How the task takes such a call. What cannot be undone is never approved beforehand."""
+    stated = task.grants[line].autonomy or task.autonomy.get(tool.effect.value) or Autonomy.DECIDED
+    autonomy = Autonomy(stated)
+    return Autonomy.DECIDED if autonomy is Autonomy.PREAPPROVED and tool.effect is Effect.IRREVERSIBLE else autonomy
+
+
+def _by_policy(facts: Facts, tool: ToolFacts, spent: Spent, policies: Policies, uncovered: tuple[Reason, ...]) -> Decision:
+    """``uncovered``: what the grant leaves to a person's approval."""
+    autonomy = autonomy_of(facts.task, tool, spent.grant)
     approval = granted_approval(facts.task, call_key(facts), facts.call.digest, facts.now)
     without = policies.evaluate(facts, tool, None)
-    if without.permitted:
-        return Allow(reasons=(Reason(Code.PERMITTED, "the grant covers it and policy permits it"),), policies=without.policies, grant=line)
     if without.error:
         return _error(without)
-    approver = approval.by if approval else ""
-    within = policies.evaluate(facts, tool, approver)
+    if without.permitted and not uncovered and autonomy is not Autonomy.ASKED:
+        return Allow(reasons=(Reason(Code.PERMITTED, "the grant covers it and policy permits it"),), policies=without.policies, spent=spent)
+    if not uncovered and autonomy is Autonomy.PREAPPROVED:
+        beforehand = policies.evaluate(facts, tool, f"task-type:{facts.task.type}")
+        if beforehand.permitted:
+            text = f"approved beforehand by the task type {facts.task.type}"
+            return Allow(reasons=(Reason(Code.PREAPPROVED, text),), policies=beforehand.policies, spent=spent)
+    within = policies.evaluate(facts, tool, approval.by if approval else "")
     if within.error:
         return _error(within)
     if not within.permitted:
-        return _denied(without)
+        return _denied(within if without.permitted else without)
     if approval:
         text = f"approved by {approval.by}"
-        return Allow(reasons=(Reason(Code.APPROVED, text),), policies=within.policies, grant=line, approval=approval.id)
-    return _question(facts, without, within)
+        return Allow(reasons=(Reason(Code.APPROVED, text),), policies=within.policies, spent=spent, approval=approval.id)
+    if autonomy is Autonomy.ASKED:
+        uncovered += (Reason(Code.NEEDS_APPROVAL, f"this task type wants a person to look at every {tool.effect} call"),)
+    return _question(facts, within.policies or without.policies, uncovered)
 
 
-def _question(facts: Facts, without: Answer, within: Answer) -> Ask | Deny:
+def _question(facts: Facts, policies: tuple[str, ...], why: tuple[Reason, ...]) -> Ask | Deny:
     task, key = facts.task, call_key(facts)
     refused = refused_approval(task, key, facts.call.digest, facts.now)
     if refused:
@@ -99,10 +126,7 @@ def _question(facts: Facts, without: Answer, within: Answer) -> Ask | Deny:
     asked_before = pending_approval(task, key, facts.call.digest, facts.now)
     if not asked_before and len(task.approvals) >= facts.approvals_max:
         return Deny(reasons=(Reason(Code.TOO_MANY_QUESTIONS, f"this task has asked {len(task.approvals)} times"),))
-    return Ask(
-        reasons=(Reason(Code.NEEDS_APPROVAL, "policy lets a person decide this one"),),
-        policies=within.policies or without.policies,
-    )
+    return Ask(reasons=why or (Reason(Code.NEEDS_APPROVAL, "policy lets a person decide this one"),), policies=policies)
 
 
 def _denied(answer: Answer) -> Deny:

@@ -6,7 +6,7 @@ Model: ``principal is Agent``, ``action == Action::"server/tool"`` in its effect
 
 Rules: a tool's arguments appear as far as Cedar has types for them: string, integer (Long), number (decimal, four
 places), boolean, arrays of those (Set), objects with declared properties (records). What has no type does not appear,
-so a policy that names it does not validate. ``lean`` schemas leave arguments out, for policies that do not look at them.
+so a policy that names it does not validate. Schemas without arguments or origins are for policies that do not look at them.
 """
 
 from __future__ import annotations
@@ -25,6 +25,14 @@ PROMPTS_GET = "prompts/get"
 ENTITY_TYPES = {Kind.TOOL: "Tool", Kind.RESOURCE: "Resource", Kind.PROMPT: "Prompt"}
 _DEPTH_MAX = 6
 _NO_ARGUMENTS: dict[str, Any] = {"type": "Record", "attributes": {}}
+_ORIGIN: dict[str, Any] = {
+    "type": "Record",
+    "attributes": {
+        "known": {"type": "Boolean"},
+        "trusted": {"type": "Boolean"},
+        "sources": {"type": "Set", "element": {"type": "String"}},
+    },
+}
 Json = dict[str, Any]
 
 
@@ -35,18 +43,24 @@ def action_id(kind: Kind, server: str, name: str) -> str:
     return RESOURCES_READ if kind is Kind.RESOURCE else PROMPTS_GET
 
 
-def cedar_schema(tools: Iterable[tuple[ToolFacts, PinnedTool]], *, lean: bool) -> Json:
-    """The schema in Cedar's JSON form. ``lean``: contexts carry no arguments."""
+def cedar_schema(tools: Iterable[tuple[ToolFacts, PinnedTool]], *, arguments: bool, origins: bool) -> Json:
+    """The schema in Cedar's JSON form. ``arguments``, ``origins``: whether contexts carry them."""
+
+    def shown(of: Json, names: Iterable[str]) -> Json:
+        origin: Json = {"type": "Record", "attributes": {name: {**_ORIGIN, "required": False} for name in names}}
+        return {**({"arguments": of} if arguments else {}), **({"origins": origin, "selectors": _ORIGIN} if origins else {})}
+
     actions: Json = {effect.value: {} for effect in Effect}
     for effect in Effect:  # a group without a member could not be named by any policy
-        actions[f"any {effect.value}"] = _action(effect, ["Tool"], None if lean else _NO_ARGUMENTS)
+        actions[f"any {effect.value}"] = _action(effect, ["Tool"], shown(_NO_ARGUMENTS, ()))
     for facts, pinned in tools:
-        arguments = None if lean else argument_type(pinned.input_schema)
-        actions[facts.id] = _action(facts.effect, ["Tool"], arguments)
+        properties = pinned.input_schema.get("properties")
+        names = properties if isinstance(properties, dict) else ()
+        actions[facts.id] = _action(facts.effect, ["Tool"], shown(argument_type(pinned.input_schema), names))
     name = {"type": "Record", "attributes": {"name": {"type": "String"}}}
     uri = {"type": "Record", "attributes": {"uri": {"type": "String"}}}
-    actions[RESOURCES_READ] = _action(Effect.READ, ["Resource"], None if lean else uri)
-    actions[PROMPTS_GET] = _action(Effect.READ, ["Prompt"], None if lean else name)
+    actions[RESOURCES_READ] = _action(Effect.READ, ["Resource"], shown(uri, ("uri",)))
+    actions[PROMPTS_GET] = _action(Effect.READ, ["Prompt"], shown(name, ("name",)))
     facts_shape = {key: {"type": "String"} for key in ("effect", "data_class", "trust", "sends", "name")}
     thing = {"memberOfTypes": ["Server"], "shape": {"type": "Record", "attributes": facts_shape}}
     agent = {"shape": {"type": "Record", "attributes": {"trust_domain": {"type": "String"}}}}
@@ -79,7 +93,7 @@ def cedar_value(value: object, kind: Json) -> object:
     raise ValueError(f"{type(value).__name__} where the policy language expects {name}")
 
 
-def _action(effect: Effect, resources: list[str], arguments: Json | None) -> Json:
+def _action(effect: Effect, resources: list[str], shown: Json) -> Json:
     text = {"type": "String"}
     task = {"type": "Record", "attributes": {"id": text, "type": text, "on_behalf_of": text}}
     attributes: Json = {
@@ -87,11 +101,11 @@ def _action(effect: Effect, resources: list[str], arguments: Json | None) -> Jso
         "labels": {"type": "Set", "element": text},
         "data_class": text,
         "untrusted": {"type": "Boolean"},
+        "sink": text,
         "now": {"type": "Extension", "name": "datetime"},
         "approval": {"type": "Record", "attributes": {"by": text}, "required": False},
+        **shown,
     }
-    if arguments is not None:
-        attributes["arguments"] = arguments
     context = {"type": "Record", "attributes": attributes}
     applies = {"principalTypes": ["Agent"], "resourceTypes": resources, "context": context}
     return {"memberOf": [{"id": effect.value}], "appliesTo": applies}

@@ -2,7 +2,8 @@
 
 Rules: a line covers a call when its name matches, uses are left, and the arguments fit both the tool's own schema and
 the narrowing one. A property that the line narrows must be present (leaving it out would let the server choose).
-An argument that the tool never declared is refused. No schema fetches anything from anywhere.
+An argument that the tool never declared is refused. No schema fetches anything from anywhere. Where the line demands an
+``origin``, every part of that argument must come from there; ``approval`` among the origins means that a person may vouch for it.
 """
 
 from __future__ import annotations
@@ -14,13 +15,17 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import jsonschema_rs
 
 from remit.errors import Mistake
+from remit.logic.tracing import admits, explained, matches_pointer
+from remit.logic.values import escaped
 from remit.model.decision import Code, Reason
+from remit.model.origin import APPROVAL
 
 if TYPE_CHECKING:
-    from remit.model.call import Call
+    from collections.abc import Iterator
+
     from remit.model.catalog import PinnedTool
+    from remit.model.facts import Facts
     from remit.model.grant import Grant
-    from remit.model.task import Task
 
 Json = dict[str, Any]
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
@@ -30,8 +35,9 @@ _FINDINGS_MAX = 5
 _OPEN_ENDED = frozenset({"additionalProperties", "unevaluatedProperties", "patternProperties"})
 
 
-def covering_line(task: Task, call: Call, pinned: PinnedTool | None) -> int | tuple[Reason, ...]:
-    """Index of the first line of the grant that covers the call, or why none does."""
+def covering_line(facts: Facts, *, approved: bool) -> int | tuple[Reason, ...]:
+    """Index of the first line of the grant that covers the call, or why none does. ``approved``: a person has approved it."""
+    task, call, pinned = facts.task, facts.call, facts.pinned
     lines = [index for index, grant in enumerate(task.grants) if grant.names(call.kind, call.server, call.name)]
     if not lines:
         return (Reason(Code.NOT_GRANTED, f"this task was not given {call.id}"),)
@@ -41,7 +47,7 @@ def covering_line(task: Task, call: Call, pinned: PinnedTool | None) -> int | tu
             return invalid
     reasons: tuple[Reason, ...] = ()
     for index in lines:
-        found = _line_refuses(task, index, call)
+        found = _line_refuses(facts, index, approved=approved)
         if not found:
             return index
         reasons += found
@@ -97,14 +103,48 @@ def narrowing_schema_text(grant: Grant) -> str:
     return json.dumps({"$schema": _DRAFT, **narrowing, "type": "object", "required": required_by(narrowing)}, sort_keys=True)
 
 
-def _line_refuses(task: Task, index: int, call: Call) -> tuple[Reason, ...]:
+def demands(narrowing: Json) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]:
+    """Origins that a narrowing schema demands: pattern of the pointer (``*``: any element) and the origins it admits."""
+    return tuple(_demands(narrowing, ("",)))
+
+
+def _demands(schema: Any, where: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
+    if not isinstance(schema, dict):
+        return
+    if "origin" in schema:
+        yield where, tuple(schema["origin"])
+    for name, inner in schema.get("properties", {}).items():
+        yield from _demands(inner, (*where, escaped(name)))
+    if "items" in schema:
+        yield from _demands(schema["items"], (*where, "*"))
+
+
+def _line_refuses(facts: Facts, index: int, *, approved: bool) -> tuple[Reason, ...]:
+    task, call = facts.task, facts.call
     grant = task.grants[index]
     if grant.uses is not None and task.uses[index] >= grant.uses:
         times = "once" if grant.uses == 1 else f"{grant.uses} times"
         return (Reason(Code.USES_EXHAUSTED, f"{call.id} was granted {times} and has been used"),)
     if not grant.arguments:
         return ()
-    return findings(_narrowing(grant), call.arguments, Code.ARGUMENTS_OUTSIDE_GRANT, "this task's grant")
+    refused = findings(_narrowing(grant), call.arguments, Code.ARGUMENTS_OUTSIDE_GRANT, "this task's grant")
+    return refused or tuple(_foreign(facts, _demanded(grant), approved=approved))[:_FINDINGS_MAX]
+
+
+def _foreign(facts: Facts, demanded: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...], *, approved: bool) -> Iterator[Reason]:
+    """Parts of arguments that do not come from where they must."""
+    for pattern, origins in demanded:
+        if approved and APPROVAL in origins:
+            continue
+        for leaf in facts.origins:
+            if matches_pointer(pattern, tuple(leaf.pointer.split("/"))) and not admits(origins, leaf):
+                code = Code.ORIGIN_NOT_ADMITTED if leaf.sources else Code.ORIGIN_UNKNOWN
+                yield Reason(code, f"{explained(leaf)}; it must come from: {', '.join(origins)}", leaf.pointer)
+
+
+@lru_cache(maxsize=8_192)
+def _demanded(grant: Grant) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]:
+    return demands(json.loads(grant.arguments))
 
 
 @lru_cache(maxsize=8_192)

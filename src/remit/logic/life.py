@@ -1,16 +1,20 @@
 """A task's life: a pure fold over its records.
 
 Rules: ``fold`` is the only way a task comes into being or changes. A record that the state does not admit is a broken
-ledger (``Broken``), never skipped. Labels only rise; counters only grow; an approval opens one call.
+ledger (``Broken``), never skipped. Labels only rise, but for a person's declassification; what is spent is given back only by
+a call that was not made; an approval opens one call.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from remit.errors import Broken, Conflict
 from remit.model.approval import APPROVAL_MOVES, Approval, ApprovalState
+from remit.model.budget import Budget, Spent, SumBudget
+from remit.model.call import Ending
 from remit.model.catalog import Kind
 from remit.model.grant import Grant
 from remit.model.identity import SpiffeId
@@ -19,6 +23,8 @@ from remit.model.record import (
     ApprovalAnswered,
     CallDecided,
     CallFinished,
+    LabelsLowered,
+    LabelsRaised,
     Record,
     TaskMoved,
     TaskOpened,
@@ -28,6 +34,7 @@ from remit.model.record import (
 from remit.model.task import TASK_MOVES, Task, TaskState
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
 Step = dict[str, Any]  # what every record changes: ``seq`` and ``leaf``
@@ -44,11 +51,15 @@ def fold(task: Task | None, record: Record, leaf: bytes) -> Task:
         raise Broken(f"record {record.seq} of task {record.task} does not follow {task.seq} of {task.id}")
     step: Step = {"seq": record.seq, "leaf": leaf}
     if isinstance(body, CallDecided):
-        return _decided(task, body, step)
+        return _decided(task, body, record.at, step)
     if isinstance(body, CallFinished):
         return _finished(task, body, step)
     if isinstance(body, ApprovalAnswered):
         return _answered(task, body, step)
+    if isinstance(body, LabelsRaised):
+        return replace(task, labels=task.labels.join(Labels(body.rank, body.untrusted)), **step)
+    if isinstance(body, LabelsLowered):
+        return replace(task, labels=Labels(body.rank, body.untrusted), **step)
     if isinstance(body, TaskMoved):
         return _moved(task, body, record.at, step)
     if isinstance(body, TokenIssued | TokenRefused):
@@ -90,7 +101,8 @@ def _approval(task: Task, call: str, digest: str, state: ApprovalState, now: dat
 
 def _opened(task: str, body: TaskOpened, at: datetime, leaf: bytes) -> Task:
     grants = tuple(
-        Grant(kind=Kind(line.kind), server=line.server, name=line.name, arguments=line.arguments, uses=line.uses) for line in body.grants
+        Grant(kind=Kind(line.kind), server=line.server, name=line.name, arguments=line.arguments, uses=line.uses, autonomy=line.autonomy)
+        for line in body.grants
     )
     return Task(
         id=task,
@@ -102,12 +114,30 @@ def _opened(task: str, body: TaskOpened, at: datetime, leaf: bytes) -> Task:
         grants=grants,
         tools=body.tools,
         ceiling=body.ceiling,
-        budget_calls=body.budget_calls,
+        budget=_budget(body),
         opened_at=at,
         deadline=body.deadline,
         seq=1,
         leaf=leaf,
         uses=(0,) * len(grants),
+        opened_by=body.opened_by,
+        self_service=body.self_service,
+        autonomy=body.autonomy,
+    )
+
+
+def _budget(body: TaskOpened) -> Budget:
+    sums = tuple(
+        SumBudget(name=line.name, tool=line.tool, argument=line.argument, maximum=Decimal(line.maximum), counted=line.counted)
+        for line in body.sums
+    )
+    return Budget(
+        calls=body.budget_calls,
+        rate_calls=body.rate_calls,
+        rate_seconds=body.rate_seconds,
+        bytes_read=body.bytes_read,
+        resources=body.resources,
+        sums=sums,
     )
 
 
@@ -117,12 +147,12 @@ def _moved(task: Task, body: TaskMoved, at: datetime, step: Step) -> Task:
         raise Broken(f"the ledger moves task {task.id} from {task.state} to {to}")
     if TASK_MOVES[to]:
         return replace(task, state=to, note=body.reason, **step)
-    return replace(task, state=to, ended_at=at, note=body.reason, in_flight=frozenset(), **step)
+    return replace(task, state=to, ended_at=at, note=body.reason, in_flight={}, **step)
 
 
-def _decided(task: Task, body: CallDecided, step: Step) -> Task:
+def _decided(task: Task, body: CallDecided, at: datetime, step: Step) -> Task:
     if body.outcome == "allow":
-        return _allowed(task, body, step)
+        return _allowed(task, body, at, step)
     if body.outcome == "deny":
         return replace(task, denied=task.denied + 1, **step)
     approvals = task.approvals
@@ -140,28 +170,47 @@ def _decided(task: Task, body: CallDecided, step: Step) -> Task:
     return replace(task, asked=task.asked + 1, approvals=approvals, **step)
 
 
-def _allowed(task: Task, body: CallDecided, step: Step) -> Task:
-    if task.state is not TaskState.ACTIVE or task.calls >= task.budget_calls:
+def _allowed(task: Task, body: CallDecided, at: datetime, step: Step) -> Task:
+    if task.state is not TaskState.ACTIVE or task.calls >= task.budget.calls:
         raise Broken(f"the ledger allows a call of task {task.id}, which is {task.state} after {task.calls} calls")
     approvals = task.approvals
     if body.approval:
         approvals = {**approvals, body.approval: _stepped(task, body.approval, ApprovalState.USED)}
-    uses = tuple(count + (index == body.grant) for index, count in enumerate(task.uses))
+    spent = Spent(grant=body.grant, sums={name: Decimal(amount) for name, amount in body.sums.items()}, resource=body.resource)
+    rate = task.budget.rate_calls
     return replace(
         task,
         calls=task.calls + 1,
-        uses=uses,
+        uses=tuple(count + (index == body.grant) for index, count in enumerate(task.uses)),
         labels=task.labels.join(Labels(body.rank, body.untrusted)),
         approvals=approvals,
-        in_flight=task.in_flight | {body.decision},
+        in_flight={**task.in_flight, body.decision: spent},
+        sums=_added(task.sums, spent.sums, 1) if spent.sums else task.sums,
+        recent=(*task.recent, at)[-rate:] if rate else (),
+        resources=task.resources | {body.resource} if body.resource and task.budget.resources else task.resources,
         **step,
     )
 
 
 def _finished(task: Task, body: CallFinished, step: Step) -> Task:
-    if body.decision not in task.in_flight:
+    spent = task.in_flight.get(body.decision)
+    if spent is None:
         raise Broken(f"the ledger ends call {body.decision} of task {task.id}, which is not under way")
-    return replace(task, in_flight=task.in_flight - {body.decision}, **step)
+    step["in_flight"] = {decision: other for decision, other in task.in_flight.items() if decision != body.decision}
+    if body.ending == Ending.NOT_MADE:
+        uses = tuple(count - (index == spent.grant) for index, count in enumerate(task.uses))
+        return replace(task, calls=task.calls - 1, uses=uses, sums=_added(task.sums, spent.sums, -1), **step)
+    if body.learnt:
+        step["results"] = task.results + 1
+    if body.rank or body.untrusted:
+        step["labels"] = task.labels.join(Labels(body.rank, body.untrusted))
+    if task.budget.bytes_read:
+        step["bytes_read"] = task.bytes_read + body.size
+    return replace(task, **step)
+
+
+def _added(sums: Mapping[str, Decimal], spent: Mapping[str, Decimal], sign: int) -> dict[str, Decimal]:
+    return {**sums, **{name: sums.get(name, Decimal()) + sign * amount for name, amount in spent.items()}}
 
 
 def _answered(task: Task, body: ApprovalAnswered, step: Step) -> Task:

@@ -46,9 +46,10 @@ def narrowed_schema(schema: Json, lines: list[Grant]) -> Json:
     texts = [line.arguments for line in lines]
     if not all(texts):
         return schema  # one line allows whatever the tool takes
-    if len(texts) == 1:
-        return _merged(schema, json.loads(texts[0]))
-    alternatives = [{**json.loads(text), "required": required_by(json.loads(text))} for text in texts]
+    narrowings = [_told(json.loads(text)) for text in texts]
+    if len(narrowings) == 1:
+        return _merged(schema, narrowings[0])
+    alternatives = [{**narrowing, "required": required_by(narrowing)} for narrowing in narrowings]
     return {**schema, "anyOf": alternatives} if "anyOf" not in schema else {"type": "object", "allOf": [schema, {"anyOf": alternatives}]}
 
 
@@ -66,6 +67,18 @@ def visible_template(task: Task, server: str, template: str) -> bool:
             if fixed.startswith(granted) or granted.startswith(fixed):
                 return True
     return False
+
+
+def _told(narrowing: Any) -> Any:
+    """A narrowing schema in words that every client knows: where a value must come from is said in its description."""
+    if isinstance(narrowing, list):
+        return [_told(member) for member in narrowing]
+    if not isinstance(narrowing, dict):
+        return narrowing
+    told = {word: _told(member) for word, member in narrowing.items() if word != "origin" or not isinstance(member, list)}
+    if len(told) != len(narrowing):
+        told["description"] = f"{told.get('description', '')} Must come from: {', '.join(narrowing['origin'])}.".strip()
+    return told
 
 
 def _merged(schema: Json, narrowing: Json) -> Json:

@@ -23,6 +23,7 @@ from remit.errors import Broken, Mistake, Place
 from remit.logic.arguments import digest_bytes, digest_json
 from remit.logic.cedar_schema import ENTITY_TYPES, action_id, argument_type, cedar_schema, cedar_value
 from remit.logic.cedar_text import Statement, statements
+from remit.logic.tracing import by_argument, is_known, names_of
 from remit.model.catalog import Kind
 
 if TYPE_CHECKING:
@@ -30,13 +31,15 @@ if TYPE_CHECKING:
 
     from remit.model.catalog import PinnedTool, ToolFacts
     from remit.model.facts import Facts
+    from remit.model.origin import Traced
 
 Json = dict[str, Any]
 _SLICES_MAX = 4_096
 _ANSWERS_MAX = 1_024  # remembered for each slice
 _REMEMBERED_BYTES_MAX = 4_096  # of a context; larger ones are evaluated each time
 _NO_TIME = "1970-01-01T00:00:00.000Z"
-_STANDARD_ARGUMENTS = {
+_NOTHING: Json = {"type": "Record", "attributes": {}}
+_STANDARD_ARGUMENTS: dict[Kind, Json] = {
     Kind.RESOURCE: {"type": "Record", "attributes": {"uri": {"type": "String"}}},
     Kind.PROMPT: {"type": "Record", "attributes": {"name": {"type": "String"}}},
 }
@@ -58,6 +61,7 @@ class _Policy:
     id: str
     body: Json
     looks_at_arguments: bool
+    looks_at_origins: bool
     looks_at_time: bool
 
 
@@ -67,6 +71,7 @@ class _Slice:
     schema: cedarpy.Schema
     entities: cedarpy.Entities
     arguments: Json | None  # the record type, where a policy of the slice looks at arguments
+    traced: frozenset[str] | None  # declared arguments, where one looks at where they come from
     timed: bool  # whether a policy of the slice looks at the time
     answers: OrderedDict[bytes, Answer]
 
@@ -77,10 +82,9 @@ class Policies:
     def __init__(self, files: Mapping[str, str], tools: Iterable[tuple[ToolFacts, PinnedTool]]) -> None:
         """Check and index. ``files``: name → Cedar text. Raises Mistake with file and line."""
         known = tuple(tools)
-        self._full = cedar_schema(known, lean=False)
-        lean = cedar_schema(known, lean=True)
-        self._schema_full = cedarpy.Schema.from_json_str(json.dumps(self._full))
-        self._schema_lean = cedarpy.Schema.from_json_str(json.dumps(lean))
+        self._known = known
+        self._full = cedar_schema(known, arguments=True, origins=True)
+        self._schemas: dict[tuple[bool, bool], cedarpy.Schema] = {}
         self._argument_types = {facts.id: argument_type(pinned.input_schema) for facts, pinned in known}
         self._by_action: dict[str, list[_Policy]] = {}
         self._slices: OrderedDict[tuple[str, ...], _Slice] = OrderedDict()
@@ -98,7 +102,7 @@ class Policies:
         """Evaluate the slice for this call. ``approved_by``: ``None`` without an approval. Never raises for bad facts."""
         request_slice = self._slice(facts, tool)
         try:
-            context = _context(facts, approved_by, request_slice.arguments, timed=request_slice.timed)
+            context = _context(facts, tool, approved_by, request_slice)
         except ValueError as error:
             return Answer(permitted=False, policies=(), error=f"an argument cannot be shown to the policies: {error}")
         key = msgspec.json.encode(context)
@@ -110,6 +114,14 @@ class Policies:
                 if len(request_slice.answers) > _ANSWERS_MAX:
                     request_slice.answers.popitem(last=False)
         return answer
+
+    def _schema(self, *, arguments: bool, origins: bool) -> cedarpy.Schema:
+        """The schema for slices that look at so much: what nobody looks at is not shown, and cannot fail."""
+        wanted = (arguments, origins)
+        if wanted not in self._schemas:
+            text = json.dumps(cedar_schema(self._known, arguments=arguments, origins=origins))
+            self._schemas[wanted] = cedarpy.Schema.from_json_str(text)
+        return self._schemas[wanted]
 
     def _load(self, files: Mapping[str, str]) -> None:
         places: dict[str, Place] = {}
@@ -146,7 +158,7 @@ class Policies:
         raise Broken("a policy file is refused whole, but none of its policies")
 
     def _misfits(self, text: str) -> str | None:
-        checked = cedarpy.validate_policies(text, self._schema_full)
+        checked = cedarpy.validate_policies(text, self._schema(arguments=True, origins=True))
         return None if checked.validation_passed else "; ".join(error.error for error in checked.errors)
 
     def _slice(self, facts: Facts, tool: ToolFacts) -> _Slice:
@@ -172,11 +184,19 @@ class Policies:
         static = {policy.id: policy.body for policy in candidates}
         text = json.dumps({"staticPolicies": static, "templates": {}, "templateLinks": []})
         looks = any(policy.looks_at_arguments for policy in static_values(candidates))
-        arguments = self._argument_types.get(tool.id, _STANDARD_ARGUMENTS.get(call.kind)) if looks else None
-        schema = self._schema_full if looks else self._schema_lean
+        traced = any(policy.looks_at_origins for policy in static_values(candidates))
+        schema = self._schema(arguments=looks, origins=traced)
         entities = cedarpy.Entities.from_json_str(json.dumps(_entities(facts, tool)), schema)
         timed = any(policy.looks_at_time for policy in candidates)
-        return _Slice(cedarpy.PolicySet.from_json_str(text), schema, entities, arguments, timed, OrderedDict())
+        return _Slice(
+            policies=cedarpy.PolicySet.from_json_str(text),
+            schema=schema,
+            entities=entities,
+            arguments=self._argument_types.get(tool.id, _STANDARD_ARGUMENTS.get(call.kind)) if looks else None,
+            traced=_declared(facts) if traced else None,
+            timed=timed,
+            answers=OrderedDict(),
+        )
 
 
 def _evaluated(facts: Facts, request_slice: _Slice, context: Json) -> Answer:
@@ -215,7 +235,8 @@ def _parse(statement: Statement) -> _Policy:
     (body,) = parsed["staticPolicies"].values()
     name = body.get("annotations", {}).get("id") or f"{statement.file}#{statement.number}"
     conditions = json.dumps(body["conditions"])
-    return _Policy(name, body, '"arguments"' in conditions, '"now"' in conditions)
+    origins = '"origins"' in conditions or '"selectors"' in conditions
+    return _Policy(name, body, '"arguments"' in conditions, origins, '"now"' in conditions)
 
 
 def _actions(constraint: Json) -> tuple[str, ...]:
@@ -268,18 +289,35 @@ def _entities(facts: Facts, tool: ToolFacts) -> list[Json]:
     ]
 
 
-def _context(facts: Facts, approved_by: str | None, arguments: Json | None, *, timed: bool) -> Json:
+def _context(facts: Facts, tool: ToolFacts, approved_by: str | None, request_slice: _Slice) -> Json:
     task, classes = facts.task, facts.classes
+    timed, arguments = request_slice.timed, request_slice.arguments
     now = facts.now.strftime("%Y-%m-%dT%H:%M:%S.") + f"{facts.now.microsecond // 1000:03d}Z" if timed else _NO_TIME
     context: Json = {
         "task": {"id": task.id, "type": task.type, "on_behalf_of": task.on_behalf_of},
         "labels": list(classes.names[: task.labels.rank + 1]),
         "data_class": classes.name(task.labels.rank),
         "untrusted": task.labels.untrusted,
+        "sink": tool.sends.value,
         "now": now,
     }
     if approved_by is not None:
         context["approval"] = {"by": approved_by}
     if arguments is not None:
         context["arguments"] = cedar_value(facts.call.arguments, arguments)
+    if request_slice.traced is not None:
+        traced = by_argument(facts.origins)
+        context["origins"] = {name: _origin(traced.get(name, ())) for name in facts.call.arguments if name in request_slice.traced}
+        named = tool.selectors
+        context["selectors"] = _origin([leaf for leaf in facts.origins if named is None or leaf.argument in named])
     return context
+
+
+def _declared(facts: Facts) -> frozenset[str]:
+    properties = facts.pinned.input_schema.get("properties") if facts.pinned else None
+    return frozenset(properties if isinstance(properties, dict) else _STANDARD_ARGUMENTS.get(facts.call.kind, _NOTHING)["attributes"])
+
+
+def _origin(leaves: Sequence[Traced]) -> Json:
+    """Where some leaves come from; of no leaf at all nothing can be unknown."""
+    return {"known": is_known(leaves), "trusted": all(leaf.trusted for leaf in leaves), "sources": names_of(leaves)}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from remit.logic.labelling import ResultRules
 from remit.model.catalog import Effect, Kind, PinnedTool, Sends, ToolFacts, Trust
 
 if TYPE_CHECKING:
@@ -18,14 +19,22 @@ if TYPE_CHECKING:
     from remit.model.labels import DataClasses
 
 
+_NO_RULES = ResultRules()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CatalogEntry:
-    """What the configuration states of a tool, a resource pattern or a whole server; ``None`` is not stated."""
+    """What the configuration states of a tool, a resource pattern or a whole server; ``None`` is not stated.
+
+    ``selectors``: the arguments that say who, where or which. ``result``: of parts of the result.
+    """
 
     effect: Effect | None = None
     data_class: str | None = None
     trust: Trust | None = None
     sends: Sends | None = None
+    selectors: tuple[str, ...] | None = None
+    result: ResultRules = _NO_RULES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +66,10 @@ class Catalog:
         for entry in (known.defaults, self._entry(f"{server}/{name}")):
             facts = _stated(facts, entry)
         return facts
+
+    def result_rules(self, call: str) -> ResultRules:
+        """What is stated of parts of a result."""
+        return self._entry(call).result
 
     def _entry(self, name: str) -> CatalogEntry:
         if name in self.entries:
@@ -93,6 +106,7 @@ def _stated(facts: ToolFacts, entry: CatalogEntry) -> ToolFacts:
         "data_class": entry.data_class,
         "trust": entry.trust,
         "sends": entry.sends,
+        "selectors": entry.selectors,
     }
     given: dict[str, Any] = {key: value for key, value in stated.items() if value is not None}
     return replace(facts, **given)

@@ -7,6 +7,7 @@ on an amount that is a string both admit every amount. So both are mistakes here
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ _KNOWN = frozenset({*_SCHEMA, *_SCHEMAS, *_NAMED_SCHEMAS, *_TYPED, *_PLAIN, *_RE
 _ONLY_SAID = frozenset({"format", "contentEncoding", "contentMediaType", "contentSchema"})
 _SETTLES_TYPE = frozenset({"type", "const", "enum", "within"})
 _DEPTH_MAX = 64
+_ORIGIN = re.compile(r"(?:task|trusted|approval|[a-z0-9][a-z0-9_-]{0,63}/(?:\*|[^\s#*]+(?:#/\S*)?))\Z")
 
 
 def unenforced(schema: Any, path: Path = ()) -> Iterator[Problem]:
@@ -51,6 +53,8 @@ def unenforced(schema: Any, path: Path = ()) -> Iterator[Problem]:
             yield here, f"{word!r} is no word of JSON Schema and would be ignored", _meant(word, value, top=not path)
         elif word == "within":
             yield from _within(schema, value, here)
+        elif word == "origin":
+            yield from _origin(value, here)
         elif word in _SCHEMA:
             yield from unenforced(value, here)
         elif word in _SCHEMAS and isinstance(value, list):
@@ -59,6 +63,19 @@ def unenforced(schema: Any, path: Path = ()) -> Iterator[Problem]:
         elif word in _NAMED_SCHEMAS and isinstance(value, dict):
             for name, member in value.items():
                 yield from unenforced(member, (*here, name))
+
+
+def origins_named(schema: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
+    """Every origin that a narrowing schema names, with where it stands."""
+    if isinstance(schema, dict) and len(path) <= _DEPTH_MAX:
+        origins = schema.get("origin")
+        for origin in origins if isinstance(origins, list) else ():
+            if isinstance(origin, str):
+                yield (*path, "origin"), origin
+        properties = schema.get("properties")
+        for name, member in properties.items() if isinstance(properties, dict) else ():
+            yield from origins_named(member, (*path, "properties", name))
+        yield from origins_named(schema.get("items"), (*path, "items"))
 
 
 def missing_its_mark(narrowing: Any, declared: Any, path: Path = ()) -> Iterator[Problem]:
@@ -102,11 +119,26 @@ def _within(schema: Mapping[str, Any], value: object, here: Path) -> Iterator[Pr
         yield here, f"within replaces {' and '.join(others)} beside it", "put one of them into allOf"
 
 
+def _origin(value: object, here: Path) -> Iterator[Problem]:
+    """An origin is enforced where properties and items alone lead to it, and each of its names must be one."""
+    steps = list(here[:-1])
+    while steps:
+        step = steps.pop(0)
+        if step == "properties" and steps:
+            steps.pop(0)
+        elif step != "items":
+            yield here, f"origin is not enforced below {step}", "put it below properties or items alone"
+            return
+    hint = 'origin = ["task", "crm/get_customer"]; allowed: task, trusted, approval, server/tool, server/*, server/tool#/field'
+    if not isinstance(value, list) or not value or not all(isinstance(name, str) and _ORIGIN.match(name) for name in value):
+        yield here, "origin must be a list of names", hint
+
+
 def _meant(word: str, value: object, *, top: bool) -> str:
     if top and isinstance(value, dict):
         return f"an argument is narrowed under arguments.properties.{word}"
     close = get_close_matches(word, _KNOWN - _REMARKS, n=1)
-    return f"did you mean {close[0]!r}?" if close else "see JSON Schema 2020-12; ours: within"
+    return f"did you mean {close[0]!r}?" if close else "see JSON Schema 2020-12; ours: within, origin"
 
 
 def _types(declared: Mapping[str, Any]) -> frozenset[str] | None:

@@ -61,6 +61,7 @@ def open_grant(task_type: TaskType, inputs: Mapping[str, Any]) -> tuple[Grant, .
             name=str(_fill(template.name, inputs, "")),
             arguments=rfc8785.dumps(_fill(template.arguments, inputs, "")).decode() if template.arguments else "",
             uses=template.uses,
+            autonomy=template.autonomy,
         )
         for template in task_type.grants
     )

@@ -31,9 +31,13 @@ class Call:
 
 
 class Ending(StrEnum):
-    """How a call ended. Of a call that has no ending when its task ends, none is known: it is undetermined."""
+    """How a call ended. Of a call that has no ending when its task ends, none is known: it is undetermined.
+
+    *Not made*: provably nothing reached the server; what the call spent is given back.
+    """
 
     OK = "ok"
     TOOL_ERROR = "tool_error"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    NOT_MADE = "not_made"

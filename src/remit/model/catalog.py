@@ -47,7 +47,7 @@ class ToolFacts:
     """What is known of one tool, resource or prompt when a call to it is decided.
 
     ``digest``: of what its server declared when it was pinned (``sha-256:…``; "" for resources and prompts, which
-    declare no schema). ``present``: False once the server no longer declares it so.
+    declare no schema). ``selectors``: the arguments that say who, where or which; ``None``: not stated, so all of them.
     """
 
     kind: Kind
@@ -58,6 +58,7 @@ class ToolFacts:
     trust: Trust = Trust.UNTRUSTED
     sends: Sends = Sends.EXTERNAL
     digest: str = ""
+    selectors: tuple[str, ...] | None = None
 
     @property
     def id(self) -> str:

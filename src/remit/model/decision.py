@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from remit.model.budget import Spent
 
 
 class Code(StrEnum):
@@ -15,6 +19,7 @@ class Code(StrEnum):
 
     PERMITTED = "permitted"
     APPROVED = "approved"
+    PREAPPROVED = "preapproved"
     WRONG_AGENT = "wrong_agent"
     TASK_NOT_ACTIVE = "task_not_active"
     TASK_EXPIRED = "task_expired"
@@ -25,6 +30,10 @@ class Code(StrEnum):
     ARGUMENTS_OUTSIDE_GRANT = "arguments_outside_grant"
     USES_EXHAUSTED = "uses_exhausted"
     BUDGET_EXHAUSTED = "budget_exhausted"
+    RATE_EXCEEDED = "rate_exceeded"
+    AMOUNT_UNCLEAR = "amount_unclear"
+    ORIGIN_UNKNOWN = "origin_unknown"
+    ORIGIN_NOT_ADMITTED = "origin_not_admitted"
     ABOVE_CEILING = "above_ceiling"
     NO_POLICY_PERMITS = "no_policy_permits"
     POLICY_FORBIDS = "policy_forbids"
@@ -45,11 +54,11 @@ class Reason:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allow:
-    """The call may be made, once, now. ``grant``: index of the line of the grant that covers it."""
+    """The call may be made, once, now. ``spent``: what it takes of the task's budgets, the covering line of the grant among it."""
 
     reasons: tuple[Reason, ...]
     policies: tuple[str, ...]
-    grant: int
+    spent: Spent
     approval: str | None = None
 
 

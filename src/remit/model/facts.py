@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from remit.model.catalog import PinnedTool, ToolFacts
     from remit.model.identity import SpiffeId
     from remit.model.labels import DataClasses
+    from remit.model.origin import Traced
     from remit.model.task import Task
 
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 class Facts:
     """``agent``: who proved itself. ``tool``: ``None`` where the catalog does not know it. ``pinned``: the tool's own
     declaration (``None`` for resources and prompts). ``seen_digest``: of what the server declares now ("" : not seen yet
-    in this task). ``approvals_max``: questions one task may ask.
+    in this task). ``approvals_max``: questions one task may ask. ``origins``: of every leaf of the arguments.
     """
 
     now: datetime
@@ -31,3 +32,4 @@ class Facts:
     classes: DataClasses
     seen_digest: str = ""
     approvals_max: int = 100
+    origins: tuple[Traced, ...] = ()

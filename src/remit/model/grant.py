@@ -15,13 +15,17 @@ from remit.model.catalog import Kind
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """One line of a task's grant. ``arguments``: JSON text of the narrowing schema ("" : none). ``uses``: ``None`` is unbounded."""
+    """One line of a task's grant. ``arguments``: JSON text of the narrowing schema ("" : none). ``uses``: ``None`` is unbounded.
+
+    ``autonomy``: for this line in place of the task's ("" : the task's).
+    """
 
     kind: Kind
     server: str
     name: str
     arguments: str = ""
     uses: int | None = None
+    autonomy: str = ""
 
     def names(self, kind: Kind, server: str, name: str) -> bool:
         """Whether this line speaks of that tool, resource or prompt (its arguments aside)."""

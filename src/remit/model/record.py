@@ -26,6 +26,37 @@ class GrantLine:
     name: str
     arguments: str = ""
     uses: int | None = None
+    autonomy: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SumLine:
+    """A sum budget as recorded; ``maximum`` in decimal digits."""
+
+    name: str
+    tool: str
+    argument: str
+    maximum: str
+    counted: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceLine:
+    """Where a value was seen first, as recorded (``model/origin.py``)."""
+
+    kind: str
+    name: str
+    trusted: bool
+    field: str = ""
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeafLine:
+    """A leaf of the arguments, by JSON pointer; ``sources`` index the record's; none: unknown."""
+
+    pointer: str
+    sources: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +83,13 @@ class TaskOpened:
     budget_calls: int
     deadline: datetime
     configuration: str = ""
+    rate_calls: int = 0
+    rate_seconds: int = 0
+    bytes_read: int = 0
+    resources: int = 0
+    sums: list[SumLine] = field(default_factory=list)
+    autonomy: dict[str, str] = field(default_factory=dict)
+    self_service: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +128,8 @@ class TokenRefused:
 class CallDecided:
     """A decision. An allowed call raises the task's labels to ``rank``/``untrusted`` here, before anything is released.
 
-    ``approval``: for *ask* the question's id, for an approved *allow* the approval that was used up.
+    ``approval``: for *ask* the question's id, for an approved *allow* the approval that was used up. ``sources`` and ``leaves``:
+    where the arguments came from. ``sums``: amounts spent, in decimal digits. ``resource``: digest of what the call names.
     """
 
     decision: str
@@ -110,16 +149,47 @@ class CallDecided:
     untrusted: bool = False
     approval: str = ""
     approval_expires_at: datetime | None = None
+    sources: list[SourceLine] = field(default_factory=list)
+    leaves: list[LeafLine] = field(default_factory=list)
+    sums: dict[str, str] = field(default_factory=dict)
+    resource: str = ""
+    data_class: str = ""
+    trust: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallFinished:
-    """How an allowed call ended. ``size`` in bytes of the result; no value of it."""
+    """How an allowed call ended. ``size`` in bytes of the result; no value of it.
+
+    ``rank``, ``untrusted``: what the result itself raises the labels to. ``learnt``: its values are among the task's sightings.
+    """
 
     decision: str
     ending: str
     result_digest: str = ""
     size: int = 0
+    rank: int = 0
+    untrusted: bool = False
+    learnt: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelsRaised:
+    """A call under way has let something through before its result: the labels count as if it had ended."""
+
+    decision: str
+    rank: int = 0
+    untrusted: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelsLowered:
+    """Declassification: a person answers for it that what the task has read is of this class and trust after all."""
+
+    rank: int
+    untrusted: bool
+    by: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +212,18 @@ class PolicyActivated:
     policies: int
 
 
-Body = TaskOpened | TaskMoved | TokenIssued | TokenRefused | CallDecided | CallFinished | ApprovalAnswered | PolicyActivated
+Body = (
+    TaskOpened
+    | TaskMoved
+    | TokenIssued
+    | TokenRefused
+    | CallDecided
+    | CallFinished
+    | ApprovalAnswered
+    | PolicyActivated
+    | LabelsRaised
+    | LabelsLowered
+)
 
 KINDS: dict[str, type[Body]] = {
     "task.opened": TaskOpened,
@@ -153,6 +234,8 @@ KINDS: dict[str, type[Body]] = {
     "call.finished": CallFinished,
     "approval.answered": ApprovalAnswered,
     "policy.activated": PolicyActivated,
+    "labels.raised": LabelsRaised,
+    "labels.lowered": LabelsLowered,
 }
 NAMES: dict[type[Body], str] = {body: kind for kind, body in KINDS.items()}
 

@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any
 from remit.model.labels import Labels
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
+    from decimal import Decimal
 
     from remit.model.approval import Approval
+    from remit.model.budget import Budget, Spent
     from remit.model.grant import Grant
     from remit.model.identity import SpiffeId
 
@@ -48,7 +51,9 @@ class Task:
     """One task as the ledger's records make it. ``seq`` counts its records; ``leaf`` is the last one's leaf hash.
 
     ``tools``: digest of each granted tool as pinned when the task was opened. ``uses``: calls allowed for each line of
-    the grant. ``in_flight``: decisions whose call has not been seen to end. ``calls``: calls allowed so far.
+    the grant. ``in_flight``: decisions whose call has not been seen to end, with what they spent. ``calls``: calls allowed so
+    far. ``results``: results whose values were learnt. ``sums``, ``recent``, ``bytes_read``, ``resources``: spent so far.
+    ``autonomy``: by effect. ``self_service``: inputs that the agent gave to its own task count as the task's.
     """
 
     id: str
@@ -60,7 +65,7 @@ class Task:
     grants: tuple[Grant, ...]
     tools: dict[str, str]
     ceiling: str
-    budget_calls: int
+    budget: Budget
     opened_at: datetime
     deadline: datetime
     state: TaskState = TaskState.PENDING
@@ -72,7 +77,15 @@ class Task:
     denied: int = 0
     uses: tuple[int, ...] = ()
     approvals: dict[str, Approval] = field(default_factory=dict)
-    in_flight: frozenset[str] = frozenset()
+    in_flight: Mapping[str, Spent] = field(default_factory=dict)
+    opened_by: str = ""
+    self_service: bool = False
+    autonomy: Mapping[str, str] = field(default_factory=dict)
+    results: int = 0
+    sums: Mapping[str, Decimal] = field(default_factory=dict)
+    recent: tuple[datetime, ...] = ()
+    bytes_read: int = 0
+    resources: frozenset[str] = frozenset()
     ended_at: datetime | None = None
     note: str = ""
 

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import timedelta
 
+    from remit.model.budget import Budget
     from remit.model.catalog import Kind
+
+
+class Autonomy(StrEnum):
+    """How calls of an effect are taken in a task of this type.
+
+    *Preapproved*: whoever wrote the task type has approved them, policy permitting; never what cannot be undone. *Decided*: by
+    policy at every call. *Asked*: a person, whatever policy permits.
+    """
+
+    PREAPPROVED = "preapproved"
+    DECIDED = "decided"
+    ASKED = "asked"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,11 +45,15 @@ class GrantTemplate:
     name: str
     arguments: dict[str, Any] = field(default_factory=dict)
     uses: int | None = None
+    autonomy: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskType:
-    """``objective`` may name inputs in braces. ``budget_calls``: allowed calls of one task."""
+    """``objective`` may name inputs in braces. ``autonomy``: by effect.
+
+    ``self_service``: inputs that the agent gives to a task that it opens itself count as the task's own.
+    """
 
     name: str
     objective: str
@@ -42,4 +61,6 @@ class TaskType:
     grants: tuple[GrantTemplate, ...]
     data_ceiling: str
     deadline: timedelta
-    budget_calls: int
+    budget: Budget
+    autonomy: Mapping[str, str] = field(default_factory=dict)
+    self_service: bool = False

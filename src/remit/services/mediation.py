@@ -2,25 +2,32 @@
 
     Bearer, Call → Task → Facts → Decision → *recorded* → Ticket → (the door forwards) → Result → *recorded* → released
 
-Rules: nothing is forwarded without a ``Ticket``, and only ``authorize`` makes one, after the decision is durable. An
-allowed call has raised the task's labels in that same record, so nothing that comes back can be ahead of them. How a call
-ended is recorded behind its decision, without making the agent wait; what a crash leaves open is closed as
-*undetermined*.
+Rules: nothing is forwarded without a ``Ticket``, and only ``authorize`` makes one, after the decision is durable. That record has
+raised the task's labels by what the catalog says the tool returns, so nothing that comes back can be ahead of them. What a result
+itself teaches (labels by field, where its values were seen) is durable before it is released; where it teaches nothing, how the
+call ended is recorded behind it, without making the agent wait. What a crash leaves open is closed as *undetermined*.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from remit.errors import Refusal
+import msgspec
+
+from remit.errors import Outage, Refusal
 from remit.logic.arguments import digest_bytes
 from remit.logic.authorize import authorize, call_key
 from remit.logic.explain import message_for_model
+from remit.logic.labelling import ResultRules, for_call, whole
 from remit.logic.life import pending_approval
+from remit.logic.tracing import origin_lines, trace
+from remit.model.call import Ending
 from remit.model.decision import Allow, Ask, Code, Decision, Deny
 from remit.model.facts import Facts
-from remit.model.record import Body, CallDecided, CallFinished, ReasonLine
+from remit.model.labels import Labels
+from remit.model.record import Body, CallDecided, CallFinished, LabelsRaised, ReasonLine
+from remit.store.database import SightingRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,23 +35,41 @@ if TYPE_CHECKING:
 
     from remit.logic.policy import Policies
     from remit.logic.rulebook import Rulebook
-    from remit.model.call import Call, Ending
+    from remit.model.call import Call
     from remit.model.catalog import ToolFacts
     from remit.model.identity import Bearer
     from remit.model.task import Task
+    from remit.services.sightings import Learnt, Sightings
     from remit.services.tasks import Tasks
+    from remit.store.database import Row
 
+_ATTEMPTS = 16  # of one decision against results that other processes record meanwhile
 _POINTS_AT_INPUT = frozenset({Code.ARGUMENTS_INVALID, Code.ARGUMENTS_OUTSIDE_GRANT})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ticket:
-    """An allowed, recorded call: what a door needs to forward it, once."""
+    """An allowed, recorded call: what a door needs to forward it, once.
+
+    ``tool`` and ``rules``: what the catalog says of the result. ``waiting``: labels that count once anything comes back.
+    """
 
     decision_id: str
     bearer: Bearer
     call: Call
     decision: Allow
+    tool: ToolFacts
+    rules: ResultRules
+    waiting: Labels = field(default_factory=Labels)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """What became of a result. ``released``: whether it may go to the agent; else ``why`` not, in words. ``size`` in bytes."""
+
+    size: int
+    released: bool = True
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +88,7 @@ class Mediation:
     def __init__(
         self,
         tasks: Tasks,
+        sightings: Sightings,
         rulebook: Callable[[], Rulebook],
         new_id: Callable[[str], str],
         *,
@@ -71,7 +97,7 @@ class Mediation:
         records_max: int,
     ) -> None:
         """``rulebook``: the policies and catalog in force now. ``records_max``: ledger records of one task."""
-        self._tasks, self._rulebook, self._new_id = tasks, rulebook, new_id
+        self._tasks, self._sightings, self._rulebook, self._new_id = tasks, sightings, rulebook, new_id
         self._approval_ttl, self._approvals_max, self._records_max = approval_ttl, approvals_max, records_max
 
     async def authorize(self, bearer: Bearer, call: Call, *, seen_digest: str = "") -> Ticket | Refused:
@@ -82,39 +108,130 @@ class Mediation:
         decision_id = self._new_id("d")
         rules = self._rulebook()
 
-        def build(task: Task, now: datetime) -> tuple[Body, tuple[Decision, str]]:
+        def build(task: Task, now: datetime) -> tuple[Body, tuple[Facts, Decision, str]]:
             if task.seq >= self._records_max:
                 raise Refusal(f"task {task.id} has used up its {self._records_max} records", code="task_exhausted")
             facts = self._facts(rules, bearer, call, task, now, seen_digest)
             decision = authorize(facts, rules.policies)
-            return self._record(facts, decision, decision_id, rules.policies)
+            body, approval = self._record(facts, decision, decision_id, rules.policies)
+            return body, (facts, decision, approval)
 
-        task, (decision, approval) = await self._tasks.change(bearer.task, build)
+        task, (facts, decision, approval) = await self._changed(bearer.task, build)
         if isinstance(decision, Allow):
-            return Ticket(decision_id=decision_id, bearer=bearer, call=call, decision=decision)
+            return self._ticket(rules, bearer, call, facts, decision, decision_id)
         message = message_for_model(task, call, decision, approval)
         return Refused(decision_id=decision_id, decision=decision, approval_id=approval or None, message=message)
 
-    def observe(self, ticket: Ticket, ending: Ending, result: bytes | None) -> None:
-        """Record how an allowed call ended: a moment later, not waited for (``Tasks.settle`` waits)."""
-        digest = digest_bytes(result) if result is not None else ""
-        body = CallFinished(decision=ticket.decision_id, ending=ending.value, result_digest=digest, size=len(result or b""))
-        self._tasks.finish_soon(ticket.bearer.task, body)
+    async def observe(self, ticket: Ticket, ending: Ending, result: Any = None) -> Observed:
+        """Record how an allowed call ended and learn from its result (any JSON value; ``None``: there is none).
+
+        What the result teaches is durable when this returns; where nothing is learnt, the ending is recorded a moment later
+        (``Tasks.settle`` waits). Raises Outage, and then the result must not be released.
+        """
+        body = msgspec.json.encode(result) if result is not None else b""
+        digest = digest_bytes(body) if result is not None else ""
+        plain = CallFinished(decision=ticket.decision_id, ending=ending.value, result_digest=digest, size=len(body))
+        if result is None:
+            self._tasks.finish_soon(ticket.bearer.task, plain)
+            return Observed(size=0)
+        return await self._learn(ticket, plain, result)
+
+    async def spoke(self, ticket: Ticket) -> None:
+        """Something of a call goes to the agent before its result: labels that waited for the result count now. Raises Outage."""
+        task = await self._tasks.view(ticket.bearer.task)
+        if task.labels.covers(ticket.waiting):
+            return
+        raised = LabelsRaised(decision=ticket.decision_id, rank=ticket.waiting.rank, untrusted=ticket.waiting.untrusted)
+        await self._tasks.change(ticket.bearer.task, lambda _task, _now: (raised, None))
+
+    async def _learn(self, ticket: Ticket, plain: CallFinished, result: Any) -> Observed:
+        classes = self._rulebook().classes
+        for _ in range(_ATTEMPTS):
+            task = await self._tasks.view(ticket.bearer.task)
+            if task.over:
+                return Observed(size=plain.size, released=False, why=f"the task is {task.state}")
+            seen = self._sightings.known(task)
+            if seen is None:
+                await self._sightings.load(task)
+                continue
+            learnt = self._sightings.read(seen, result, ticket.tool, ticket.rules, classes, ticket.decision_id)
+            over = 0 < task.budget.bytes_read < task.bytes_read + plain.size
+            if not learnt.data and task.labels.covers(learnt.labels) and not task.budget.bytes_read:
+                self._tasks.finish_soon(ticket.bearer.task, plain)
+                return Observed(size=plain.size)
+            if await self._finished(ticket, _taught(plain, learnt, released=not over), learnt, task.results):
+                why = f"it has {plain.size:,} bytes, more than this task may still read" if over else ""
+                return Observed(size=plain.size, released=not over, why=why)
+        raise Outage(f"task {ticket.bearer.task} is changed by too many at once", code="task_busy")
+
+    async def _finished(self, ticket: Ticket, body: CallFinished, learnt: Learnt, results: int) -> bool:
+        """Record an ending with what it teaches; False where somebody else's result came first, so that it must be read again."""
+        task_id, data = ticket.bearer.task, learnt.data if body.learnt else b""
+
+        def check(task: Task) -> None:
+            if task.results != results:
+                raise _BehindError
+
+        def rows(task: Task) -> tuple[Row, ...]:
+            if not data:
+                return ()
+            row = SightingRow(task=task_id, number=task.results, data=data)
+            self._sightings.learn(task_id, row)
+            return (row,)
+
+        try:
+            await self._tasks.finish(task_id, body, check, rows)
+        except BaseException as error:
+            self._sightings.forget(task_id)  # what was taken in is not, or not there, in the store
+            if isinstance(error, _BehindError):
+                return False
+            raise
+        return True
+
+    async def _changed(
+        self, task_id: str, build: Callable[[Task, datetime], tuple[Body, tuple[Facts, Decision, str]]]
+    ) -> tuple[Task, tuple[Facts, Decision, str]]:
+        for _ in range(_ATTEMPTS):
+            try:
+                return await self._tasks.change(task_id, build)
+            except _BehindError:
+                await self._sightings.load(await self._tasks.view(task_id))
+        raise Outage(f"task {task_id} is changed by too many at once", code="task_busy")
+
+    def _ticket(self, rules: Rulebook, bearer: Bearer, call: Call, facts: Facts, decision: Allow, decision_id: str) -> Ticket:
+        assert facts.tool is not None, "what nobody declared is never allowed"
+        return Ticket(
+            decision_id=decision_id,
+            bearer=bearer,
+            call=call,
+            decision=decision,
+            tool=facts.tool,
+            rules=rules.catalog.result_rules(call.id),
+            waiting=whole(facts.tool, rules.classes),
+        )
 
     def _facts(self, rules: Rulebook, bearer: Bearer, call: Call, task: Task, now: datetime, seen_digest: str) -> Facts:
+        seen = self._sightings.known(task)
+        if seen is None:
+            raise _BehindError
+        tool = rules.tool(call.kind, call.server, call.name)
+        pinned = rules.pinned.get(call.id) if call.kind == "tool" else None
+        if tool is not None:
+            tool = for_call(tool, rules.catalog.result_rules(call.id), call.arguments, rules.classes)
         return Facts(
             now=now,
             agent=bearer.agent,
             task=task,
             call=call,
-            tool=rules.tool(call.kind, call.server, call.name),
-            pinned=rules.pinned.get(call.id) if call.kind == "tool" else None,
+            tool=tool,
+            pinned=pinned,
             classes=rules.classes,
             seen_digest=seen_digest,
             approvals_max=self._approvals_max,
+            origins=trace(call.arguments, pinned.input_schema if pinned else {}, seen),
         )
 
-    def _record(self, facts: Facts, decision: Decision, decision_id: str, policies: Policies) -> tuple[Body, tuple[Decision, str]]:
+    def _record(self, facts: Facts, decision: Decision, decision_id: str, policies: Policies) -> tuple[Body, str]:
         call, tool = facts.call, facts.tool
         approval, expires_at = "", None
         if isinstance(decision, Allow):
@@ -123,6 +240,8 @@ class Mediation:
             standing = pending_approval(facts.task, call_key(facts), call.digest, facts.now)
             approval = standing.id if standing else self._new_id("apr")
             expires_at = standing.expires_at if standing else facts.now + self._approval_ttl
+        labels = self._raised(facts) if isinstance(decision, Allow) else Labels()
+        sources, leaves = origin_lines(facts.origins)
         body = CallDecided(
             decision=decision_id,
             agent=facts.agent.text,
@@ -136,17 +255,43 @@ class Mediation:
             policies=list(decision.policies),
             policy_set=policies.digest,
             tool_digest=facts.seen_digest or (tool.digest if tool else ""),
-            grant=decision.grant if isinstance(decision, Allow) else -1,
-            rank=_rank(facts, tool) if isinstance(decision, Allow) else 0,
-            untrusted=isinstance(decision, Allow) and (tool is None or tool.trust == "untrusted"),
+            grant=decision.spent.grant if isinstance(decision, Allow) else -1,
+            rank=labels.rank,
+            untrusted=labels.untrusted,
             approval=approval,
             approval_expires_at=expires_at,
+            sources=sources,
+            leaves=leaves,
+            sums={name: f"{amount:f}" for name, amount in decision.spent.sums.items()} if isinstance(decision, Allow) else {},
+            resource=decision.spent.resource if isinstance(decision, Allow) else "",
+            data_class=tool.data_class if tool else "",
+            trust=tool.trust.value if tool else "",
         )
-        return body, (decision, approval)
+        return body, approval
+
+    def _raised(self, facts: Facts) -> Labels:
+        """What the labels rise to when the call is allowed; trust waits for a result that may clear itself."""
+        assert facts.tool is not None, "what nobody declared is never allowed"
+        labels = whole(facts.tool, facts.classes)
+        return Labels(labels.rank) if self._rulebook().catalog.result_rules(facts.call.id).may_clear else labels
 
 
-def _rank(facts: Facts, tool: ToolFacts | None) -> int:
-    return facts.classes.rank(tool.data_class if tool else "")
+class _BehindError(Exception):
+    """Leaves a build that needs to know of results that this process has not read yet."""
+
+
+def _taught(plain: CallFinished, learnt: Learnt, *, released: bool) -> CallFinished:
+    if not released:
+        return CallFinished(decision=plain.decision, ending=plain.ending, result_digest=plain.result_digest)
+    return CallFinished(
+        decision=plain.decision,
+        ending=plain.ending,
+        result_digest=plain.result_digest,
+        size=plain.size,
+        rank=learnt.labels.rank,
+        untrusted=learnt.labels.untrusted,
+        learnt=bool(learnt.data),
+    )
 
 
 def _where(code: Code, where: str) -> str:

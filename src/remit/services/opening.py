@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from remit.errors import NotFound, Refusal
 from remit.logic.task_types import checked_inputs, fill_objective, open_grant
 from remit.model.catalog import Kind
-from remit.model.record import GrantLine, TaskOpened
+from remit.model.record import GrantLine, SumLine, TaskOpened
 from remit.model.task import TaskState
 
 if TYPE_CHECKING:
@@ -54,14 +54,31 @@ class Dispatcher:
             objective=fill_objective(kind, values),
             inputs=values,
             grants=[
-                GrantLine(kind=grant.kind.value, server=grant.server, name=grant.name, arguments=grant.arguments, uses=grant.uses)
+                GrantLine(
+                    kind=grant.kind.value,
+                    server=grant.server,
+                    name=grant.name,
+                    arguments=grant.arguments,
+                    uses=grant.uses,
+                    autonomy=grant.autonomy,
+                )
                 for grant in grants
             ],
             tools=_granted_tools(grants, rulebook.pinned),
             ceiling=kind.data_ceiling,
-            budget_calls=kind.budget_calls,
+            budget_calls=kind.budget.calls,
             deadline=self._clock() + kind.deadline,
             configuration=rulebook.digest,
+            rate_calls=kind.budget.rate_calls,
+            rate_seconds=kind.budget.rate_seconds,
+            bytes_read=kind.budget.bytes_read,
+            resources=kind.budget.resources,
+            sums=[
+                SumLine(name=one.name, tool=one.tool, argument=one.argument, maximum=f"{one.maximum:f}", counted=one.counted)
+                for one in kind.budget.sums
+            ],
+            autonomy=dict(kind.autonomy),
+            self_service=kind.self_service,
         )
         task = await self._tasks.open(opened)
         return await self._tasks.move(task.id, TaskState.ACTIVE, by=opened_by)

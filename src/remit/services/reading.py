@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 FILE = "remit.toml"
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\Z")  # of servers, task types
 _DURATION = re.compile(r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s)?\Z", re.ASCII)
 _FILE_BYTES_MAX = 1_048_576
 
@@ -113,6 +114,18 @@ class Reader:
             self.wrong(f"{key} must be a table", f"[{'.'.join(map(str, (*self.path, key)))}]", key)
             value = {}
         return Reader(self.toml, self.found, (*self.path, key), value)
+
+    def each(self, key: str) -> list[Reader]:
+        """The tables of a list of tables (``[[key]]``)."""
+        self.read.add(key)
+        found = []
+        values = self.data.get(key, [])
+        for number, value in enumerate(values if isinstance(values, list) else [values]):
+            if isinstance(value, dict) and isinstance(values, list):
+                found.append(Reader(self.toml, self.found, (*self.path, key, number), value))
+            else:
+                self.wrong(f"{key} must be a list of tables", f"[[{'.'.join(map(str, (*self.path, key)))}]]", key)
+        return found
 
     def tables(self, key: str) -> list[tuple[str, Reader]]:
         """The tables of a table, by name."""

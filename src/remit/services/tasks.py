@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from datetime import datetime
 
-    from remit.store.database import Store
+    from remit.store.database import Row, Store
 
 T = TypeVar("T")
 _LOG = logging.getLogger("remit")
@@ -77,10 +77,16 @@ class Tasks:
         """Rows for lists, newest first; ``states`` empty means all."""
         return await self._store.tasks(states=states, after=after, limit=limit)
 
-    async def change(self, task_id: str, build: Callable[[Task, datetime], tuple[Body, T]]) -> tuple[Task, T]:
+    async def change(
+        self,
+        task_id: str,
+        build: Callable[[Task, datetime], tuple[Body, T]],
+        also: Callable[[Task], tuple[Row, ...]] | None = None,
+    ) -> tuple[Task, T]:
         """Append what ``build`` makes of the task as it is; return the task after it, durable.
 
-        ``build`` may be called several times and must be pure. Raises what it raises, NotFound, Outage.
+        ``build`` may be called several times and must be pure. ``also``: rows to put with it, made of the task after it; called
+        each time as well. Raises what they raise, NotFound, Outage.
         """
         for _ in range(_ATTEMPTS):
             kept = await self._known(task_id)
@@ -91,7 +97,8 @@ class Tasks:
             data = encode(record)
             changed = fold(task, record, leaf_hash(data))
             self._keep(changed, epoch)
-            append = Append(body=data, task=task.id, seq=record.seq, after=task.leaf, rows=tuple(_rows(task, changed, body, now)))
+            rows = (*_rows(task, changed, body, now), *(also(changed) if also is not None else ()))
+            append = Append(body=data, task=task.id, seq=record.seq, after=task.leaf, rows=rows)
             try:
                 await self._store.append(append)
             except StaleTask:
@@ -126,16 +133,27 @@ class Tasks:
         while self._finishing:
             await asyncio.wait(set(self._finishing))
 
-    async def finish(self, task_id: str, ending: CallFinished) -> None:
-        """Record how a call ended, once: of two endings the first one stands. Raises NotFound, Outage."""
+    async def finish(
+        self,
+        task_id: str,
+        ending: CallFinished,
+        check: Callable[[Task], None] | None = None,
+        also: Callable[[Task], tuple[Row, ...]] | None = None,
+    ) -> None:
+        """Record how a call ended, once: of two endings the first one stands. ``check`` may leave by an exception of its own.
+
+        Raises NotFound, Outage.
+        """
 
         def build(task: Task, _: datetime) -> tuple[Body, None]:
             if ending.decision not in task.in_flight:
                 raise _AlreadyThereError
+            if check is not None:
+                check(task)
             return ending, None
 
         with contextlib.suppress(_AlreadyThereError):
-            await self.change(task_id, build)
+            await self.change(task_id, build, also)
 
     async def end(self, task_id: str, to: TaskState, by: str, reason: str = "") -> Task:
         """End a task; calls still under way are undetermined from then on. Ending an ended task is a success."""
@@ -290,7 +308,7 @@ def _task_row(task: Task) -> TaskRow:
     )
 
 
-def _rows(before: Task, after: Task, body: Body, now: datetime) -> Iterable[TaskRow | ApprovalRow]:
+def _rows(before: Task, after: Task, body: Body, now: datetime) -> Iterable[Row]:
     """The projections that an event changes."""
     if before.state is not after.state:
         yield _task_row(after)

@@ -57,19 +57,40 @@ class ApprovalRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SightingRow:
+    """What one result taught a task; ``number`` from 1. ``data`` is ``services/sightings.py``'s."""
+
+    task: str
+    number: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaintRow:
+    """A value (its keyed digest) that a task wrote to a server from material that nobody vouches for."""
+
+    server: str
+    key: bytes
+    task: str
+
+
+Row = TaskRow | ApprovalRow | SightingRow | TaintRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Append:
     """One entry to be made durable.
 
     ``body``: the record's canonical bytes, 1 to ENTRY_BYTES_MAX. ``task``: the task it belongs to, or ``None``.
     ``seq``: its place in the task, from 1 (0 without a task). ``after``: leaf hash of the task's entry ``seq - 1``
-    as the writer saw it (empty for the first). ``rows``: projections to replace (upsert by id) in the same transaction.
+    as the writer saw it (empty for the first). ``rows``: to be put in the same transaction (by id: the later replaces).
     """
 
     body: bytes
     task: str | None = None
     seq: int = 0
     after: bytes = b""
-    rows: tuple[TaskRow | ApprovalRow, ...] = ()
+    rows: tuple[Row, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +155,12 @@ class Store(Protocol):
 
     async def approval(self, approval: str) -> ApprovalRow | None:
         """One approval's row."""
+
+    async def sightings(self, task: str, after: int) -> tuple[SightingRow, ...]:
+        """A task's rows with a number above ``after``, in order."""
+
+    async def tainted(self, server: str, keys: Sequence[bytes]) -> frozenset[bytes]:
+        """Which of the keys are tainted at a server."""
 
     async def put_document(self, digest: str, text: str) -> None:
         """Keep a text under its digest (``sha-256:…``); putting the same again is a success."""

@@ -14,8 +14,8 @@ import psycopg
 
 from remit.errors import Outage, RemitError
 from remit.logic.merkle import root_of
-from remit.store.database import ApprovalRow, Entry, Head, TaskRow
-from remit.store.rows import approval_row_of, entry_of, moment, row_values, task_row_of, unpacked
+from remit.store.database import ApprovalRow, Entry, Head, SightingRow, TaskRow
+from remit.store.rows import PUT, approval_row_of, entry_of, moment, row_values, task_row_of, unpacked
 from remit.store.sql import migrations, queries
 from remit.store.threaded import ThreadedStore, Waiting
 
@@ -93,6 +93,15 @@ class PostgresStore(ThreadedStore[Connection]):
         rows = await self._all("approval", approval)
         return approval_row_of(rows[0]) if rows else None
 
+    async def sightings(self, task: str, after: int) -> tuple[SightingRow, ...]:
+        """See Store."""
+        rows = await self._all("sightings", task, after)
+        return tuple(SightingRow(task=task, number=number, data=bytes(data)) for number, data in rows)
+
+    async def tainted(self, server: str, keys: Sequence[bytes]) -> frozenset[bytes]:
+        """See Store."""
+        return frozenset(bytes(row[0]) for row in await self._all("tainted", server, list(keys)))
+
     async def put_document(self, digest: str, text: str) -> None:
         """See Store."""
         await self._read(lambda db: db.execute(_SQL["put_document"], (digest, text)))
@@ -168,6 +177,6 @@ class PostgresStore(ThreadedStore[Connection]):
                     inserted = [(entry.index, entry.task, entry.seq, hashes, entry.body) for entry, hashes, _ in entries]
                     cursor.executemany(_SQL["add_entry"], inserted)
                 for row in (row for _, _, rows in entries for row in rows):
-                    db.execute(_SQL["put_task" if isinstance(row, TaskRow) else "put_approval"], row_values(row))
+                    db.execute(_SQL[PUT[type(row)]], row_values(row))
                 db.execute(_SQL["set_head"], (head[0], b"".join(head[1]), self._note(head)))
         return results

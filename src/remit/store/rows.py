@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from remit.logic.merkle import HASH_BYTES
-from remit.store.database import ApprovalRow, Entry, TaskRow
+from remit.store.database import ApprovalRow, Entry, Row, SightingRow, TaintRow, TaskRow
 
 
 def unpacked(packed: bytes) -> tuple[bytes, ...]:
@@ -14,11 +14,18 @@ def unpacked(packed: bytes) -> tuple[bytes, ...]:
     return tuple(packed[start : start + HASH_BYTES] for start in range(0, len(packed), HASH_BYTES))
 
 
-def row_values(row: TaskRow | ApprovalRow) -> tuple[str, ...]:
-    """A projection row as its columns, times as text that sorts."""
+PUT: dict[type[Row], str] = {TaskRow: "put_task", ApprovalRow: "put_approval", SightingRow: "put_sighting", TaintRow: "put_taint"}
+
+
+def row_values(row: Row) -> tuple[Any, ...]:
+    """A row as its columns, times as text that sorts."""
     if isinstance(row, TaskRow):
         return (row.task, row.type, row.agent, row.on_behalf_of, row.state, moment(row.opened_at), moment(row.deadline))
-    return (row.approval, row.task, row.state, moment(row.asked_at), moment(row.expires_at))
+    if isinstance(row, ApprovalRow):
+        return (row.approval, row.task, row.state, moment(row.asked_at), moment(row.expires_at))
+    if isinstance(row, SightingRow):
+        return (row.task, row.number, row.data)
+    return (row.server, row.key, row.task)
 
 
 def moment(time: datetime) -> str:

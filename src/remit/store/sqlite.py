@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from remit.errors import Mistake, Outage, RemitError
 from remit.logic.merkle import root_of
-from remit.store.database import ApprovalRow, Entry, Head, TaskRow
-from remit.store.rows import approval_row_of, entry_of, moment, row_values, task_row_of, unpacked
+from remit.store.database import ApprovalRow, Entry, Head, SightingRow, TaskRow
+from remit.store.rows import PUT, approval_row_of, entry_of, moment, row_values, task_row_of, unpacked
 from remit.store.sql import migrations, queries
 from remit.store.threaded import ThreadedStore, Waiting
 
@@ -121,6 +121,21 @@ class SqliteStore(ThreadedStore[sqlite3.Connection]):
         row = await self._read(lambda db: db.execute(_SQL["approval"], (approval,)).fetchone())
         return approval_row_of(row) if row else None
 
+    async def sightings(self, task: str, after: int) -> tuple[SightingRow, ...]:
+        """See Store."""
+        rows = await self._read(lambda db: db.execute(_SQL["sightings"], (task, after)).fetchall())
+        return tuple(SightingRow(task=task, number=number, data=bytes(data)) for number, data in rows)
+
+    async def tainted(self, server: str, keys: Sequence[bytes]) -> frozenset[bytes]:
+        """See Store."""
+
+        def read(db: sqlite3.Connection) -> frozenset[bytes]:
+            if db.execute(_SQL["any_taint"], (server,)).fetchone() is None:
+                return frozenset()
+            return frozenset(key for key in keys if db.execute(_SQL["tainted"], (server, key)).fetchone() is not None)
+
+        return await self._read(read)
+
     async def put_document(self, digest: str, text: str) -> None:
         """See Store."""
         await self._read(lambda db: db.execute(_SQL["put_document"], (digest, text)))
@@ -198,7 +213,7 @@ class SqliteStore(ThreadedStore[sqlite3.Connection]):
             for entry, hashes, rows in entries:
                 db.execute(_SQL["add_entry"], (entry.index, entry.task, entry.seq, hashes, entry.body))
                 for row in rows:
-                    db.execute(_SQL["put_task" if isinstance(row, TaskRow) else "put_approval"], row_values(row))
+                    db.execute(_SQL[PUT[type(row)]], row_values(row))
             if entries:
                 db.execute(_SQL["set_head"], (head[0], b"".join(head[1]), self._note(head)))
             db.execute("COMMIT")

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from remit.errors import Mistake, Outage, RemitError
 from remit.logic.merkle import completed, leaf_hash, root_of
-from remit.store.database import ENTRY_BYTES_MAX, Append, ApprovalRow, Entry, Head, StaleTask, TaskRow
+from remit.store.database import ENTRY_BYTES_MAX, Append, Entry, Head, Row, StaleTask
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -181,7 +181,7 @@ class ThreadedStore(ABC, Generic[C]):
 
     def _place(
         self, head: tuple[int, tuple[bytes, ...]], batch: list[Waiting], last: Callable[[str], tuple[int, bytes]]
-    ) -> tuple[list[Entry | RemitError], list[tuple[Entry, bytes, tuple[TaskRow | ApprovalRow, ...]]], tuple[int, tuple[bytes, ...]]]:
+    ) -> tuple[list[Entry | RemitError], list[tuple[Entry, bytes, tuple[Row, ...]]], tuple[int, tuple[bytes, ...]]]:
         """Give each append its place in the tree, or refuse it: results, entries to insert with their hashes, and the new head.
 
         ``last``: seq and leaf of a task's latest entry as the transaction sees it; asked once a task.

@@ -142,7 +142,7 @@ class _Api:
             calls_allowed=task.calls,
             calls_asked=task.asked,
             calls_denied=task.denied,
-            budget_calls=task.budget_calls,
+            budget_calls=task.budget.calls,
             mcp={server: f"{self.settings.issuer}/mcp/{server}" for server in servers},
             token=token,
         )

@@ -50,7 +50,7 @@ async def listen(
         verdict = await mediation.authorize(bearer, make_call(Kind.RESOURCE, link.server, uri, {"uri": uri}))
         if isinstance(verdict, Refused):
             return rpc_error(message["id"], MODERN_DENIED, verdict.message)
-        mediation.observe(verdict, Ending.OK, None)
+        await mediation.observe(verdict, Ending.OK)
 
     async def tagged(notice: Message) -> None:
         params = notice.get("params") or {}

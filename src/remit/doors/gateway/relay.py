@@ -10,8 +10,6 @@ import asyncio
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from remit.doors.gateway.headers import header_mismatch
 from remit.doors.gateway.links import Link
 from remit.doors.gateway.listening import listen
@@ -136,26 +134,33 @@ class Relay:
     ) -> Message:
         """Forward an allowed call and record how it ended."""
         headers = link.headers_for(ticket.call.name, ticket.call.arguments) if ticket.call.kind is Kind.TOOL else None
+
+        async def first(interim: Message) -> None:
+            await self._mediation.spoke(ticket)
+            await sink(interim)
+
         try:
-            answer = await self._forward(link, message, sink, exchange, headers)
+            answer = await self._forward(link, message, first, exchange, headers)
         except Outage as error:
-            self._mediation.observe(ticket, Ending.FAILED, None)
+            await self._mediation.observe(ticket, Ending.FAILED)
             return _failure(message, error)
         except asyncio.CancelledError:
-            self._mediation.observe(ticket, Ending.CANCELLED, None)
+            await self._mediation.observe(ticket, Ending.CANCELLED)
             raise
         except Exception:  # a fault of remit; the call was made all the same
-            self._mediation.observe(ticket, Ending.FAILED, None)
+            await self._mediation.observe(ticket, Ending.FAILED)
             raise
         result = answer.get("result")
         if isinstance(result, dict) and result.get("resultType") == "input_required" and link.upstream.era == "modern":
             self._hold(ticket, result)
             return answer
-        body = msgspec.json.encode(answer.get("result", answer.get("error")))
         failed = "error" in answer or (isinstance(result, dict) and result.get("isError") is True)
-        self._mediation.observe(ticket, Ending.TOOL_ERROR if failed else Ending.OK, body)
-        if len(body) > self._result_bytes_max:
-            return tool_error(message["id"], f"The result has {len(body):,} bytes and was not passed on. The call was made.")
+        ending = Ending.TOOL_ERROR if failed else Ending.OK
+        observed = await self._mediation.observe(ticket, ending, answer.get("result", answer.get("error")))
+        if observed.size > self._result_bytes_max:
+            return tool_error(message["id"], f"The result has {observed.size:,} bytes and was not passed on. The call was made.")
+        if not observed.released:
+            return tool_error(message["id"], f"The result was not passed on: {observed.why}. The call was made.")
         return answer
 
     async def _mismatch(self, bearer: Bearer, link: Link, call: Call, headers: Mapping[str, str] | None) -> str:

@@ -82,3 +82,19 @@ INSERT INTO remit.documents (digest, text) VALUES (%s, %s) ON CONFLICT DO NOTHIN
 -- name: document
 -- The text of a digest.
 SELECT text FROM remit.documents WHERE digest = %s
+
+-- name: put_sighting
+-- What a result taught a task.
+INSERT INTO remit.sightings (task, number, data) VALUES (%s, %s, %s) ON CONFLICT (task, number) DO UPDATE SET data = excluded.data;
+
+-- name: sightings
+-- What a task's results taught it, from a number on.
+SELECT number, data FROM remit.sightings WHERE task = %s AND number > %s ORDER BY number;
+
+-- name: put_taint
+-- A value that was written from material nobody vouches for.
+INSERT INTO remit.taints (server, key, task) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING;
+
+-- name: tainted
+-- Which of some values are tainted at a server.
+SELECT key FROM remit.taints WHERE server = %s AND key = ANY(%s);

@@ -78,3 +78,23 @@ SELECT text FROM documents WHERE digest = ?;
 -- name: due_tasks
 -- Tasks past their deadline that have not ended.
 SELECT task FROM tasks WHERE state IN ('pending', 'active', 'suspended') AND deadline <= ? ORDER BY deadline LIMIT ?;
+
+-- name: put_sighting
+-- What a result taught a task.
+INSERT INTO sightings (task, number, data) VALUES (?, ?, ?) ON CONFLICT (task, number) DO UPDATE SET data = excluded.data;
+
+-- name: sightings
+-- What a task's results taught it, from a number on.
+SELECT number, data FROM sightings WHERE task = ? AND number > ? ORDER BY number;
+
+-- name: put_taint
+-- A value that was written from material nobody vouches for.
+INSERT OR IGNORE INTO taints (server, key, task) VALUES (?, ?, ?);
+
+-- name: any_taint
+-- Whether anything was ever tainted at a server.
+SELECT 1 FROM taints WHERE server = ? LIMIT 1;
+
+-- name: tainted
+-- Whether a value is tainted at a server.
+SELECT 1 FROM taints WHERE server = ? AND key = ?;

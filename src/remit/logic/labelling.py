@@ -1,0 +1,262 @@
+"""What a call's result is: data class and trust, whole, by field and by what stands in it. Pure.
+
+A catalog entry states the whole result; ``fields`` state parts of it by JSON pointer (``*``: any one segment), and what is below
+them; ``when`` states it for certain values: of an argument (a path, a table) for the whole call, of a field of the result (a
+sender) for the element that the field stands in.
+
+Rules
+* Of several statements about a leaf the one that names more segments counts; of two that say as much, the worse.
+* A value that a pattern could understand differently than the server does (``..``, empty segments, other than plain characters)
+  makes every ``when`` of that place count, so that it can only make the result worse.
+* What cannot be walked within bounds counts whole, as the worst that is stated.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import re
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from remit.logic.tracing import matches_pointer
+from remit.logic.values import escaped, leaves
+from remit.model.catalog import ToolFacts, Trust
+from remit.model.labels import DataClasses, Labels
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+LEAVES_MAX = 100_000
+_PLAIN = re.compile(r"[^\s<>,;\"'\\\x00-\x1f]*\Z")
+_SEGMENTS = ("/../", "/./", "//")
+Pointer = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """A data class and a trust; ``None`` is not stated."""
+
+    data_class: str | None = None
+    trust: Trust | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldRule:
+    """What the catalog states of a field of the result. ``pattern``: the pointer's segments, the first one empty."""
+
+    pattern: Pointer
+    states: Statement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WhenRule:
+    """What the catalog states where a value matches. ``argument`` or ``result`` names the place (the other is empty).
+
+    ``matches``: ``*`` stands for any plain characters (no spaces, quotes, brackets, commas).
+    """
+
+    argument: Pointer = ()
+    result: Pointer = ()
+    matches: str
+    states: Statement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultRules:
+    """All that the catalog states of a tool's result beyond the whole of it."""
+
+    fields: tuple[FieldRule, ...] = ()
+    whens: tuple[WhenRule, ...] = ()
+
+    @property
+    def may_clear(self) -> bool:
+        """Whether some result may be trusted although the tool as a whole is not: then its labels wait for the result."""
+        stated = [rule.states for rule in self.fields] + [rule.states for rule in self.whens if rule.result]
+        return any(states.trust is Trust.TRUSTED for states in stated)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Labelled:
+    """A leaf of a result with what it is."""
+
+    pointer: str
+    value: Any
+    labels: Labels
+
+
+def for_call(tool: ToolFacts, rules: ResultRules, arguments: dict[str, Any], classes: DataClasses) -> ToolFacts:
+    """The facts of a tool for these arguments: what ``when`` states of them counts for the whole call."""
+    states: list[Statement] = []
+    for rule in rules.whens:
+        if rule.argument:
+            values = list(_at(arguments, rule.argument[1:]))
+            if any(_matches(rule.matches, value) for value in values):
+                states.append(rule.states)
+            elif any(not _is_clear(value) for value in values):
+                states.append(_only_worse(rule.states, tool, classes))
+    if not states:
+        return tool
+    joined = _joined(states, classes)
+    return replace(tool, data_class=joined.data_class or tool.data_class, trust=joined.trust or tool.trust)
+
+
+def labelled(result: Any, tool: ToolFacts, rules: ResultRules, classes: DataClasses) -> list[Labelled]:
+    """Every leaf that holds something, with its labels. Raises ValueError beyond the bounds."""
+    elements = _elements(result, rules)
+    found = []
+    for pointer, value in leaves(result, LEAVES_MAX):
+        if value is not None and value != "":
+            found.append(Labelled(pointer=pointer, value=value, labels=_labels_of(pointer, tool, rules, elements, classes)))
+    return found
+
+
+def worst(tool: ToolFacts, rules: ResultRules, classes: DataClasses) -> Labels:
+    """The labels of a result of which nothing can be said but what the tool is: all statements joined."""
+    labels = whole(tool, classes)
+    for states in (*(rule.states for rule in rules.fields), *(rule.states for rule in rules.whens)):
+        rank = classes.rank(states.data_class) if states.data_class is not None else 0
+        labels = labels.join(Labels(rank, states.trust is Trust.UNTRUSTED))
+    return labels
+
+
+def whole(tool: ToolFacts, classes: DataClasses) -> Labels:
+    """What the catalog says of the result as a whole."""
+    return Labels(classes.rank(tool.data_class), tool.trust is not Trust.TRUSTED)
+
+
+def views(result: Any) -> Iterator[tuple[Any, bool]]:
+    """What of a result is looked at: its structured content or the JSON in its text, and the texts (``True``: text).
+
+    An MCP result has ``structuredContent``, ``content``, ``contents`` (resources) or ``messages`` (prompts); any other value is
+    itself what is looked at. Pointers are those of the structured content.
+    """
+    parts = _content(result)
+    if parts is None:
+        yield result, isinstance(result, str)
+        return
+    structured = result.get("structuredContent")
+    if structured is not None:
+        yield structured, False
+    for part in parts:
+        text = part.get("text") if isinstance(part, dict) else part
+        if isinstance(text, str):
+            parsed = _json(text)
+            if structured is not None and _repeats(text, parsed, structured):
+                continue
+            yield (text, True) if parsed is None else (parsed, False)
+        elif isinstance(part, dict):
+            yield {name: value for name, value in part.items() if name not in {"data", "blob", "type", "mimeType"}}, True
+
+
+def _repeats(text: str, parsed: Any, structured: Any) -> bool:
+    """Whether a text says nothing but the structured content again, as MCP wants it for older clients (Tools, Structured Content)."""
+    wrapped = structured.get("result") if isinstance(structured, dict) and len(structured) == 1 else None
+    return (parsed is not None and parsed in (structured, wrapped)) or text == wrapped
+
+
+def _content(result: Any) -> list[Any] | None:
+    if not isinstance(result, dict):
+        return None
+    for member in ("content", "contents", "messages"):
+        parts = result.get(member)
+        if isinstance(parts, list):
+            inner = [part["content"] if member == "messages" and isinstance(part, dict) and "content" in part else part for part in parts]
+            return [part["resource"] if isinstance(part, dict) and isinstance(part.get("resource"), dict) else part for part in inner]
+    return [] if "structuredContent" in result else None
+
+
+def _json(text: str) -> Any:
+    if text[:1] not in "[{":
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict | list) else None
+
+
+def _labels_of(
+    pointer: str, tool: ToolFacts, rules: ResultRules, elements: Sequence[tuple[Pointer, Statement]], classes: DataClasses
+) -> Labels:
+    segments = tuple(pointer.split("/"))
+    stated: dict[int, list[Statement]] = {}
+    for rule in rules.fields:
+        if matches_pointer(rule.pattern, segments):
+            stated.setdefault(2 * len(rule.pattern), []).append(rule.states)
+    for element, states in elements:
+        if matches_pointer(element, segments):  # a sender speaks for more than the shape of the answer does
+            stated.setdefault(2 * len(segments) + 1, []).append(states)
+    data_class, trust = tool.data_class, tool.trust
+    for weight in sorted(stated):
+        joined = _joined(stated[weight], classes)
+        data_class, trust = joined.data_class or data_class, joined.trust or trust
+    return Labels(classes.rank(data_class), trust is not Trust.TRUSTED)
+
+
+def _elements(result: Any, rules: ResultRules) -> list[tuple[Pointer, Statement]]:
+    """The elements of a result of which a ``when`` speaks: where the field stands, without its last segment."""
+    found = []
+    for rule in rules.whens:
+        if rule.result:
+            for where, value in _places(result, rule.result[1:], ("",)):
+                if _matches(rule.matches, value):
+                    found.append((where[:-1], rule.states))
+    return found
+
+
+def _places(value: Any, pattern: Pointer, where: Pointer) -> Iterator[tuple[Pointer, Any]]:
+    if not pattern:
+        yield where, value
+        return
+    head, rest = pattern[0], pattern[1:]
+    if isinstance(value, dict):
+        for key, member in value.items():
+            if head in ("*", escaped(str(key))):
+                yield from _places(member, rest, (*where, escaped(str(key))))
+    elif isinstance(value, list):
+        for number, member in enumerate(value):
+            if head in ("*", str(number)):
+                yield from _places(member, rest, (*where, str(number)))
+
+
+def _at(value: Any, pattern: Pointer) -> Iterator[Any]:
+    for _, found in _places(value, pattern, ()):
+        if isinstance(found, list):
+            yield from found
+        else:
+            yield found
+
+
+def _matches(pattern: str, value: Any) -> bool:
+    return isinstance(value, str) and _is_clear(value) and _expression(pattern).match(value) is not None
+
+
+def _is_clear(value: Any) -> bool:
+    """Whether a server can only understand a value as a pattern does."""
+    if not isinstance(value, str):
+        return not isinstance(value, dict | list)
+    framed = f"/{value}/".replace("://", ":", 1)
+    return len(value) <= 4_096 and _PLAIN.match(value) is not None and "%" not in value and not any(part in framed for part in _SEGMENTS)
+
+
+@lru_cache(maxsize=1_024)
+def _expression(pattern: str) -> re.Pattern[str]:
+    return re.compile(fnmatch.translate(re.sub(r"([\[?])", r"[\1]", pattern)))  # its form does not backtrack from star to star
+
+
+def _joined(states: Sequence[Statement], classes: DataClasses) -> Statement:
+    """The worse of several statements."""
+    named = [state.data_class for state in states if state.data_class is not None]
+    trusts = [state.trust for state in states if state.trust is not None]
+    trust = None if not trusts else Trust.UNTRUSTED if Trust.UNTRUSTED in trusts else Trust.TRUSTED
+    return Statement(data_class=max(named, key=classes.rank) if named else None, trust=trust)
+
+
+def _only_worse(states: Statement, tool: ToolFacts, classes: DataClasses) -> Statement:
+    higher = states.data_class is not None and classes.rank(states.data_class) > classes.rank(tool.data_class)
+    return Statement(
+        data_class=states.data_class if higher else tool.data_class,
+        trust=Trust.UNTRUSTED if states.trust is Trust.UNTRUSTED else tool.trust,
+    )

@@ -1,0 +1,218 @@
+"""From a call's arguments to where each part of them was seen first. Pure.
+
+Rules: a leaf is known when the whole of it was seen, or when it is nothing but seen tokens with separators between them, or when
+it stands in one of the task's own inputs on word boundaries. Truth values and nulls are not traced. Keys of objects are traced
+like values where the tool does not declare them. Beyond the bound everything is unknown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from remit.logic.values import composed, escaped, normal, parts, stands_in, tokens
+from remit.model.catalog import Trust
+from remit.model.origin import TASK, TRUSTED, Source, SourceKind, Traced
+from remit.model.record import CallDecided, LeafLine, SourceLine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from remit.model.task import Task
+
+Json = dict[str, Any]
+ARGUMENTS_MAX, NAME_CHARACTERS_MAX = 200, 200  # a call with more, or longer names, is refused
+LEAVES_MAX = 500
+_POINTERS_MAX = 16_384  # characters of all pointers: they are recorded
+_SOURCES_MAX = 64  # different ones
+_DEPTH_MAX = 32
+_TOO_DEEP = object()  # has no normal form: unknown
+
+
+class Seen(Protocol):
+    """What a task has seen."""
+
+    def find(self, value: str) -> Source | None:
+        """Where a normal form was seen first."""
+
+
+def trace(arguments: Json, schema: Json, seen: Seen) -> tuple[Traced, ...]:
+    """Every leaf with its sources, within bounds: the argument that breaks one is a single unknown leaf."""
+    found: list[Traced] = []
+    bounds = _Bounds()
+    for name, value in arguments.items():
+        pointer = f"/{escaped(name)}"
+        of_argument: list[Traced] = []
+        for where, leaf in _leaves(value, _property(schema, name), pointer, 0):
+            if leaf is None or isinstance(leaf, bool):
+                continue
+            traced = Traced(pointer=where, sources=sources_of(leaf, seen))
+            if not bounds.admit(traced):
+                of_argument = [Traced(pointer=pointer)]
+                break
+            of_argument.append(traced)
+        found += of_argument
+    return tuple(found)
+
+
+class _Bounds:
+    """What may still be traced of one call."""
+
+    def __init__(self) -> None:
+        self._leaves, self._characters, self._sources = LEAVES_MAX, _POINTERS_MAX, set[Source]()
+
+    def admit(self, leaf: Traced) -> bool:
+        self._leaves -= 1
+        self._characters -= len(leaf.pointer)
+        self._sources.update(leaf.sources)
+        return self._leaves >= 0 and self._characters >= 0 and len(self._sources) <= _SOURCES_MAX
+
+
+def sources_of(leaf: object, seen: Seen) -> tuple[Source, ...]:
+    """The sources a leaf is made of; none where any part of it is unknown. An empty text is nobody's and everybody's: unknown."""
+    value = normal(leaf)
+    source = seen.find(value) if value else None
+    if source is not None:
+        return (source,)
+    if not isinstance(leaf, str):
+        return ()
+    found = [seen.find(token) for token in parts(leaf)]
+    known = [source for source in found if source is not None]
+    return tuple(dict.fromkeys(known)) if found and len(known) == len(found) else ()
+
+
+class Inputs:
+    """A task's own inputs as a place where values stand."""
+
+    def __init__(self, task: Task) -> None:
+        """Inputs that the agent gave to itself are not vouched for by anybody."""
+        trust = Trust.UNTRUSTED if task.opened_by == task.agent.text and not task.self_service else Trust.TRUSTED
+        self._whole: dict[str, Source] = {}
+        self._texts: list[tuple[str, Source]] = []
+        for name, value in task.inputs.items():
+            source = Source(kind=SourceKind.INPUT, name=name, trust=trust)
+            self._whole.setdefault(normal(value), source)
+            if isinstance(value, str):
+                text = composed(value)
+                self._texts.append((text, source))
+                for token in tokens(text):
+                    self._whole.setdefault(token, source)
+        self._whole.pop("", None)
+
+    def find(self, value: str) -> Source | None:
+        """The input in which a normal form stands."""
+        source = self._whole.get(value)
+        if source is not None or value.startswith("n:"):
+            return source
+        return next((source for text, source in self._texts if stands_in(value, text)), None)
+
+
+def by_argument(traced: Iterable[Traced]) -> dict[str, list[Traced]]:
+    """Traced leaves by the argument they are part of."""
+    found: dict[str, list[Traced]] = {}
+    for leaf in traced:
+        found.setdefault(leaf.argument, []).append(leaf)
+    return found
+
+
+def admits(allowed: Sequence[str], leaf: Traced) -> bool:
+    """Whether every source of a leaf is one of the allowed; an unknown leaf has none."""
+    return bool(leaf.sources) and all(any(_is(name, source) for name in allowed) for source in leaf.sources)
+
+
+def _is(name: str, source: Source) -> bool:
+    """Whether a source is what a grant names: ``task``, ``trusted``, ``server/tool``, ``server/*`` or ``server/tool#/field``."""
+    if name == TRUSTED:
+        return source.trust is Trust.TRUSTED
+    if name == TASK:
+        return source.kind is SourceKind.INPUT and source.trust is Trust.TRUSTED
+    tool, hash_sign, field = name.partition("#")
+    if source.kind is not SourceKind.RESULT or not (source.name == tool or (tool.endswith("/*") and source.name.startswith(tool[:-1]))):
+        return False
+    if hash_sign:
+        return matches_pointer(tuple(field.split("/")), tuple(source.field.split("/")))
+    return source.trust is Trust.TRUSTED
+
+
+def matches_pointer(pattern: Sequence[str], pointer: Sequence[str]) -> bool:
+    """Whether a pointer is what a pattern names, or below it. ``*`` is any one segment."""
+    return len(pattern) <= len(pointer) and all(part in ("*", own) for part, own in zip(pattern, pointer, strict=False))
+
+
+def names_of(leaves: Iterable[Traced]) -> list[str]:
+    """Ids of all sources of some leaves, sorted; ``unknown`` among them where one is."""
+    return sorted({name for leaf in leaves for name in leaf.names})
+
+
+def is_known(leaves: Iterable[Traced]) -> bool:
+    """Whether no leaf is unknown."""
+    return all(leaf.sources for leaf in leaves)
+
+
+def origin_lines(origins: Iterable[Traced]) -> tuple[list[SourceLine], list[LeafLine]]:
+    """Origins as they are recorded: each source once."""
+    places: dict[Source, int] = {}
+    leaves = []
+    for leaf in origins:
+        known = [replace(source, decision="") for source in leaf.sources]
+        leaves.append(LeafLine(pointer=leaf.pointer, sources=[places.setdefault(source, len(places)) for source in known]))
+    lines = [
+        SourceLine(
+            kind=source.kind.value, name=source.name, trusted=source.trust is Trust.TRUSTED, field=source.field, number=source.number
+        )
+        for source in places
+    ]
+    return lines, leaves
+
+
+def recorded_origins(body: CallDecided) -> tuple[Traced, ...]:
+    """The origins that a decision was made on, from its record."""
+    sources = [
+        Source(
+            kind=SourceKind(line.kind),
+            name=line.name,
+            trust=Trust.TRUSTED if line.trusted else Trust.UNTRUSTED,
+            field=line.field,
+            number=line.number,
+        )
+        for line in body.sources
+    ]
+    return tuple(Traced(pointer=leaf.pointer, sources=tuple(sources[place] for place in leaf.sources)) for leaf in body.leaves)
+
+
+def explained(leaf: Traced) -> str:
+    """Where a leaf comes from, in a sentence."""
+    return f"{leaf.pointer} {_first(leaf.sources[0])}" if leaf.sources else f"{leaf.pointer} was seen nowhere in this task"
+
+
+def _first(source: Source) -> str:
+    if source.kind is SourceKind.INPUT:
+        who = "" if source.trust is Trust.TRUSTED else ", which the agent gave itself"
+        return f"stands in the task's input {source.name}{who}"
+    where = f" at {source.field}" if source.field else ""
+    who = "" if source.trust is Trust.TRUSTED else ", written by a stranger"
+    return f"first appeared in result {source.number} of this task, from {source.name}{where}{who}"
+
+
+def _leaves(value: object, schema: Mapping[str, Any], pointer: str, depth: int) -> Iterator[tuple[str, object]]:
+    if isinstance(value, dict) and depth < _DEPTH_MAX:
+        declared = schema.get("properties")
+        for key, member in value.items():
+            where = f"{pointer}/{escaped(key)}"
+            if not isinstance(declared, dict) or key not in declared:
+                yield where, key
+            yield from _leaves(member, _property(schema, key), where, depth + 1)
+    elif isinstance(value, list) and depth < _DEPTH_MAX:
+        items = schema.get("items")
+        for number, member in enumerate(value):
+            yield from _leaves(member, items if isinstance(items, dict) else {}, f"{pointer}/{number}", depth + 1)
+    elif isinstance(value, dict | list):
+        yield pointer, _TOO_DEEP
+    else:
+        yield pointer, value
+
+
+def _property(schema: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    properties = schema.get("properties")
+    inner = properties.get(name) if isinstance(properties, dict) else None
+    return inner if isinstance(inner, dict) else {}

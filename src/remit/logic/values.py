@@ -1,0 +1,185 @@
+"""Values as they are compared: one normal form, and the tokens that stand in a text. Pure.
+
+Rules
+* A value is compared whole and exactly, after canonical composition (NFC). Letters that only look alike, invisible characters
+  and other encodings make another value: what is sent must be what was seen. Only addresses and hosts are compared without case.
+* A number is compared by its value: 5, "5" and 5.0 are one. Truth values and nulls carry nothing that could be traced.
+* Of a text, tokens are taken: URLs, addresses, hosts, paths, account numbers, identifiers, amounts. Plain words are none.
+* Everything is bounded; what lies beyond a bound is not seen, and what was not seen is unknown.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+WHOLE_CHARACTERS_MAX = 1_024  # of a text that is compared whole
+_LINE_CHARACTERS_MAX = 160
+_DEPTH_MAX = 64
+_DIGITS_MAX = 30
+_NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,29})(?:\.\d{1,20})?\Z", re.ASCII)
+_CASELESS = re.compile(r"(?:[^\s@]{1,64}@)?(?:[a-z0-9](?:[a-z0-9-]{0,62})\.){1,8}[a-z]{2,24}\Z", re.IGNORECASE)
+_TOKEN = re.compile(
+    r"""(?P<url>[A-Za-z][A-Za-z0-9+.-]{1,20}://[^\s<>"'`|\\^{}]{1,2000})
+    |(?P<address>[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8})
+    |(?P<iban>\b[A-Z]{2}\d{2}(?:\x20?[A-Z0-9]{4}){2,7}(?:\x20?[A-Z0-9]{1,3})?\b)
+    |(?P<host>\b(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}\b(?!/))
+    |(?P<path>(?:[A-Za-z]:)?(?:[~.\w@+-]{0,128}[/\\])[\w.@+/\\-]{1,1024})
+    |(?P<amount>[-+]?\d{1,3}(?:[,'\u2019]\d{3}){1,9}(?:\.\d{1,20})?|[-+]?\d{1,30}(?:[.,]\d{1,20})?(?![\w-]))
+    |(?P<identifier>[#@]?[A-Za-z0-9_][\w-]{0,126}\w)""",
+    re.VERBOSE,
+)
+_TRAILING = ".,;:!?)]}>'\"*"
+_BETWEEN = re.compile(r"[\s,;|]*\Z")
+
+
+def normal(value: object) -> str:
+    """A leaf in the form in which it is compared; "" for what is not compared (nulls, truth values, empty and very long texts)."""
+    if isinstance(value, bool) or value is None:
+        return ""
+    if isinstance(value, str):
+        return _normal_text(value) if len(value) <= WHOLE_CHARACTERS_MAX else ""
+    if isinstance(value, int):
+        return f"n:{value}" if -(10**_DIGITS_MAX) < value < 10**_DIGITS_MAX else ""
+    if isinstance(value, float):
+        return _number(repr(value)) if value == value and abs(value) < 10.0**_DIGITS_MAX else ""  # noqa: PLR0124 - NaN is the one that is not itself
+    return ""
+
+
+def tokens(text: str) -> Iterator[str]:
+    """The normal forms of what stands in a text and could be meant by somebody: tokens, and short lines whole. May repeat."""
+    for _, _, found in _spans(text):
+        yield from found
+    for line in text.splitlines():
+        stripped = line.strip(" \t-*•")
+        if 0 < len(stripped) <= _LINE_CHARACTERS_MAX and len(stripped) != len(text):
+            yield normal(stripped)
+
+
+def parts(text: str) -> tuple[str, ...]:
+    """The tokens that a text is made of, where there is nothing but separators between them; else none."""
+    if len(text) > WHOLE_CHARACTERS_MAX:
+        return ()
+    found: list[str] = []
+    end = 0
+    for begin, after, forms in _spans(text):
+        if not _BETWEEN.match(text[end:begin]):
+            return ()
+        found.append(forms[0])
+        end = after
+    return tuple(found) if len(found) > 1 and _BETWEEN.match(text[end:]) else ()
+
+
+def stands_in(value: str, text: str) -> bool:
+    """Whether a normal form stands in a composed text, with no letter or digit directly before or after it."""
+    begin = text.find(value)
+    while begin >= 0:
+        end = begin + len(value)
+        before, after = text[begin - 1 : begin], text[end : end + 1]
+        if not (_joins(before, value[:1]) or _joins(after, value[-1:])):
+            return True
+        begin = text.find(value, begin + 1)
+    return False
+
+
+def leaves(value: Any, limit: int) -> Iterator[tuple[str, Any]]:
+    """Every leaf with its JSON pointer (RFC 6901), depth first. Raises ValueError beyond the limit or too deep."""
+    stack: list[tuple[str, Any, int]] = [("", value, 0)]
+    count = 0
+    while stack:
+        pointer, item, depth = stack.pop()
+        if isinstance(item, dict | list):
+            if depth >= _DEPTH_MAX or len(stack) + len(item) > limit:
+                raise ValueError("too many parts")
+            members = item.items() if isinstance(item, dict) else enumerate(item)
+            inner = [(f"{pointer}/{escaped(str(key))}", member, depth + 1) for key, member in members]
+            stack.extend(reversed(inner))
+            continue
+        count += 1
+        if count > limit:
+            raise ValueError("too many parts")
+        yield pointer, item
+
+
+def escaped(key: str) -> str:
+    """A key as a segment of a JSON pointer."""
+    return key.replace("~", "~0").replace("/", "~1") if "~" in key or "/" in key else key
+
+
+def composed(text: str) -> str:
+    """A text in canonical composition."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def _normal_text(text: str) -> str:
+    text = composed(text)
+    if _NUMBER.match(text):
+        return _number(text)
+    return text.lower() if text.isascii() and _CASELESS.match(text) else text
+
+
+def _number(text: str) -> str:
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        return ""
+    if not value.is_finite() or abs(value.adjusted()) > _DIGITS_MAX:
+        return ""
+    if value == value.to_integral_value():
+        return f"n:{int(value)}"
+    return f"n:{value.normalize():f}"
+
+
+def _spans(text: str) -> Iterator[tuple[int, int, tuple[str, ...]]]:
+    """Begin, end and normal forms of each token; the first form is the token itself."""
+    for match in _TOKEN.finditer(text):
+        kind, raw = match.lastgroup, match.group()
+        token = raw.rstrip(_TRAILING) if kind in {"url", "path", "host"} else raw
+        forms = _FORMS.get(kind or "", _plain)(token)
+        if forms:
+            yield match.start(), match.start() + len(token), forms
+
+
+def _plain(token: str) -> tuple[str, ...]:
+    return (_normal_text(composed(token)),)
+
+
+def _url(token: str) -> tuple[str, ...]:
+    host = token.split("://", 1)[1].split("/", 1)[0].rsplit("@", 1)[-1]
+    return (_normal_text(token), _normal_text(host)) if host else (_normal_text(token),)
+
+
+def _address(token: str) -> tuple[str, ...]:
+    return (_normal_text(token), _normal_text(token.rsplit("@", 1)[1]))
+
+
+def _iban(token: str) -> tuple[str, ...]:
+    return (_normal_text(token), token.replace(" ", ""))
+
+
+def _amount(token: str) -> tuple[str, ...]:
+    plain = re.sub(r"[,'\u2019](?=\d{3}(?:\D|$))", "", token.lstrip("+"))
+    number = _number(plain.replace(",", ".")) if plain.count(",") + plain.count(".") <= 1 else ""
+    return (number,) if number else ()
+
+
+def _identifier(token: str) -> tuple[str, ...]:
+    """A word with a digit, an underscore or a mark before it; plain words are no identifiers."""
+    bare = token.lstrip("#@")
+    marked = bare != token
+    if not marked and not any(sign.isdigit() or sign == "_" for sign in token):
+        return ()
+    return (_normal_text(token), _normal_text(bare)) if marked else (_normal_text(token),)
+
+
+_FORMS = {"url": _url, "address": _address, "iban": _iban, "amount": _amount, "identifier": _identifier}
+
+
+def _joins(neighbour: str, edge: str) -> bool:
+    """Whether two characters belong to one word, so that a value between them is only part of it."""
+    return bool(neighbour) and (neighbour.isalnum() or neighbour == "_") and (edge.isalnum() or edge == "_")

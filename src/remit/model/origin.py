@@ -1,0 +1,70 @@
+"""Where a value comes from: the place in which a task saw it first.
+
+Rules: a value without a sighting is *unknown*; what is demanded is membership in named origins, never absence from others, so
+rewording a value gains nothing. A tool's result counts as an origin only with the fields that the catalog calls trusted, unless
+a field is named. ``untrusted:server/tool`` is how an untrusted sighting is called, so that no list of good names holds it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from remit.model.catalog import Trust
+
+UNKNOWN = "unknown"
+TASK = "task"
+APPROVAL = "approval"
+TRUSTED = "trusted"
+
+
+class SourceKind(StrEnum):
+    """What gave the value to the task."""
+
+    INPUT = "input"
+    RESULT = "result"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where a task saw a value first.
+
+    ``name``: an input's name, or ``server/tool``. ``field``: JSON pointer into the result ("" : its text). ``number``: which
+    result of this task it was, from 1. ``decision``: the call whose result it was.
+    """
+
+    kind: SourceKind
+    name: str
+    trust: Trust
+    field: str = ""
+    number: int = 0
+    decision: str = ""
+
+    @property
+    def id(self) -> str:
+        """``task``, ``server/tool`` or ``untrusted:…``: the name by which grants and policies speak of it."""
+        name = TASK if self.kind is SourceKind.INPUT else self.name
+        return name if self.trust is Trust.TRUSTED else f"untrusted:{name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traced:
+    """A leaf of a call's arguments, by JSON pointer, with the sources it is made of; none: unknown."""
+
+    pointer: str
+    sources: tuple[Source, ...] = ()
+
+    @property
+    def argument(self) -> str:
+        """The argument that the leaf is part of."""
+        return self.pointer.split("/", 2)[1].replace("~1", "/").replace("~0", "~")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Ids of the sources; ``unknown`` where there is none."""
+        return tuple(dict.fromkeys(source.id for source in self.sources)) or (UNKNOWN,)
+
+    @property
+    def trusted(self) -> bool:
+        """Whether every part of it is known and trusted."""
+        return bool(self.sources) and all(source.trust is Trust.TRUSTED for source in self.sources)

@@ -1,0 +1,240 @@
+"""What each task has seen: which value in which result first. Kept by keyed digests, never in clear.
+
+Rules
+* The truth is the store's: a row for each result, written with the record of the call's end, before the result is released.
+  ``Task.results`` counts them; what is kept in memory is used for a decision only where its count is the task's.
+* The first sighting of a value stands. A value that is not kept is unknown.
+* A task keeps at most ``values_max`` values. Then it is *full*: nothing further is learnt, and later values are unknown; so a
+  value that was forgotten cannot come back as a better one. What cannot be walked within bounds makes it full as well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from remit.errors import Broken
+from remit.logic.labelling import labelled, views, whole, worst
+from remit.logic.tracing import Inputs
+from remit.logic.values import normal, tokens
+from remit.model.catalog import Trust
+from remit.model.labels import Labels
+from remit.model.origin import Source, SourceKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from remit.logic.labelling import ResultRules
+    from remit.model.catalog import ToolFacts
+    from remit.model.labels import DataClasses
+    from remit.model.task import Task
+    from remit.store.database import SightingRow, Store
+
+_KEY_BYTES = 8
+_TEXT_CHARACTERS_MAX = 262_144  # of one result in which tokens are looked for
+
+
+class _Part(msgspec.Struct, array_like=True):
+    """The values seen first in one field: its pointer, whether it is trusted, and their keys one after the other."""
+
+    field: str
+    trusted: bool
+    keys: bytes
+
+
+class _Sighting(msgspec.Struct, array_like=True):
+    """One result: ``tool`` is ``server/name``; ``full``: nothing is learnt after it."""
+
+    decision: str
+    tool: str
+    parts: list[_Part]
+    full: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learnt:
+    """What a result teaches: its labels, and the values that the task had not seen (``data`` empty: none)."""
+
+    labels: Labels
+    data: bytes = b""
+
+
+class Seen:
+    """One task's values. ``number``: results learnt from."""
+
+    def __init__(self, task: Task, key: bytes) -> None:
+        self.number, self.full = 0, False
+        self._inputs, self._key = Inputs(task), key
+        self._sources: list[Source] = []
+        self._where: dict[bytes, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._where)
+
+    def find(self, value: str) -> Source | None:
+        """Where a normal form was seen first."""
+        source = self._inputs.find(value)
+        if source is not None:
+            return source
+        place = self._where.get(self.key(value))
+        return None if place is None else self._sources[place]
+
+    def key(self, value: str) -> bytes:
+        """The keyed digest under which a normal form is kept."""
+        return hashlib.blake2b(value.encode("utf-8", "surrogatepass"), digest_size=_KEY_BYTES, key=self._key).digest()
+
+    def has(self, key: bytes) -> bool:
+        """Whether a value of that key stood in a result."""
+        return key in self._where
+
+    def learn(self, number: int, data: bytes) -> None:
+        """Take in a row. Raises Broken where it is not the next one."""
+        if number != self.number + 1:
+            raise Broken(f"result {number} of a task does not follow {self.number}")
+        sighting = _DECODER.decode(data)
+        for part in sighting.parts:
+            trust = Trust.TRUSTED if part.trusted else Trust.UNTRUSTED
+            self._sources.append(
+                Source(kind=SourceKind.RESULT, name=sighting.tool, trust=trust, field=part.field, number=number, decision=sighting.decision)
+            )
+            place = len(self._sources) - 1
+            for begin in range(0, len(part.keys), _KEY_BYTES):
+                self._where.setdefault(part.keys[begin : begin + _KEY_BYTES], place)
+        self.number, self.full = number, self.full or sighting.full
+
+
+class Sightings:
+    """What the tasks of one store have seen, as far as this process remembers; the rest is read again."""
+
+    def __init__(self, store: Store, key: bytes, *, values_max: int, values_in_memory_max: int, tasks_max: int) -> None:
+        """``key``: of 32 bytes, for the digests. ``values_max``: of one task. ``values_in_memory_max``: of all tasks here."""
+        self._store, self._key, self._values_max = store, key, values_max
+        self._in_memory_max, self._tasks_max = values_in_memory_max, tasks_max
+        self._kept: OrderedDict[str, Seen] = OrderedDict()
+        self._values = 0  # in memory
+
+    def known(self, task: Task) -> Seen | None:
+        """What the task has seen, where all of it is in memory."""
+        seen = self._kept.get(task.id)
+        if seen is None and task.results == 0:
+            seen = self._keep(task.id, Seen(task, self._key))
+        elif seen is not None:
+            self._kept.move_to_end(task.id)
+        return seen if seen is not None and seen.number == task.results else None
+
+    async def load(self, task: Task) -> None:
+        """Read what is missing. Raises Outage, Broken."""
+        seen = self._kept.get(task.id)
+        if seen is None or seen.number > task.results:
+            seen = Seen(task, self._key)
+        before = len(seen)
+        for row in await self._store.sightings(task.id, seen.number):
+            if row.number > seen.number:  # another loading may have been quicker
+                seen.learn(row.number, row.data)
+        if self._kept.get(task.id) is seen:
+            self._values += len(seen) - before
+        else:
+            self._keep(task.id, seen)
+
+    def learn(self, task: str, row: SightingRow) -> None:
+        """Take in a row that is being written; ``forget`` where it was not."""
+        seen = self._kept.get(task)
+        if seen is not None and seen.number + 1 == row.number:
+            before = len(seen)
+            seen.learn(row.number, row.data)
+            self._values += len(seen) - before
+
+    def forget(self, task: str) -> None:
+        """Read again at the next use."""
+        seen = self._kept.pop(task, None)
+        self._values -= len(seen) if seen is not None else 0
+
+    def read(self, seen: Seen, result: Any, tool: ToolFacts, rules: ResultRules, classes: DataClasses, decision: str) -> Learnt:
+        """What a result teaches a task that has seen this much."""
+        labels, parts, full = Labels(), _Parts(seen, self._values_max), False
+        budget = _TEXT_CHARACTERS_MAX
+        try:
+            for value, is_text in views(result):
+                if is_text:
+                    labels = labels.join(whole(tool, classes))
+                    for text in _texts(value):
+                        full |= len(text) > budget
+                        parts.add("", trusted=tool.trust is Trust.TRUSTED, value=text)
+                        parts.add_text("", trusted=tool.trust is Trust.TRUSTED, text=text[: max(budget, 0)])
+                        budget -= len(text)
+                    continue
+                for leaf in labelled(value, tool, rules, classes):
+                    labels = labels.join(leaf.labels)
+                    parts.add(leaf.pointer, trusted=not leaf.labels.untrusted, value=leaf.value)
+                    if isinstance(leaf.value, str):
+                        full |= len(leaf.value) > budget
+                        parts.add_text(leaf.pointer, trusted=not leaf.labels.untrusted, text=leaf.value[: max(budget, 0)])
+                        budget -= len(leaf.value)
+        except ValueError:
+            labels, full = worst(tool, rules, classes), True
+        full = full or parts.full
+        if seen.full or not (parts.found or full):
+            return Learnt(labels=labels)
+        sighting = _Sighting(decision, tool.id, parts.packed(), full)
+        return Learnt(labels=labels, data=_ENCODER.encode(sighting))
+
+    def _keep(self, task: str, seen: Seen) -> Seen:
+        self.forget(task)
+        self._kept[task] = seen
+        self._values += len(seen)
+        while len(self._kept) > 1 and (self._values > self._in_memory_max or len(self._kept) > self._tasks_max):
+            self.forget(next(iter(self._kept)))
+        return seen
+
+
+class _Parts:
+    """New values of one result, by the field in which each was seen first."""
+
+    def __init__(self, seen: Seen, values_max: int) -> None:
+        self._seen, self._left = seen, values_max - len(seen)
+        self.found: dict[tuple[str, bool], list[bytes]] = {}
+        self._own: set[bytes] = set()
+        self.full = False
+
+    def add(self, field: str, *, trusted: bool, value: object) -> None:
+        self._add(field, trusted, (normal(value),))
+
+    def add_text(self, field: str, *, trusted: bool, text: str) -> None:
+        self._add(field, trusted, tokens(text))
+
+    def packed(self) -> list[_Part]:
+        return [_Part(field, trusted, b"".join(keys)) for (field, trusted), keys in self.found.items()]
+
+    def _add(self, field: str, trusted: bool, values: Iterable[str]) -> None:
+        for value in values:
+            if self.full or not value:
+                continue
+            key = self._seen.key(value)
+            if key in self._own or self._seen.has(key):
+                continue
+            if self._left <= 0:
+                self.full = True
+                return
+            self._left -= 1
+            self._own.add(key)
+            self.found.setdefault((field, trusted), []).append(key)
+
+
+def _texts(value: Any) -> Iterable[str]:
+    """The texts of a part of a result that has no fields of its own."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for member in value.values():
+            yield from _texts(member)
+    elif isinstance(value, list):
+        for member in value:
+            yield from _texts(member)
+
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(_Sighting)
