@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from remit.model.call import Call
 
+_BUDGETS = ("sums", "rate_calls", "rate_seconds", "bytes_read", "resources", "autonomy")
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 AGENT = SpiffeId.parse("spiffe://remit.test/agent/tester")
 ORIGIN = "remit.test/ledger"
@@ -65,8 +66,10 @@ POLICY = """
 """
 
 
-def rulebook(policy: str = POLICY, *, tools: tuple[PinnedTool, ...] = (PAY, READ)) -> Rulebook:
-    catalog = Catalog(servers={"bank": ServerFacts(), "mail": ServerFacts()}, entries=STATED)
+def rulebook(
+    policy: str = POLICY, *, tools: tuple[PinnedTool, ...] = (PAY, READ), entries: dict[str, CatalogEntry] | None = None
+) -> Rulebook:
+    catalog = Catalog(servers={tool.server: ServerFacts() for tool in tools}, entries=STATED if entries is None else entries)
     known = []
     for tool in tools:
         facts = catalog.facts(Kind.TOOL, tool.server, tool.name, tool)
@@ -173,15 +176,16 @@ class World:
             on_behalf_of="alice",
             opened_by="dispatcher",
             objective="Pay",
-            inputs={},
+            inputs=changes.get("inputs", {}),
             grants=[
                 GrantLine(kind=line.kind.value, server=line.server, name=line.name, arguments=line.arguments, uses=line.uses)
                 for line in lines
             ],
-            tools={"bank/pay": PAY.digest, "mail/read": READ.digest},
+            tools=changes.get("tools", {"bank/pay": PAY.digest, "mail/read": READ.digest}),
             ceiling=changes.get("ceiling", "restricted"),
             budget_calls=changes.get("budget_calls", 10),
             deadline=self.clock() + changes.get("lasts", timedelta(minutes=10)),
+            **{name: changes[name] for name in _BUDGETS if name in changes},
         )
         made = await self.tasks.open(opened)
         return await self.tasks.move(made.id, TaskState.ACTIVE, by="dispatcher")

@@ -83,13 +83,17 @@ class Conflict(Mistake):
 
 
 class Outage(RemitError):
-    """Something that is needed is away or too busy; trying again later may work. For a call it is a denial."""
+    """Something that is needed is away or too busy; trying again later may work. For a call it is a denial.
+
+    ``unsent``: provably nothing of the request has reached whoever it was for.
+    """
 
     default_code = "unavailable"
 
-    def __init__(self, message: str, *, code: str = "", hint: str = "", retry_after_seconds: int = 1) -> None:
+    def __init__(self, message: str, *, code: str = "", hint: str = "", retry_after_seconds: int = 1, unsent: bool = False) -> None:
         """As every error, and how long to wait before trying again."""
         super().__init__(message, code=code, hint=hint)
+        self.unsent = unsent
         self.retry_after_seconds = retry_after_seconds
 
 

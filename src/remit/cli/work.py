@@ -14,7 +14,8 @@ import click
 from remit.cli.common import emit, folder_option, json_option, operator, reports_errors, safe, say
 from remit.cli.run import parse_inputs, receipt_text
 from remit.cli.server import serving
-from remit.errors import Refusal
+from remit.errors import Mistake, Refusal
+from remit.model.labels import Labels
 from remit.model.task import TaskState
 from remit.node import application, open_node, utc_now
 from remit.services.configuration import load_configuration
@@ -126,6 +127,30 @@ _mover("suspend", TaskState.SUSPENDED, "Stop a task for now: no call is allowed 
 _mover("resume", TaskState.ACTIVE, "Let a suspended task go on.")
 _mover("complete", TaskState.COMPLETED, "End a task as done: nothing of it opens anything afterwards.")
 _mover("revoke", TaskState.REVOKED, "End a task at once.")
+
+
+@task.command("declassify")
+@click.argument("task_id")
+@click.option("--class", "data_class", help="The highest data class that it has read, as you see it (default: as it is).")
+@click.option("--trusted", is_flag=True, help="What it has read may be trusted.")
+@click.option("--reason", required=True, help="Why; it is recorded.")
+@folder_option
+@json_option
+@reports_errors
+async def task_declassify(task_id: str, data_class: str | None, trusted: bool, reason: str, folder: Path, as_json: bool) -> None:
+    """Lower a task's labels: you answer for it that what it has read is of a lower class, or trustworthy. It is recorded."""
+    _not_from_a_task()
+    async with open_node(folder.resolve()) as node:
+        classes = node.rules.rulebook.classes
+        if data_class is not None and data_class not in classes.names:
+            raise Mistake(f"there is no data class {data_class[:80]!r}", code="data_class", hint=f"classes: {', '.join(classes.names)}")
+        before = (await node.tasks.view(task_id)).labels
+        rank = before.rank if data_class is None else classes.rank(data_class)
+        lowered = Labels(rank, before.untrusted and not trusted)
+        after = (await node.tasks.lower(task_id, lowered, by=operator(), reason=reason[:500])).labels
+    name = classes.name(after.rank)
+    human = f"{task_id} has read {name}, {'from strangers too' if after.untrusted else 'from trusted sources'}"
+    emit({"task": task_id, "data_class": name, "untrusted": after.untrusted}, human, as_json=as_json)
 
 
 @click.command()

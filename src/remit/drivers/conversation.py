@@ -58,7 +58,7 @@ class Exchanges:
     def begin(self, message: Message, sink: Callable[[Message], Awaitable[None]]) -> tuple[int, Exchange, Message]:
         """Number a request; its id and progress token become ours. Raises Outage where too many are under way."""
         if len(self._open) >= self.limits.exchanges_max:
-            raise Outage(f"too many calls to {self.server} are under way", code="overload")
+            raise Outage(f"too many calls to {self.server} are under way", code="overload", unsent=True)
         self._last += 1
         number = self._last
         numbered = {**message, "id": number}

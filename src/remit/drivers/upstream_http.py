@@ -75,7 +75,7 @@ class HttpUpstream:
     ) -> Message:
         """See Upstream. ``headers``: the agent's ``Mcp-Param-*``, which the server compares with the body itself."""
         if self._closed:
-            raise Outage(f"the conversation with {self.server.name} is over", code="upstream_gone")
+            raise Outage(f"the conversation with {self.server.name} is over", code="upstream_gone", unsent=True)
         number, exchange, numbered = self._exchanges.begin(message, sink)
         carrying = self._beside(self._carry(number, exchange, numbered, headers or {}))
         try:
@@ -189,6 +189,8 @@ class HttpUpstream:
                 self.server.url, data=msgspec.json.encode(message), headers=sent, allow_redirects=False
             ) as response:
                 yield response
+        except aiohttp.ClientConnectorError:  # there was no connection to send anything on
+            raise Outage(f"{self.server.name} cannot be reached", code="upstream_gone", unsent=True) from None
         except (aiohttp.ClientError, OSError):
             raise Outage(f"{self.server.name} cannot be reached", code="upstream_gone") from None
 

@@ -103,7 +103,7 @@ class StdioUpstream:
         """See Upstream."""
         pipe = self._process.stdin if self._process else None
         if pipe is None or self._gone is not None:
-            raise self._gone or Outage(f"{self.server.name} is not running", code="upstream_gone")
+            raise Outage(self._gone.message if self._gone else f"{self.server.name} is not running", code="upstream_gone", unsent=True)
         try:
             async with asyncio.timeout(self._limits.exchange_seconds), self._writing:
                 pipe.write(msgspec.json.encode(message) + b"\n")

@@ -43,7 +43,7 @@ def spent_by(facts: Facts, line: int) -> Spent | tuple[Reason, ...]:
         before = task.sums.get(one.name, Decimal()) + sums.get(one.name, Decimal())
         if before + amount > one.maximum:
             text = f"{before + amount:f} would be more than the {one.maximum:f} of {one.name} ({before:f} is spent)"
-            reasons.append(Reason(Code.BUDGET_EXHAUSTED, text))
+            reasons.append(Reason(Code.SUM_EXCEEDED, text, one.argument))
         sums[one.name] = sums.get(one.name, Decimal()) + amount
     resource = resource_of(facts) if budget.resources else ""
     if resource and resource not in task.resources and len(task.resources) >= budget.resources:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 LEAVES_MAX = 100_000
 _PLAIN = re.compile(r"[^\s<>,;\"'\\\x00-\x1f]*\Z")
-_SEGMENTS = ("/../", "/./", "//")
+_MATCHED_CHARACTERS_MAX = 4_096
 Pointer = tuple[str, ...]
 
 
@@ -237,8 +237,9 @@ def _is_clear(value: Any) -> bool:
     """Whether a server can only understand a value as a pattern does."""
     if not isinstance(value, str):
         return not isinstance(value, dict | list)
-    framed = f"/{value}/".replace("://", ":", 1)
-    return len(value) <= 4_096 and _PLAIN.match(value) is not None and "%" not in value and not any(part in framed for part in _SEGMENTS)
+    segments = value.replace("://", ":", 1).split("/")
+    odd = any(segment in {".", ".."} for segment in segments) or "" in segments[1:-1]
+    return len(value) <= _MATCHED_CHARACTERS_MAX and _PLAIN.match(value) is not None and "%" not in value and not odd
 
 
 @lru_cache(maxsize=1_024)

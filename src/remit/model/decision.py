@@ -30,6 +30,7 @@ class Code(StrEnum):
     ARGUMENTS_OUTSIDE_GRANT = "arguments_outside_grant"
     USES_EXHAUSTED = "uses_exhausted"
     BUDGET_EXHAUSTED = "budget_exhausted"
+    SUM_EXCEEDED = "sum_exceeded"
     RATE_EXCEEDED = "rate_exceeded"
     AMOUNT_UNCLEAR = "amount_unclear"
     ORIGIN_UNKNOWN = "origin_unknown"

@@ -20,6 +20,7 @@ from remit.logic.arguments import digest_bytes
 from remit.logic.authorize import authorize, call_key
 from remit.logic.explain import message_for_model
 from remit.logic.labelling import ResultRules, for_call, whole
+from remit.logic.laundering import marks, places, unvouched
 from remit.logic.life import pending_approval
 from remit.logic.tracing import origin_lines, trace
 from remit.model.call import Ending
@@ -27,7 +28,7 @@ from remit.model.decision import Allow, Ask, Code, Decision, Deny
 from remit.model.facts import Facts
 from remit.model.labels import Labels
 from remit.model.record import Body, CallDecided, CallFinished, LabelsRaised, ReasonLine
-from remit.store.database import SightingRow
+from remit.store.database import SightingRow, TaintRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,20 +39,31 @@ if TYPE_CHECKING:
     from remit.model.call import Call
     from remit.model.catalog import ToolFacts
     from remit.model.identity import Bearer
+    from remit.model.origin import Traced
     from remit.model.task import Task
     from remit.services.sightings import Learnt, Sightings
     from remit.services.tasks import Tasks
     from remit.store.database import Row
 
 _ATTEMPTS = 16  # of one decision against results that other processes record meanwhile
-_POINTS_AT_INPUT = frozenset({Code.ARGUMENTS_INVALID, Code.ARGUMENTS_OUTSIDE_GRANT})
+_POINTS_AT_INPUT = frozenset(
+    {
+        Code.ARGUMENTS_INVALID,
+        Code.ARGUMENTS_OUTSIDE_GRANT,
+        Code.ORIGIN_UNKNOWN,
+        Code.ORIGIN_NOT_ADMITTED,
+        Code.SUM_EXCEEDED,
+        Code.AMOUNT_UNCLEAR,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ticket:
     """An allowed, recorded call: what a door needs to forward it, once.
 
-    ``tool`` and ``rules``: what the catalog says of the result. ``waiting``: labels that count once anything comes back.
+    ``tool`` and ``rules``: what the catalog says of the result. ``origins``: of the arguments.
+    ``waiting``: labels that count once anything comes back.
     """
 
     decision_id: str
@@ -60,6 +72,7 @@ class Ticket:
     decision: Allow
     tool: ToolFacts
     rules: ResultRules
+    origins: tuple[Traced, ...] = ()
     waiting: Labels = field(default_factory=Labels)
 
 
@@ -107,16 +120,22 @@ class Mediation:
         """
         decision_id = self._new_id("d")
         rules = self._rulebook()
+        written: tuple[str, ...] = ()
 
         def build(task: Task, now: datetime) -> tuple[Body, tuple[Facts, Decision, str]]:
+            nonlocal written
             if task.seq >= self._records_max:
                 raise Refusal(f"task {task.id} has used up its {self._records_max} records", code="task_exhausted")
             facts = self._facts(rules, bearer, call, task, now, seen_digest)
             decision = authorize(facts, rules.policies)
             body, approval = self._record(facts, decision, decision_id, rules.policies)
+            written = marks(call, facts.tool, facts.origins, task.labels) if isinstance(decision, Allow) and facts.tool else ()
             return body, (facts, decision, approval)
 
-        task, (facts, decision, approval) = await self._changed(bearer.task, build)
+        def rows(_: Task) -> tuple[Row, ...]:
+            return tuple(TaintRow(server=call.server, key=self._sightings.key(form), task=bearer.task) for form in written)
+
+        task, (facts, decision, approval) = await self._changed(bearer.task, build, rows)
         if isinstance(decision, Allow):
             return self._ticket(rules, bearer, call, facts, decision, decision_id)
         message = message_for_model(task, call, decision, approval)
@@ -145,7 +164,9 @@ class Mediation:
         await self._tasks.change(ticket.bearer.task, lambda _task, _now: (raised, None))
 
     async def _learn(self, ticket: Ticket, plain: CallFinished, result: Any) -> Observed:
-        classes = self._rulebook().classes
+        parsed = self._sightings.parse(result, ticket.tool, ticket.rules, self._rulebook().classes)
+        echo = unvouched(ticket.call.arguments, ticket.origins)
+        laundered = await self._sightings.laundered(ticket.call.server, parsed, places(ticket.call), echo)
         for _ in range(_ATTEMPTS):
             task = await self._tasks.view(ticket.bearer.task)
             if task.over:
@@ -154,7 +175,7 @@ class Mediation:
             if seen is None:
                 await self._sightings.load(task)
                 continue
-            learnt = self._sightings.read(seen, result, ticket.tool, ticket.rules, classes, ticket.decision_id)
+            learnt = self._sightings.learnt(seen, parsed, laundered, ticket.tool.id, ticket.decision_id)
             over = 0 < task.budget.bytes_read < task.bytes_read + plain.size
             if not learnt.data and task.labels.covers(learnt.labels) and not task.budget.bytes_read:
                 self._tasks.finish_soon(ticket.bearer.task, plain)
@@ -189,11 +210,14 @@ class Mediation:
         return True
 
     async def _changed(
-        self, task_id: str, build: Callable[[Task, datetime], tuple[Body, tuple[Facts, Decision, str]]]
+        self,
+        task_id: str,
+        build: Callable[[Task, datetime], tuple[Body, tuple[Facts, Decision, str]]],
+        also: Callable[[Task], tuple[Row, ...]],
     ) -> tuple[Task, tuple[Facts, Decision, str]]:
         for _ in range(_ATTEMPTS):
             try:
-                return await self._tasks.change(task_id, build)
+                return await self._tasks.change(task_id, build, also)
             except _BehindError:
                 await self._sightings.load(await self._tasks.view(task_id))
         raise Outage(f"task {task_id} is changed by too many at once", code="task_busy")
@@ -207,6 +231,7 @@ class Mediation:
             decision=decision,
             tool=facts.tool,
             rules=rules.catalog.result_rules(call.id),
+            origins=facts.origins,
             waiting=whole(facts.tool, rules.classes),
         )
 

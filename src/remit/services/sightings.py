@@ -19,6 +19,7 @@ import msgspec
 
 from remit.errors import Broken
 from remit.logic.labelling import labelled, views, whole, worst
+from remit.logic.laundering import EVERYWHERE, is_marked
 from remit.logic.tracing import Inputs
 from remit.logic.values import normal, tokens
 from remit.model.catalog import Trust
@@ -36,9 +37,11 @@ if TYPE_CHECKING:
 
 _KEY_BYTES = 8
 _TEXT_CHARACTERS_MAX = 262_144  # of one result in which tokens are looked for
+_FIELD_CHARACTERS_MAX = 200  # of a pointer that is kept
+_MARKED_MAX = 50_000  # trusted values of one result that are looked up
 
 
-class _Part(msgspec.Struct, array_like=True):
+class _Field(msgspec.Struct, array_like=True):
     """The values seen first in one field: its pointer, whether it is trusted, and their keys one after the other."""
 
     field: str
@@ -51,7 +54,7 @@ class _Sighting(msgspec.Struct, array_like=True):
 
     decision: str
     tool: str
-    parts: list[_Part]
+    parts: list[_Field]
     full: bool = False
 
 
@@ -61,6 +64,32 @@ class Learnt:
 
     labels: Labels
     data: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A leaf of a result: where it stands, what it is, and the keys of its normal forms; ``marked``: those it is recognised by."""
+
+    field: str
+    labels: Labels
+    keys: tuple[bytes, ...]
+    marked: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parsed:
+    """A result taken apart. ``full``: there was more than can be looked at."""
+
+    parts: tuple[Part, ...]
+    full: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Laundered:
+    """What of a result cannot count as trusted: everything, or what holds one of these keys."""
+
+    everything: bool = False
+    keys: frozenset[bytes] = frozenset()
 
 
 class Seen:
@@ -85,7 +114,7 @@ class Seen:
 
     def key(self, value: str) -> bytes:
         """The keyed digest under which a normal form is kept."""
-        return hashlib.blake2b(value.encode("utf-8", "surrogatepass"), digest_size=_KEY_BYTES, key=self._key).digest()
+        return _key(self._key, value)
 
     def has(self, key: bytes) -> bool:
         """Whether a value of that key stood in a result."""
@@ -118,18 +147,20 @@ class Sightings:
         self._values = 0  # in memory
 
     def known(self, task: Task) -> Seen | None:
-        """What the task has seen, where all of it is in memory."""
+        """What the task has seen, where all of it is in memory. More than the task knows of does no harm: then the task is stale,
+        and its append will fail.
+        """
         seen = self._kept.get(task.id)
         if seen is None and task.results == 0:
             seen = self._keep(task.id, Seen(task, self._key))
         elif seen is not None:
             self._kept.move_to_end(task.id)
-        return seen if seen is not None and seen.number == task.results else None
+        return seen if seen is not None and seen.number >= task.results else None
 
     async def load(self, task: Task) -> None:
         """Read what is missing. Raises Outage, Broken."""
         seen = self._kept.get(task.id)
-        if seen is None or seen.number > task.results:
+        if seen is None:
             seen = Seen(task, self._key)
         before = len(seen)
         for row in await self._store.sightings(task.id, seen.number):
@@ -153,34 +184,64 @@ class Sightings:
         seen = self._kept.pop(task, None)
         self._values -= len(seen) if seen is not None else 0
 
-    def read(self, seen: Seen, result: Any, tool: ToolFacts, rules: ResultRules, classes: DataClasses, decision: str) -> Learnt:
-        """What a result teaches a task that has seen this much."""
-        labels, parts, full = Labels(), _Parts(seen, self._values_max), False
-        budget = _TEXT_CHARACTERS_MAX
+    def key(self, form: str) -> bytes:
+        """The keyed digest under which a normal form is kept, here and among the marks of a server."""
+        return _key(self._key, form)
+
+    def parse(self, result: Any, tool: ToolFacts, rules: ResultRules, classes: DataClasses) -> Parsed:
+        """A result taken apart: its parts with their labels, and the keys of what stands in them."""
+        parts: list[Part] = []
+        left, full = _TEXT_CHARACTERS_MAX, False
         try:
             for value, is_text in views(result):
                 if is_text:
-                    labels = labels.join(whole(tool, classes))
-                    for text in _texts(value):
-                        full |= len(text) > budget
-                        parts.add("", trusted=tool.trust is Trust.TRUSTED, value=text)
-                        parts.add_text("", trusted=tool.trust is Trust.TRUSTED, text=text[: max(budget, 0)])
-                        budget -= len(text)
-                    continue
-                for leaf in labelled(value, tool, rules, classes):
-                    labels = labels.join(leaf.labels)
-                    parts.add(leaf.pointer, trusted=not leaf.labels.untrusted, value=leaf.value)
-                    if isinstance(leaf.value, str):
-                        full |= len(leaf.value) > budget
-                        parts.add_text(leaf.pointer, trusted=not leaf.labels.untrusted, text=leaf.value[: max(budget, 0)])
-                        budget -= len(leaf.value)
+                    found = [("", text, whole(tool, classes)) for text in _texts(value)]
+                else:
+                    found = [(leaf.pointer, leaf.value, leaf.labels) for leaf in labelled(value, tool, rules, classes)]
+                for field, leaf, labels in found:
+                    length = len(leaf) if isinstance(leaf, str) else 0
+                    full |= length > left
+                    parts.append(self._part(field, leaf, labels, left))
+                    left = max(left - length, 0)
         except ValueError:
-            labels, full = worst(tool, rules, classes), True
-        full = full or parts.full
-        if seen.full or not (parts.found or full):
+            return Parsed(parts=(Part(field="", labels=worst(tool, rules, classes), keys=(), marked=()),), full=True)
+        return Parsed(parts=tuple(parts), full=full)
+
+    async def laundered(self, server: str, parsed: Parsed, call_places: Iterable[str], echo: Iterable[str]) -> Laundered:
+        """What of a result comes back from where nobody vouches for it. Raises Outage."""
+        trusted = [key for part in parsed.parts if not part.labels.untrusted for key in part.marked]
+        if not trusted:
+            return Laundered()
+        places = {self.key(place) for place in call_places}
+        echoed = frozenset(echo)
+        if len(trusted) > _MARKED_MAX or EVERYWHERE in echoed:
+            return Laundered(everything=True)
+        found = await self._store.tainted(server, [*places, *dict.fromkeys(trusted)])
+        return Laundered(everything=bool(found & places), keys=found | {self.key(form) for form in echoed})
+
+    def learnt(self, seen: Seen, parsed: Parsed, laundered: Laundered, tool: str, decision: str) -> Learnt:
+        """What a result teaches a task that has seen this much."""
+        labels, new = Labels(), _New(seen, self._values_max)
+        for part in parsed.parts:
+            own = part.labels
+            if not own.untrusted and (laundered.everything or not laundered.keys.isdisjoint(part.marked)):
+                own = own.join(Labels(untrusted=True))
+            labels = labels.join(own)
+            new.add(part.field, trusted=not own.untrusted, keys=part.keys)
+        full = parsed.full or new.full
+        if seen.full or not (new.found or full):
             return Learnt(labels=labels)
-        sighting = _Sighting(decision, tool.id, parts.packed(), full)
-        return Learnt(labels=labels, data=_ENCODER.encode(sighting))
+        return Learnt(labels=labels, data=_ENCODER.encode(_Sighting(decision, tool, new.packed(), full)))
+
+    def _part(self, field: str, leaf: Any, labels: Labels, left: int) -> Part:
+        found = dict.fromkeys(form for form in (normal(leaf), *(tokens(leaf[:left]) if isinstance(leaf, str) else ())) if form)
+        keyed = [(self.key(form), is_marked(form)) for form in found]
+        return Part(
+            field=field if len(field) <= _FIELD_CHARACTERS_MAX else "",
+            labels=labels,
+            keys=tuple(key for key, _ in keyed),
+            marked=tuple(key for key, marked in keyed if marked),
+        )
 
     def _keep(self, task: str, seen: Seen) -> Seen:
         self.forget(task)
@@ -191,7 +252,7 @@ class Sightings:
         return seen
 
 
-class _Parts:
+class _New:
     """New values of one result, by the field in which each was seen first."""
 
     def __init__(self, seen: Seen, values_max: int) -> None:
@@ -200,21 +261,9 @@ class _Parts:
         self._own: set[bytes] = set()
         self.full = False
 
-    def add(self, field: str, *, trusted: bool, value: object) -> None:
-        self._add(field, trusted, (normal(value),))
-
-    def add_text(self, field: str, *, trusted: bool, text: str) -> None:
-        self._add(field, trusted, tokens(text))
-
-    def packed(self) -> list[_Part]:
-        return [_Part(field, trusted, b"".join(keys)) for (field, trusted), keys in self.found.items()]
-
-    def _add(self, field: str, trusted: bool, values: Iterable[str]) -> None:
-        for value in values:
-            if self.full or not value:
-                continue
-            key = self._seen.key(value)
-            if key in self._own or self._seen.has(key):
+    def add(self, field: str, *, trusted: bool, keys: Iterable[bytes]) -> None:
+        for key in keys:
+            if self.full or key in self._own or self._seen.has(key):
                 continue
             if self._left <= 0:
                 self.full = True
@@ -222,6 +271,13 @@ class _Parts:
             self._left -= 1
             self._own.add(key)
             self.found.setdefault((field, trusted), []).append(key)
+
+    def packed(self) -> list[_Field]:
+        return [_Field(field, trusted, b"".join(keys)) for (field, trusted), keys in self.found.items()]
+
+
+def _key(secret: bytes, form: str) -> bytes:
+    return hashlib.blake2b(form.encode("utf-8", "surrogatepass"), digest_size=_KEY_BYTES, key=secret).digest()
 
 
 def _texts(value: Any) -> Iterable[str]:

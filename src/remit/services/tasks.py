@@ -21,7 +21,7 @@ from remit.errors import Broken, Conflict, NotFound, Outage, RemitError
 from remit.logic.life import check_move, fold
 from remit.logic.records import decode, encode, leaf_hash
 from remit.model.approval import ApprovalState
-from remit.model.record import ApprovalAnswered, Body, CallDecided, CallFinished, Record, TaskMoved, TaskOpened
+from remit.model.record import ApprovalAnswered, Body, CallDecided, CallFinished, LabelsLowered, Record, TaskMoved, TaskOpened
 from remit.model.task import TASK_MOVES, Task, TaskState
 from remit.store.database import Append, ApprovalRow, Entry, StaleTask, TaskRow
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from datetime import datetime
 
+    from remit.model.labels import Labels
     from remit.store.database import Row, Store
 
 T = TypeVar("T")
@@ -179,6 +180,20 @@ class Tasks:
             return ApprovalAnswered(approval=approval, state=state.value, by=by, reason=reason), None
 
         return (await self.change(row.task, build))[0]
+
+    async def lower(self, task_id: str, labels: Labels, *, by: str, reason: str) -> Task:
+        """Declassify: a person answers for it that what the task has read is no more than this. Raises Conflict, NotFound, Outage."""
+
+        def build(task: Task, now: datetime) -> tuple[Body, None]:
+            if task.over or now >= task.deadline:
+                raise Conflict(f"task {task.id} is {task.state if task.over else 'past its deadline'}", code="task_state")
+            if by in {task.agent.text, task.id}:
+                raise Conflict("an agent cannot lower the labels of its own task", code="self_approval")
+            if not task.labels.covers(labels):
+                raise Conflict("this would raise the labels", code="labels", hint="labels rise by themselves; declassification lowers them")
+            return LabelsLowered(rank=labels.rank, untrusted=labels.untrusted, by=by, reason=reason), None
+
+        return (await self.change(task_id, build))[0]
 
     async def expire_due(self, limit: int = 1_000) -> int:
         """End what is past its deadline; returns how many. Safe to run anywhere, any number of times."""

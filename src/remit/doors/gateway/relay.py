@@ -142,7 +142,7 @@ class Relay:
         try:
             answer = await self._forward(link, message, first, exchange, headers)
         except Outage as error:
-            await self._mediation.observe(ticket, Ending.FAILED)
+            await self._mediation.observe(ticket, Ending.NOT_MADE if error.unsent else Ending.FAILED)
             return _failure(message, error)
         except asyncio.CancelledError:
             await self._mediation.observe(ticket, Ending.CANCELLED)
@@ -304,7 +304,7 @@ def unopened(message: Message, error: Outage) -> Message:
 
 def _failure(message: Message, error: Outage) -> Message:
     """What the agent reads when the server failed it."""
-    text = f"{error.message}. Whether the call took effect is not known."
+    text = f"{error.message}. {'Nothing was done.' if error.unsent else 'Whether the call took effect is not known.'}"
     if message["method"] == "tools/call":
         return tool_error(message["id"], text)
     return rpc_error(message["id"], INTERNAL, error.message)
