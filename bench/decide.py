@@ -134,6 +134,7 @@ def _bare(policies: Policies) -> Callable[[], object]:
             "labels": ["public"],
             "data_class": "public",
             "untrusted": False,
+            "sink": "internal",
             "now": "1970-01-01T00:00:00.000Z",
             "arguments": {"text": "number 1"},
         },

@@ -20,7 +20,7 @@ from remit.logic.arguments import digest_bytes
 from remit.logic.authorize import authorize, call_key
 from remit.logic.explain import message_for_model
 from remit.logic.labelling import ResultRules, for_call, whole
-from remit.logic.laundering import marks, places, unvouched
+from remit.logic.laundering import marks
 from remit.logic.life import pending_approval
 from remit.logic.tracing import origin_lines, trace
 from remit.model.call import Ending
@@ -28,6 +28,7 @@ from remit.model.decision import Allow, Ask, Code, Decision, Deny
 from remit.model.facts import Facts
 from remit.model.labels import Labels
 from remit.model.record import Body, CallDecided, CallFinished, LabelsRaised, ReasonLine
+from remit.services.sightings import Laundered
 from remit.store.database import SightingRow, TaintRow
 
 if TYPE_CHECKING:
@@ -165,8 +166,6 @@ class Mediation:
 
     async def _learn(self, ticket: Ticket, plain: CallFinished, result: Any) -> Observed:
         parsed = self._sightings.parse(result, ticket.tool, ticket.rules, self._rulebook().classes)
-        echo = unvouched(ticket.call.arguments, ticket.origins)
-        laundered = await self._sightings.laundered(ticket.call.server, parsed, places(ticket.call), echo)
         for _ in range(_ATTEMPTS):
             task = await self._tasks.view(ticket.bearer.task)
             if task.over:
@@ -175,6 +174,8 @@ class Mediation:
             if seen is None:
                 await self._sightings.load(task)
                 continue
+            fresh = parsed.fresh(seen)
+            laundered = await self._sightings.laundered(ticket.call, ticket.origins, fresh) if fresh else Laundered()
             learnt = self._sightings.learnt(seen, parsed, laundered, ticket.tool.id, ticket.decision_id)
             over = 0 < task.budget.bytes_read < task.bytes_read + plain.size
             if not learnt.data and task.labels.covers(learnt.labels) and not task.budget.bytes_read:

@@ -19,7 +19,7 @@ import msgspec
 
 from remit.errors import Broken
 from remit.logic.labelling import labelled, views, whole, worst
-from remit.logic.laundering import EVERYWHERE, is_marked
+from remit.logic.laundering import EVERYWHERE, is_marked, places, unvouched
 from remit.logic.tracing import Inputs
 from remit.logic.values import normal, tokens
 from remit.model.catalog import Trust
@@ -30,8 +30,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from remit.logic.labelling import ResultRules
+    from remit.model.call import Call
     from remit.model.catalog import ToolFacts
     from remit.model.labels import DataClasses
+    from remit.model.origin import Traced
     from remit.model.task import Task
     from remit.store.database import SightingRow, Store
 
@@ -82,6 +84,10 @@ class Parsed:
 
     parts: tuple[Part, ...]
     full: bool
+
+    def fresh(self, seen: Seen) -> tuple[bytes, ...]:
+        """Keys of what counts as trusted so far and is new to the task: what was seen before is what it was then."""
+        return tuple(key for part in self.parts if not part.labels.untrusted for key in part.marked if not seen.has(key))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,17 +213,14 @@ class Sightings:
             return Parsed(parts=(Part(field="", labels=worst(tool, rules, classes), keys=(), marked=()),), full=True)
         return Parsed(parts=tuple(parts), full=full)
 
-    async def laundered(self, server: str, parsed: Parsed, call_places: Iterable[str], echo: Iterable[str]) -> Laundered:
-        """What of a result comes back from where nobody vouches for it. Raises Outage."""
-        trusted = [key for part in parsed.parts if not part.labels.untrusted for key in part.marked]
-        if not trusted:
-            return Laundered()
-        places = {self.key(place) for place in call_places}
-        echoed = frozenset(echo)
-        if len(trusted) > _MARKED_MAX or EVERYWHERE in echoed:
+    async def laundered(self, call: Call, origins: tuple[Traced, ...], fresh: tuple[bytes, ...]) -> Laundered:
+        """What of a call's result comes back from where nobody vouches for it. ``fresh``: ``Parsed.fresh``. Raises Outage."""
+        echoed = unvouched(call.arguments, origins)
+        if len(fresh) > _MARKED_MAX or EVERYWHERE in echoed:
             return Laundered(everything=True)
-        found = await self._store.tainted(server, [*places, *dict.fromkeys(trusted)])
-        return Laundered(everything=bool(found & places), keys=found | {self.key(form) for form in echoed})
+        named = {self.key(place) for place in places(call)}
+        found = await self._store.tainted(call.server, [*named, *dict.fromkeys(fresh)])
+        return Laundered(everything=bool(found & named), keys=found | {self.key(form) for form in echoed})
 
     def learnt(self, seen: Seen, parsed: Parsed, laundered: Laundered, tool: str, decision: str) -> Learnt:
         """What a result teaches a task that has seen this much."""
