@@ -121,11 +121,18 @@ def _decide(policies: Policies, *, fresh: bool) -> Callable[[], object]:
 
 
 def _bare(policies: Policies) -> Callable[[], object]:
-    """The same request, given to cedarpy as remit gives it, with the same handles."""
+    """The same requests in the same order, given to cedarpy as remit gives them, with the same handles."""
     facts = _facts(0)
     assert facts.tool is not None
     handles = policies._slice(facts, facts.tool)  # the anchor needs the very same slice
-    request: dict[str, Any] = {
+    asked = itertools.cycle([_request(number) for number in range(2_000)])
+    result = cedarpy.is_authorized(next(asked), handles.policies, handles.entities, handles.schema)
+    assert result.allowed, json.dumps(str(result.diagnostics))
+    return lambda: cedarpy.is_authorized(next(asked), handles.policies, handles.entities, handles.schema)
+
+
+def _request(number: int) -> dict[str, Any]:
+    return {
         "principal": {"type": "Agent", "id": _AGENT.text},
         "action": {"type": "Action", "id": action_id(Kind.TOOL, "s", "t0")},
         "resource": {"type": "Tool", "id": "s/t0"},
@@ -136,9 +143,6 @@ def _bare(policies: Policies) -> Callable[[], object]:
             "untrusted": False,
             "sink": "internal",
             "now": "1970-01-01T00:00:00.000Z",
-            "arguments": {"text": "number 1"},
+            "arguments": {"text": f"number {number}"},
         },
     }
-    result = cedarpy.is_authorized(request, handles.policies, handles.entities, handles.schema)
-    assert result.allowed, json.dumps(str(result.diagnostics))
-    return lambda: cedarpy.is_authorized(request, handles.policies, handles.entities, handles.schema)

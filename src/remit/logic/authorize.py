@@ -77,15 +77,17 @@ def _changed(facts: Facts, tool: ToolFacts) -> Iterator[Reason]:
     if tool.kind is not Kind.TOOL:
         return
     accepted = facts.task.tools.get(tool.id, "")
-    seen = {tool.digest, facts.seen_digest or tool.digest}
-    if seen != {accepted} and any(grant.names(tool.kind, tool.server, tool.name) for grant in facts.task.grants):
+    same = accepted == tool.digest == (facts.seen_digest or tool.digest)
+    if not same and any(grant.names(tool.kind, tool.server, tool.name) for grant in facts.task.grants):
         text = f"{tool.id} is no longer what it was when this task was opened; a person must look at the change"
         yield Reason(Code.TOOL_CHANGED, text)
 
 
 def autonomy_of(task: Task, tool: ToolFacts, line: int) -> Autonomy:
     """How the task takes such a call. What cannot be undone is never approved beforehand."""
-    stated = task.grants[line].autonomy or task.autonomy.get(tool.effect.value) or Autonomy.DECIDED
+    stated = task.grants[line].autonomy or task.autonomy.get(tool.effect.value)
+    if not stated:
+        return Autonomy.DECIDED
     autonomy = Autonomy(stated)
     return Autonomy.DECIDED if autonomy is Autonomy.PREAPPROVED and tool.effect is Effect.IRREVERSIBLE else autonomy
 

@@ -34,7 +34,10 @@ _TOKEN = re.compile(
     |(?P<identifier>[#@]?[A-Za-z0-9_][\w-]{0,126}\w)""",
     re.VERBOSE,
 )
+_TRAILED = frozenset({"url", "path", "host"})
 _TRAILING = ".,;:!?)]}>'\"*"
+_NUMBER_BEGINS = frozenset("-0123456789")
+_SEPARATOR = re.compile(r"[\s,;|]")
 _BETWEEN = re.compile(r"[\s,;|]*\Z")
 
 
@@ -53,7 +56,7 @@ def normal(value: object) -> str:
 
 def tokens(text: str) -> Iterator[str]:
     """The normal forms of what stands in a text and could be meant by somebody: tokens, and short lines whole. May repeat."""
-    for _, _, found in _spans(text):
+    for found in _spans(text):
         yield from found
     for line in text.splitlines():
         stripped = line.strip(" \t-*•")
@@ -63,12 +66,13 @@ def tokens(text: str) -> Iterator[str]:
 
 def parts(text: str) -> tuple[str, ...]:
     """The tokens that a text is made of, where there is nothing but separators between them; else none."""
-    if len(text) > WHOLE_CHARACTERS_MAX:
+    if len(text) > WHOLE_CHARACTERS_MAX or not _SEPARATOR.search(text):
         return ()
     found: list[str] = []
     end = 0
-    for begin, after, forms in _spans(text):
-        if not _BETWEEN.match(text[end:begin]):
+    for match in _TOKEN.finditer(text):
+        after, forms = _token(match)
+        if not forms or not _BETWEEN.match(text[end : match.start()]):
             return ()
         found.append(forms[0])
         end = after
@@ -118,9 +122,9 @@ def composed(text: str) -> str:
 
 def _normal_text(text: str) -> str:
     text = composed(text)
-    if _NUMBER.match(text):
+    if text[:1] in _NUMBER_BEGINS and _NUMBER.match(text):
         return _number(text)
-    return text.lower() if text.isascii() and _CASELESS.match(text) else text
+    return text.lower() if "." in text and text.isascii() and _CASELESS.match(text) else text
 
 
 def _number(text: str) -> str:
@@ -135,14 +139,19 @@ def _number(text: str) -> str:
     return f"n:{value.normalize():f}"
 
 
-def _spans(text: str) -> Iterator[tuple[int, int, tuple[str, ...]]]:
-    """Begin, end and normal forms of each token; the first form is the token itself."""
+def _spans(text: str) -> Iterator[tuple[str, ...]]:
+    """The normal forms of each token; the first one is the token itself."""
     for match in _TOKEN.finditer(text):
-        kind, raw = match.lastgroup, match.group()
-        token = raw.rstrip(_TRAILING) if kind in {"url", "path", "host"} else raw
-        forms = _FORMS.get(kind or "", _plain)(token)
+        forms = _token(match)[1]
         if forms:
-            yield match.start(), match.start() + len(token), forms
+            yield forms
+
+
+def _token(match: re.Match[str]) -> tuple[int, tuple[str, ...]]:
+    """Where a token ends, and its normal forms; none for a plain word."""
+    kind, raw = match.lastgroup or "", match.group()
+    token = raw.rstrip(_TRAILING) if kind in _TRAILED else raw
+    return match.start() + len(token), _FORMS.get(kind, _plain)(token)
 
 
 def _plain(token: str) -> tuple[str, ...]:
