@@ -32,6 +32,7 @@ _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _BACKTRACKS_MAX = 100_000
 _PATTERN_BYTES_MAX = 1_048_576
 _FINDINGS_MAX = 5
+_ORIGIN = '"origin"'
 _OPEN_ENDED = frozenset({"additionalProperties", "unevaluatedProperties", "patternProperties"})
 
 
@@ -128,7 +129,9 @@ def _line_refuses(facts: Facts, index: int, *, approved: bool) -> tuple[Reason, 
     if not grant.arguments:
         return ()
     refused = findings(_narrowing(grant), call.arguments, Code.ARGUMENTS_OUTSIDE_GRANT, "this task's grant")
-    return refused or tuple(_foreign(facts, _demanded(grant), approved=approved))[:_FINDINGS_MAX]
+    if refused or _ORIGIN not in grant.arguments:
+        return refused
+    return tuple(_foreign(facts, _demanded(grant), approved=approved))[:_FINDINGS_MAX]
 
 
 def _foreign(facts: Facts, demanded: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...], *, approved: bool) -> Iterator[Reason]:

@@ -43,7 +43,8 @@ def trace(arguments: Json, schema: Json, seen: Seen) -> tuple[Traced, ...]:
     for name, value in arguments.items():
         pointer = f"/{escaped(name)}"
         of_argument: list[Traced] = []
-        for where, leaf in _leaves(value, _property(schema, name), pointer, 0):
+        leaves = _leaves(value, _property(schema, name), pointer, 0) if isinstance(value, dict | list) else ((pointer, value),)
+        for where, leaf in leaves:
             if leaf is None or isinstance(leaf, bool):
                 continue
             traced = Traced(pointer=where, sources=sources_of(leaf, seen))
@@ -64,7 +65,8 @@ class _Bounds:
     def admit(self, leaf: Traced) -> bool:
         self._leaves -= 1
         self._characters -= len(leaf.pointer)
-        self._sources.update(leaf.sources)
+        if leaf.sources:
+            self._sources.update(leaf.sources)
         return self._leaves >= 0 and self._characters >= 0 and len(self._sources) <= _SOURCES_MAX
 
 
