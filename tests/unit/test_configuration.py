@@ -271,3 +271,50 @@ def test_init_writes_a_folder_that_loads_and_copies_no_secret(tmp_path, monkeypa
     client.write_text("[]")
     with pytest.raises(Mistake, match="mcpServers"):
         write_folder(tmp_path, client)
+
+
+PARTS = """
+[data.detected]
+personal = "confidential"
+[tools."bank/pay".fields]
+"/items/*/id" = { trust = "trusted" }
+[[tools."bank/pay".when]]
+result = "/items/*/from"
+matches = "*@corp.example"
+trust = "trusted"
+[[tools."bank/pay".when]]
+argument = "/path"
+matches = "/payroll/*"
+data_class = "restricted"
+"""
+
+
+def test_parts_of_results_are_stated(tmp_path):
+    toml = GOOD.replace('effect = "write"\n', 'effect = "write"\nselectors = ["to"]\ndetect = ["personal"]\n')
+    configuration = load_configuration(folder(tmp_path, toml + PARTS))
+    entry = configuration.catalog.entries["bank/pay"]
+    assert entry.selectors == ("to",)
+    rules = configuration.catalog.result_rules("bank/pay")
+    assert [rule.pattern for rule in rules.fields] == [("", "items", "*", "id")]
+    assert [(rule.argument, rule.result, rule.matches) for rule in rules.whens] == [
+        ((), ("", "items", "*", "from"), "*@corp.example"),
+        (("", "path"), (), "/payroll/*"),
+    ]
+    assert rules.detect == (("personal", "confidential"),)
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ('[tools."bank/pay".fields]\n"items" = { trust = "trusted" }\n', ["not a JSON pointer"]),
+        ('[tools."bank/pay".fields]\n"/items" = {}\n', ["nothing is stated of /items"]),
+        ('[tools."bank/pay".fields]\n"/items" = { trust = "yes" }\n', ["trusted"]),
+        ('[[tools."bank/pay".when]]\nmatches = "*"\ntrust = "trusted"\n', ["either an argument or a field"]),
+        ('[[tools."bank/pay".when]]\nargument = "/a"\ntrust = "trusted"\n', ["says what matches"]),
+        ('[data.detected]\npersonal = "secret"\n', ["personal = 'secret'"]),
+    ],
+)
+def test_a_mistake_in_parts_of_results_is_named(tmp_path, part, words):
+    text = wrong(tmp_path, GOOD + part)
+    for word in words:
+        assert word in text, text

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from remit.logic.detectors import Detector, detected
 from remit.logic.tracing import matches_pointer
 from remit.logic.values import escaped, leaves
 from remit.model.catalog import ToolFacts, Trust
@@ -69,6 +70,7 @@ class ResultRules:
 
     fields: tuple[FieldRule, ...] = ()
     whens: tuple[WhenRule, ...] = ()
+    detect: tuple[tuple[Detector, str], ...] = ()  # what is looked for, and the data class that it makes
 
     @property
     def may_clear(self) -> bool:
@@ -115,10 +117,20 @@ def labelled(result: Any, tool: ToolFacts, rules: ResultRules, classes: DataClas
 def worst(tool: ToolFacts, rules: ResultRules, classes: DataClasses) -> Labels:
     """The labels of a result of which nothing can be said but what the tool is: all statements joined."""
     labels = whole(tool, classes)
+    for _, name in rules.detect:
+        labels = labels.join(Labels(classes.rank(name)))
     for states in (*(rule.states for rule in rules.fields), *(rule.states for rule in rules.whens)):
         rank = classes.rank(states.data_class) if states.data_class is not None else 0
         labels = labels.join(Labels(rank, states.trust is Trust.UNTRUSTED))
     return labels
+
+
+def found_in(value: Any, rules: ResultRules, classes: DataClasses) -> Labels:
+    """What the detectors make of one leaf."""
+    if not rules.detect or not isinstance(value, str):
+        return Labels()
+    held = detected(value, [detector for detector, _ in rules.detect])
+    return Labels(max((classes.rank(name) for detector, name in rules.detect if detector in held), default=0))
 
 
 def whole(tool: ToolFacts, classes: DataClasses) -> Labels:

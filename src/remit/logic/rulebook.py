@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from remit.logic.detectors import Detector
 from remit.logic.labelling import ResultRules
 from remit.model.catalog import Effect, Kind, PinnedTool, Sends, ToolFacts, Trust
 
@@ -35,6 +36,7 @@ class CatalogEntry:
     sends: Sends | None = None
     selectors: tuple[str, ...] | None = None
     result: ResultRules = _NO_RULES
+    detect: tuple[Detector, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,10 +49,14 @@ class ServerFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalog:
-    """``entries`` by ``server/name``; a trailing ``*`` matches a beginning, and the longest match counts."""
+    """``entries`` by ``server/name``; a trailing ``*`` matches a beginning, and the longest match counts.
+
+    ``detected``: the data class that a finding of a detector makes; not stated: the highest.
+    """
 
     servers: Mapping[str, ServerFacts]
     entries: Mapping[str, CatalogEntry] = field(default_factory=dict)
+    detected: Mapping[Detector, str] = field(default_factory=dict)
 
     def facts(self, kind: Kind, server: str, name: str, pinned: PinnedTool | None) -> ToolFacts | None:
         """The facts of one tool, resource or prompt; ``None`` where nobody has declared it."""
@@ -68,8 +74,12 @@ class Catalog:
         return facts
 
     def result_rules(self, call: str) -> ResultRules:
-        """What is stated of parts of a result."""
-        return self._entry(call).result
+        """What is stated of parts of a result, and what is looked for in it."""
+        entry, server = self._entry(call), self.servers.get(call.partition("/")[0])
+        detect = entry.detect if entry.detect is not None else server.defaults.detect if server else None
+        if not detect:
+            return entry.result
+        return replace(entry.result, detect=tuple((one, self.detected.get(one, "")) for one in detect))
 
     def _entry(self, name: str) -> CatalogEntry:
         if name in self.entries:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from remit.logic.detectors import Detector
 from remit.logic.labelling import FieldRule, ResultRules, Statement, WhenRule
 from remit.logic.rulebook import CatalogEntry
 from remit.model.catalog import Effect, Sends, Trust
@@ -30,9 +31,33 @@ def read_entry(table: Reader, classes: DataClasses, *, whole: bool = False) -> C
         sends=table.choice("sends", Sends),
         selectors=selectors,
         result=result,
+        detect=_detectors(table),
     )
     table.done()
     return entry
+
+
+def read_detected(table: Reader, classes: DataClasses) -> dict[Detector, str]:
+    """The data class that each detector's findings make: ``[data.detected]``."""
+    found = {}
+    for detector in Detector:
+        name = table.value(detector.value, str, classes.highest)
+        if name not in classes.names:
+            table.wrong(f"{detector.value} = {name[:80]!r}", near(name, classes.names), detector.value)
+        found[detector] = name
+    table.done()
+    return found
+
+
+def _detectors(table: Reader) -> tuple[Detector, ...] | None:
+    if "detect" not in table.data:
+        return None
+    names = table.texts("detect")
+    known = [detector.value for detector in Detector]
+    for name in names:
+        if name not in known:
+            table.wrong(f"detect = {name[:80]!r}", near(name, known), "detect")
+    return tuple(Detector(name) for name in names if name in known)
 
 
 def _statement(table: Reader, classes: DataClasses) -> Statement:

@@ -19,7 +19,7 @@ from remit.logic.arguments import digest_json
 from remit.logic.rulebook import Catalog, ServerFacts
 from remit.model.identity import SpiffeId
 from remit.model.labels import DEFAULT_CLASSES, DataClasses
-from remit.services.catalog import read_entry
+from remit.services.catalog import read_detected, read_entry
 from remit.services.reading import FILE, NAME, Mistakes, Reader, near, parsed, read_text, read_texts
 from remit.services.task_types import DEADLINE_MAX, read_task_type
 from remit.settings import Agent, Configuration, Limits, Settings
@@ -47,6 +47,7 @@ def load_configuration(folder: Path) -> Configuration:
     agents = _agents(root, settings)
     servers, server_facts = _servers(root, folder, classes)
     entries = {name: read_entry(table, classes) for name, table in root.tables("tools") if _known_server(root, "tools", name, servers)}
+    detected = read_detected(root.table("data").table("detected"), classes)
     root.done("server", "storage", "trust", "data", "agents", "servers", "tools", "limits", "approvals")
     task_types: dict[str, TaskType] = {}
     tasks, policies = read_texts(folder, "tasks", ".toml", found), read_texts(folder, "policies", ".cedar", found)
@@ -69,7 +70,7 @@ def load_configuration(folder: Path) -> Configuration:
         classes=classes,
         agents=agents,
         servers=servers,
-        catalog=Catalog(servers=server_facts, entries=entries),
+        catalog=Catalog(servers=server_facts, entries=entries, detected=detected),
         task_types=task_types,
         policies={name: policy for name, policy in policies.items() if policy is not None},
         digest=digest_json({FILE: text, **tasks}),
@@ -110,8 +111,9 @@ def _settings(root: Reader, folder: Path) -> tuple[Settings, DataClasses]:
         approval_ttl=approvals.duration("ttl", defaults.approval_ttl, DEADLINE_MAX),
         limits=Limits(**bounds),
     )
-    for table in (server, storage, trust, data, approvals, limits):
+    for table in (server, storage, trust, approvals, limits):
         table.done()
+    data.done("detected")
     return settings, DataClasses(tuple(names))
 
 

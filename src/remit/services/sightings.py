@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from remit.errors import Broken
-from remit.logic.labelling import labelled, views, whole, worst
+from remit.logic.labelling import found_in, labelled, views, whole, worst
 from remit.logic.laundering import EVERYWHERE, is_marked, places, unvouched
 from remit.logic.tracing import Inputs
 from remit.logic.values import normal, tokens
@@ -207,7 +207,7 @@ class Sightings:
                 for field, leaf, labels in found:
                     length = len(leaf) if isinstance(leaf, str) else 0
                     full |= length > left
-                    parts.append(self._part(field, leaf, labels, left))
+                    parts.append(self._part(field, leaf, labels.join(found_in(leaf, rules, classes)), left))
                     left = max(left - length, 0)
         except ValueError:
             return Parsed(parts=(Part(field="", labels=worst(tool, rules, classes), keys=(), marked=()),), full=True)
