@@ -142,6 +142,7 @@ def _request(number: int) -> dict[str, Any]:
             "data_class": "public",
             "untrusted": False,
             "sink": "internal",
+            "signals": [],
             "now": "1970-01-01T00:00:00.000Z",
             "arguments": {"text": f"number {number}"},
         },

@@ -21,6 +21,7 @@ from remit.model.identity import Bearer, SpiffeId
 from remit.model.labels import DataClasses
 from remit.model.record import GrantLine, TaskOpened
 from remit.model.task import Task, TaskState
+from remit.services.behaviour import Behaviour
 from remit.services.ledger import Ledger
 from remit.services.mediation import Mediation
 from remit.services.sightings import Sightings
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from remit.model.call import Call
 
-_BUDGETS = ("sums", "rate_calls", "rate_seconds", "bytes_read", "resources", "autonomy")
+_BUDGETS = ("sums", "rate_calls", "rate_seconds", "bytes_read", "resources", "autonomy", "watched")
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 AGENT = SpiffeId.parse("spiffe://remit.test/agent/tester")
 ORIGIN = "remit.test/ledger"
@@ -150,9 +151,11 @@ class World:
         self.store = SqliteStore(self.path, lambda size, root: sign_checkpoint(Checkpoint(ORIGIN, size, root), self.key))
         self.tasks = Tasks(self.store, self.clock, self.new_id, 1_000)
         self.sightings = Sightings(self.store, b"k" * 32, values_max=1_000, values_in_memory_max=10_000, tasks_max=100)
+        self.behaviour = Behaviour(self.store)
         self.mediation = Mediation(
             self.tasks,
             self.sightings,
+            self.behaviour,
             lambda: self.rules,
             self.new_id,
             approval_ttl=timedelta(minutes=5),

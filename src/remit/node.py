@@ -24,6 +24,7 @@ from remit.drivers.upstream_http import http_session
 from remit.errors import Unauthenticated
 from remit.logic.checkpoint import Checkpoint, Verifier, sign_checkpoint
 from remit.model.identity import Bearer
+from remit.services.behaviour import Behaviour
 from remit.services.configuration import load_configuration
 from remit.services.feed import Feed
 from remit.services.identities import Identities
@@ -198,9 +199,11 @@ async def open_node(folder: Path, *, deciding: bool = False) -> AsyncIterator[No
         values_in_memory_max=limits.values_in_memory,
         tasks_max=limits.tasks_in_memory,
     )
+    behaviour = Behaviour(store)
     mediation = Mediation(
         tasks,
         sightings,
+        behaviour,
         lambda: rules.rulebook,
         new_id,
         approval_ttl=settings.approval_ttl,
@@ -230,6 +233,7 @@ async def open_node(folder: Path, *, deciding: bool = False) -> AsyncIterator[No
     ending: list[Node] = []
 
     async def on_end(task_id: str) -> None:
+        await behaviour.ended(task_id)
         await ending[0].end_task(task_id)
 
     node = Node(

@@ -27,6 +27,7 @@ from remit.model.call import Call, Ending
 from remit.model.identity import Bearer, SpiffeId
 from remit.model.record import GrantLine, PolicyActivated, Record, TaskOpened
 from remit.model.task import TaskState
+from remit.services.behaviour import Behaviour
 from remit.services.ledger import Ledger
 from remit.services.mediation import Mediation, Ticket
 from remit.services.sightings import Sightings
@@ -152,6 +153,7 @@ class World:
             mediation=self.parts.mediation(
                 tasks,
                 Sightings(store, b"k" * 32, values_max=40, values_in_memory_max=60, tasks_max=2),
+                Behaviour(store),
                 lambda: node.rules,
                 self.new_id,
                 approval_ttl=timedelta(minutes=5),

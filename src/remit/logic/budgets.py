@@ -45,8 +45,8 @@ def spent_by(facts: Facts, line: int) -> Spent | tuple[Reason, ...]:
             text = f"{before + amount:f} would be more than the {one.maximum:f} of {one.name} ({before:f} is spent)"
             reasons.append(Reason(Code.SUM_EXCEEDED, text, one.argument))
         sums[one.name] = sums.get(one.name, Decimal()) + amount
-    resource = resource_of(facts) if budget.resources else ""
-    if resource and resource not in task.resources and len(task.resources) >= budget.resources:
+    resource = resource_of(facts) if budget.resources or task.watched else ""
+    if budget.resources and resource not in task.resources and len(task.resources) >= budget.resources:
         reasons.append(Reason(Code.BUDGET_EXHAUSTED, f"this task has touched its {budget.resources} different resources"))
     return tuple(reasons) or Spent(grant=line, sums=sums, resource=resource)
 

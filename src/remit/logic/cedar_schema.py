@@ -102,6 +102,7 @@ def _action(effect: Effect, resources: list[str], shown: Json) -> Json:
         "data_class": text,
         "untrusted": {"type": "Boolean"},
         "sink": text,
+        "signals": {"type": "Set", "element": text},
         "now": {"type": "Extension", "name": "datetime"},
         "approval": {"type": "Record", "attributes": {"by": text}, "required": False},
         **shown,

@@ -122,6 +122,7 @@ def _opened(task: str, body: TaskOpened, at: datetime, leaf: bytes) -> Task:
         uses=(0,) * len(grants),
         opened_by=body.opened_by,
         self_service=body.self_service,
+        watched=body.watched,
         autonomy=body.autonomy,
     )
 
@@ -185,6 +186,7 @@ def _allowed(task: Task, body: CallDecided, at: datetime, step: Step) -> Task:
         labels=task.labels.join(Labels(body.rank, body.untrusted)),
         approvals=approvals,
         in_flight={**task.in_flight, body.decision: spent},
+        last_call=f"{body.server}/{body.name}" if task.watched else "",
         sums=_added(task.sums, spent.sums, 1) if spent.sums else task.sums,
         recent=(*task.recent, at)[-rate:] if rate else (),
         resources=task.resources | {body.resource} if body.resource and task.budget.resources else task.resources,

@@ -299,6 +299,7 @@ def _context(facts: Facts, tool: ToolFacts, approved_by: str | None, request_sli
         "data_class": classes.name(task.labels.rank),
         "untrusted": task.labels.untrusted,
         "sink": tool.sends.value,
+        "signals": [signal.value for signal in facts.signals],
         "now": now,
     }
     if approved_by is not None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from remit.model.behaviour import Signal
     from remit.model.call import Call
     from remit.model.catalog import PinnedTool, ToolFacts
     from remit.model.identity import SpiffeId
@@ -21,6 +22,7 @@ class Facts:
     """``agent``: who proved itself. ``tool``: ``None`` where the catalog does not know it. ``pinned``: the tool's own
     declaration (``None`` for resources and prompts). ``seen_digest``: of what the server declares now ("" : not seen yet
     in this task). ``approvals_max``: questions one task may ask. ``origins``: of every leaf of the arguments.
+    ``signals``: what of the call is unlike the past.
     """
 
     now: datetime
@@ -33,3 +35,4 @@ class Facts:
     seen_digest: str = ""
     approvals_max: int = 100
     origins: tuple[Traced, ...] = ()
+    signals: tuple[Signal, ...] = ()

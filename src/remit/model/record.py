@@ -90,6 +90,7 @@ class TaskOpened:
     sums: list[SumLine] = field(default_factory=list)
     autonomy: dict[str, str] = field(default_factory=dict)
     self_service: bool = False
+    watched: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +131,7 @@ class CallDecided:
 
     ``approval``: for *ask* the question's id, for an approved *allow* the approval that was used up. ``sources`` and ``leaves``:
     where the arguments came from. ``sums``: amounts spent, in decimal digits. ``resource``: digest of what the call names.
+    ``signals``: what of it was unlike the past of the task type.
     """
 
     decision: str
@@ -155,6 +157,7 @@ class CallDecided:
     resource: str = ""
     data_class: str = ""
     trust: str = ""
+    signals: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,6 +53,7 @@ class Task:
     ``tools``: digest of each granted tool as pinned when the task was opened. ``uses``: calls allowed for each line of
     the grant. ``in_flight``: decisions whose call has not been seen to end, with what they spent. ``calls``: calls allowed so
     far. ``results``: results whose values were learnt. ``sums``, ``recent``, ``bytes_read``, ``resources``: spent so far.
+    ``watched``: calls are compared with the past of the task's type. ``last_call``: the one that was allowed last.
     ``autonomy``: by effect. ``self_service``: inputs that the agent gave to its own task count as the task's.
     """
 
@@ -80,6 +81,8 @@ class Task:
     in_flight: Mapping[str, Spent] = field(default_factory=dict)
     opened_by: str = ""
     self_service: bool = False
+    watched: bool = False
+    last_call: str = ""
     autonomy: Mapping[str, str] = field(default_factory=dict)
     results: int = 0
     sums: Mapping[str, Decimal] = field(default_factory=dict)

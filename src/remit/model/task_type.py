@@ -52,6 +52,7 @@ class GrantTemplate:
 class TaskType:
     """``objective`` may name inputs in braces. ``autonomy``: by effect.
 
+    ``watched``: calls are compared with what tasks of the type did before.
     ``self_service``: inputs that the agent gives to a task that it opens itself count as the task's own.
     """
 
@@ -64,3 +65,4 @@ class TaskType:
     budget: Budget
     autonomy: Mapping[str, str] = field(default_factory=dict)
     self_service: bool = False
+    watched: bool = False

@@ -10,7 +10,7 @@ call ended is recorded behind it, without making the agent wait. What a crash le
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -18,6 +18,7 @@ import msgspec
 from remit.errors import Outage, Refusal
 from remit.logic.arguments import digest_bytes
 from remit.logic.authorize import authorize, call_key
+from remit.logic.behaviour import signals_of
 from remit.logic.explain import message_for_model
 from remit.logic.labelling import ResultRules, for_call, whole
 from remit.logic.laundering import marks
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from remit.model.identity import Bearer
     from remit.model.origin import Traced
     from remit.model.task import Task
+    from remit.services.behaviour import Behaviour
     from remit.services.sightings import Learnt, Sightings
     from remit.services.tasks import Tasks
     from remit.store.database import Row
@@ -103,6 +105,7 @@ class Mediation:
         self,
         tasks: Tasks,
         sightings: Sightings,
+        behaviour: Behaviour,
         rulebook: Callable[[], Rulebook],
         new_id: Callable[[str], str],
         *,
@@ -111,7 +114,8 @@ class Mediation:
         records_max: int,
     ) -> None:
         """``rulebook``: the policies and catalog in force now. ``records_max``: ledger records of one task."""
-        self._tasks, self._sightings, self._rulebook, self._new_id = tasks, sightings, rulebook, new_id
+        self._tasks, self._sightings, self._behaviour = tasks, sightings, behaviour
+        self._rulebook, self._new_id = rulebook, new_id
         self._approval_ttl, self._approvals_max, self._records_max = approval_ttl, approvals_max, records_max
 
     async def authorize(self, bearer: Bearer, call: Call, *, seen_digest: str = "") -> Ticket | Refused:
@@ -220,7 +224,10 @@ class Mediation:
             try:
                 return await self._tasks.change(task_id, build, also)
             except _BehindError:
-                await self._sightings.load(await self._tasks.view(task_id))
+                task = await self._tasks.view(task_id)
+                await self._sightings.load(task)
+                if task.watched:
+                    await self._behaviour.load(task.type)
         raise Outage(f"task {task_id} is changed by too many at once", code="task_busy")
 
     def _ticket(self, rules: Rulebook, bearer: Bearer, call: Call, facts: Facts, decision: Allow, decision_id: str) -> Ticket:
@@ -237,14 +244,14 @@ class Mediation:
         )
 
     def _facts(self, rules: Rulebook, bearer: Bearer, call: Call, task: Task, now: datetime, seen_digest: str) -> Facts:
-        seen = self._sightings.known(task)
-        if seen is None:
+        seen, profile = self._sightings.known(task), self._behaviour.known(task)
+        if seen is None or profile is None:
             raise _BehindError
         tool = rules.tool(call.kind, call.server, call.name)
         pinned = rules.pinned.get(call.id) if call.kind == "tool" else None
         if tool is not None:
             tool = for_call(tool, rules.catalog.result_rules(call.id), call.arguments, rules.classes)
-        return Facts(
+        facts = Facts(
             now=now,
             agent=bearer.agent,
             task=task,
@@ -256,6 +263,7 @@ class Mediation:
             approvals_max=self._approvals_max,
             origins=trace(call.arguments, pinned.input_schema if pinned else {}, seen),
         )
+        return replace(facts, signals=signals_of(facts, profile)) if task.watched else facts
 
     def _record(self, facts: Facts, decision: Decision, decision_id: str, policies: Policies) -> tuple[Body, str]:
         call, tool = facts.call, facts.tool
@@ -292,6 +300,7 @@ class Mediation:
             resource=decision.spent.resource if isinstance(decision, Allow) else "",
             data_class=tool.data_class if tool else "",
             trust=tool.trust.value if tool else "",
+            signals=[signal.value for signal in facts.signals],
         )
         return body, approval
 

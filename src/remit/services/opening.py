@@ -79,6 +79,7 @@ class Dispatcher:
             ],
             autonomy=dict(kind.autonomy),
             self_service=kind.self_service,
+            watched=kind.watched,
         )
         task = await self._tasks.open(opened)
         return await self._tasks.move(task.id, TaskState.ACTIVE, by=opened_by)

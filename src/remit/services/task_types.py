@@ -54,6 +54,7 @@ def read_task_type(root: Reader, name: str, classes: DataClasses, servers: Colle
     budget = _budget(root.table("budget"), servers)
     autonomy = _autonomy(root.table("autonomy"))
     self_service = root.value("self_service", bool, default=False)
+    watched = root.value("watched", bool, default=False)
     inputs = tuple(_input(table, key) for key, table in root.tables("inputs"))
     declared = {entry.name for entry in inputs}
     if not root.data.get("grant"):
@@ -73,6 +74,7 @@ def read_task_type(root: Reader, name: str, classes: DataClasses, servers: Colle
         budget=budget,
         autonomy=autonomy,
         self_service=self_service,
+        watched=watched,
     )
 
 
