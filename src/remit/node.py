@@ -8,9 +8,10 @@ import hashlib
 import logging
 import secrets
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from remit.doors.api.access import AccessDoor
 from remit.doors.api.app import api_app
 from remit.doors.gateway.legacy import LegacyDoor
 from remit.doors.gateway.links import Links
@@ -24,7 +25,10 @@ from remit.drivers.upstream_http import http_session
 from remit.errors import Unauthenticated
 from remit.logic.checkpoint import Checkpoint, Verifier, sign_checkpoint
 from remit.model.identity import Bearer
+from remit.services.access import Access
+from remit.services.access_search import AccessSearch
 from remit.services.behaviour import Behaviour
+from remit.services.callers import Callers
 from remit.services.configuration import load_configuration
 from remit.services.feed import Feed
 from remit.services.identities import Identities
@@ -277,6 +281,7 @@ async def open_node(folder: Path, *, deciding: bool = False) -> AsyncIterator[No
 def application(node: Node) -> ASGIApp:
     """The ASGI application of a node: the gateway's paths go to the gateway, all others to the API."""
     api = api_app(
+        access=_access_door(node),
         identities=node.identities,
         tokens=node.tokens,
         tasks=node.tasks,
@@ -294,13 +299,45 @@ def application(node: Node) -> ASGIApp:
     return app
 
 
+def _access_door(node: Node) -> AccessDoor:
+    """The decision API of a node."""
+    rules, limits = node.rules, node.configuration.settings.limits
+    access = Access(
+        node.mediation,
+        node.tasks,
+        node.store,
+        lambda: rules.rulebook,
+        utc_now,
+        new_id,
+        trust_domain=node.configuration.settings.trust_domain,
+        agents=lambda: {agent.name: agent.spiffe_id for agent in rules.configuration.agents.values()},
+        permit_ttl=timedelta(seconds=limits.permit_seconds),
+    )
+    return AccessDoor(
+        access=access,
+        searches=AccessSearch(access, node.mediation, lambda: rules.rulebook, utc_now, page_max=limits.search_page),
+        callers=Callers(node.tokens, node.identities, lambda: rules.configuration.access),
+        issuer=node.configuration.settings.issuer,
+        hosts=frozenset(node.configuration.settings.allowed_hosts),
+        body_bytes_max=limits.body_bytes,
+        depth_max=limits.json_depth,
+        evaluations_max=limits.evaluations_per_request,
+    )
+
+
 def _digest(secret: str) -> bytes:
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
 
 
 def _stamps(folder: Path) -> tuple[tuple[str, int, int], ...]:
     """Names, times and sizes of the files that make a configuration."""
-    files = [folder / "remit.toml", folder / "tools.lock.json", *folder.glob("tasks/*.toml"), *folder.glob("policies/*.cedar")]
+    files = [
+        folder / "remit.toml",
+        folder / "tools.lock.json",
+        *folder.glob("tasks/*.toml"),
+        *folder.glob("policies/*.cedar"),
+        *folder.glob("access/*/*"),
+    ]
     found = []
     for path in sorted(files):
         with contextlib.suppress(OSError):

@@ -7,6 +7,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from remit.model.access import AccessRules
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -36,6 +38,9 @@ class Limits:
     records_per_task: int = 20_000
     questions_per_task: int = 100
     write_queue: int = 10_000
+    permit_seconds: int = 60
+    evaluations_per_request: int = 1_000
+    search_page: int = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,3 +85,4 @@ class Configuration:
     task_types: Mapping[str, TaskType]
     policies: Mapping[str, str]
     digest: str
+    access: AccessRules = field(default_factory=AccessRules)

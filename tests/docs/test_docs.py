@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from remit.cli.main import main
 from remit.doors.api.openapi import openapi
+from remit.logic.denial_reasons import DENIAL_REASONS
 from remit.model.decision import Code
 from remit.settings import Limits
 
@@ -28,6 +29,15 @@ def test_the_openapi_file_is_what_the_api_speaks():
 def test_every_reason_is_documented():
     documented = set(re.findall(r"^\| `([a-z_]+)` \|", read("docs/reasons.md"), re.MULTILINE))
     assert documented == {code.value for code in Code}
+
+
+def test_the_closed_set_is_documented_as_it_is_mapped():
+    documented = dict(re.findall(r"^- `([a-z_]+)`: (.*)$", read("docs/reasons.md"), re.MULTILINE))
+    mapped: dict[str, list[str]] = {}
+    for code, word in DENIAL_REASONS.items():
+        if word:
+            mapped.setdefault(word, []).append(code.value)
+    assert documented == {word: ", ".join(codes) for word, codes in mapped.items()}
 
 
 def test_every_limit_is_documented():

@@ -16,6 +16,7 @@ from remit.model.catalog import Effect, Kind, PinnedTool, Sends, ToolFacts, Trus
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from remit.logic.applications import Application
     from remit.logic.policy import Policies
     from remit.model.labels import DataClasses
 
@@ -97,6 +98,7 @@ class Rulebook:
     pinned: Mapping[str, PinnedTool]
     classes: DataClasses
     digest: str = ""
+    applications: Mapping[str, Application] = field(default_factory=dict)
     _tools: dict[str, ToolFacts | None] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def tool(self, kind: Kind, server: str, name: str) -> ToolFacts | None:

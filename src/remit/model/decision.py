@@ -42,6 +42,10 @@ class Code(StrEnum):
     NEEDS_APPROVAL = "needs_approval"
     APPROVAL_REFUSED = "approval_refused"
     TOO_MANY_QUESTIONS = "too_many_questions"
+    NO_TASK = "no_task"
+    TYPE_UNKNOWN = "type_unknown"
+    ACTION_UNKNOWN = "action_unknown"
+    PROPERTY_UNUSABLE = "property_unusable"
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,4 +66,4 @@ class Bearer:
 
     agent: SpiffeId
     task: str
-    proof: str  # "task-token" | "endpoint"
+    proof: str  # "task-token" | "endpoint" | "authzen"

@@ -207,12 +207,54 @@ class ApprovalAnswered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyActivated:
-    """From here on these policies, this schema and this catalog decide. Their texts are kept under these digests."""
+    """From here on these policies, this schema and this catalog decide. Their texts are kept under these digests.
+
+    ``applications``: digest of each application of ``[access]``, its texts kept likewise.
+    """
 
     policy_set: str
     schema: str
     configuration: str
     policies: int
+    applications: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessDecided:
+    """An answer to a question that belongs to no task: of an application, or one that named no task it may speak of.
+
+    ``properties_digest``: of ``{"action","context","resource","subject"}``, what was sent of each beside its name.
+    """
+
+    decision: str
+    caller: str
+    application: str
+    subject_type: str
+    subject: str
+    action: str
+    resource_type: str
+    resource: str
+    outcome: str
+    reasons: list[ReasonLine] = field(default_factory=list)
+    policies: list[str] = field(default_factory=list)
+    policy_set: str = ""
+    properties_digest: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessSearched:
+    """A search: who looked for what, and how many were found. What is looked for is empty."""
+
+    caller: str
+    sought: str
+    application: str = ""
+    task: str = ""
+    subject_type: str = ""
+    subject: str = ""
+    action: str = ""
+    resource_type: str = ""
+    resource: str = ""
+    found: int = 0
 
 
 Body = (
@@ -226,6 +268,8 @@ Body = (
     | PolicyActivated
     | LabelsRaised
     | LabelsLowered
+    | AccessDecided
+    | AccessSearched
 )
 
 KINDS: dict[str, type[Body]] = {
@@ -239,6 +283,8 @@ KINDS: dict[str, type[Body]] = {
     "policy.activated": PolicyActivated,
     "labels.raised": LabelsRaised,
     "labels.lowered": LabelsLowered,
+    "access.decided": AccessDecided,
+    "access.searched": AccessSearched,
 }
 NAMES: dict[type[Body], str] = {body: kind for kind, body in KINDS.items()}
 

@@ -19,6 +19,7 @@ from remit.logic.arguments import digest_json
 from remit.logic.rulebook import Catalog, ServerFacts
 from remit.model.identity import SpiffeId
 from remit.model.labels import DEFAULT_CLASSES, DataClasses
+from remit.services.access_configuration import read_access
 from remit.services.catalog import read_detected, read_entry
 from remit.services.reading import FILE, NAME, Mistakes, Reader, near, parsed, read_text, read_texts
 from remit.services.task_types import DEADLINE_MAX, read_task_type
@@ -48,7 +49,8 @@ def load_configuration(folder: Path) -> Configuration:
     servers, server_facts = _servers(root, folder, classes)
     entries = {name: read_entry(table, classes) for name, table in root.tables("tools") if _known_server(root, "tools", name, servers)}
     detected = read_detected(root.table("data").table("detected"), classes)
-    root.done("server", "storage", "trust", "data", "agents", "servers", "tools", "limits", "approvals")
+    access = read_access(root, folder, agents, settings.host)
+    root.done("server", "storage", "trust", "data", "agents", "servers", "tools", "limits", "approvals", "access")
     task_types: dict[str, TaskType] = {}
     tasks, policies = read_texts(folder, "tasks", ".toml", found), read_texts(folder, "policies", ".cedar", found)
     names = {Path(name).stem for name in tasks}
@@ -73,7 +75,8 @@ def load_configuration(folder: Path) -> Configuration:
         catalog=Catalog(servers=server_facts, entries=entries, detected=detected),
         task_types=task_types,
         policies={name: policy for name, policy in policies.items() if policy is not None},
-        digest=digest_json({FILE: text, **tasks}),
+        digest=digest_json({FILE: text, **tasks, **{f"access/{one.name}": one.digest for one in access.applications.values()}}),
+        access=access,
     )
 
 

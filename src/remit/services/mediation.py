@@ -146,6 +146,16 @@ class Mediation:
         message = message_for_model(task, call, decision, approval)
         return Refused(decision_id=decision_id, decision=decision, approval_id=approval or None, message=message)
 
+    async def look(self, bearer: Bearer, call: Call, task: Task, now: datetime) -> tuple[Facts, Policies]:
+        """What a decision would be taken from, for a search: nothing is decided, recorded or used up. Raises Outage."""
+        rules = self._rulebook()
+        for _ in range(_ATTEMPTS):
+            try:
+                return self._facts(rules, bearer, call, task, now, ""), rules.policies
+            except _BehindError:
+                await self._catch_up(task)
+        raise Outage(f"task {task.id} is changed by too many at once", code="task_busy")
+
     async def observe(self, ticket: Ticket, ending: Ending, result: Any = None) -> Observed:
         """Record how an allowed call ended and learn from its result (any JSON value; ``None``: there is none).
 
@@ -224,11 +234,14 @@ class Mediation:
             try:
                 return await self._tasks.change(task_id, build, also)
             except _BehindError:
-                task = await self._tasks.view(task_id)
-                await self._sightings.load(task)
-                if task.watched:
-                    await self._behaviour.load(task.type)
+                await self._catch_up(await self._tasks.view(task_id))
         raise Outage(f"task {task_id} is changed by too many at once", code="task_busy")
+
+    async def _catch_up(self, task: Task) -> None:
+        """Read what a decision about the task needs to know."""
+        await self._sightings.load(task)
+        if task.watched:
+            await self._behaviour.load(task.type)
 
     def _ticket(self, rules: Rulebook, bearer: Bearer, call: Call, facts: Facts, decision: Allow, decision_id: str) -> Ticket:
         assert facts.tool is not None, "what nobody declared is never allowed"

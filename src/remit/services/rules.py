@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from remit.errors import Mistake, Outage, Place
+from remit.logic.applications import Application
 from remit.logic.policy import Policies
 from remit.logic.records import encode
 from remit.logic.rulebook import Rulebook
@@ -42,6 +43,12 @@ def make_rulebook(configuration: Configuration, pinned: Mapping[str, PinnedTool]
         policies = Policies(configuration.policies, known)
     except Mistake as mistake:
         raise Mistakes([*found, mistake]) from None
+    applications: dict[str, Application] = {}
+    for name, files in configuration.access.applications.items():
+        try:
+            applications[name] = Application(files)
+        except Mistake as mistake:
+            found.append(mistake)
     if found:
         raise Mistakes(found)
     return Rulebook(
@@ -50,6 +57,7 @@ def make_rulebook(configuration: Configuration, pinned: Mapping[str, PinnedTool]
         pinned=pinned,
         classes=configuration.classes,
         digest=configuration.digest,
+        applications=applications,
     )
 
 
@@ -65,11 +73,15 @@ class Rules:
         policies = rulebook.policies
         await self._store.put_document(policies.digest, json.dumps(dict(configuration.policies), sort_keys=True))
         await self._store.put_document(policies.schema_digest, policies.schema_json)
+        applications = configuration.access.applications
+        for files in applications.values():
+            await self._store.put_document(files.digest, files.text)
         activated = PolicyActivated(
             policy_set=policies.digest,
             schema=policies.schema_digest,
             configuration=configuration.digest,
             policies=len(policies.ids),
+            applications={name: files.digest for name, files in applications.items()},
         )
         await self._store.append(Append(body=encode(Record(at=self._clock(), body=activated))))
         self.configuration, self.rulebook = configuration, rulebook

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import ASGIApp
 
+    from remit.doors.api.access import AccessDoor
     from remit.drivers.signing import TokenSigner
     from remit.model.identity import Workload
     from remit.model.task import Task
@@ -148,8 +149,8 @@ class _Api:
         )
 
 
-def api_app(**services: Any) -> ASGIApp:
-    """The API as an application."""
+def api_app(*, access: AccessDoor, **services: Any) -> ASGIApp:
+    """The API as an application. ``access``: the decision API beside it."""
     api = _Api(**services)
     endpoints: dict[tuple[str, str], Callable[[Request], Awaitable[Response]]] = {
         ("POST", "/v1/tasks"): api.open_task,
@@ -164,7 +165,7 @@ def api_app(**services: Any) -> ASGIApp:
         ("GET", "/openapi.json"): api.document,
     }
     routes = [Route(path, _guarded(endpoint), methods=[method]) for (method, path), endpoint in endpoints.items()]
-    return Starlette(routes=routes)
+    return Starlette(routes=[*routes, *access.routes()])
 
 
 def _guarded(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:

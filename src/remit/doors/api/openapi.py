@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from remit.doors.api.access_openapi import access_components, access_paths
 from remit.wire import OpenTask, TaskView, TokenView
 
 Json = dict[str, Any]
@@ -33,10 +34,14 @@ def openapi() -> Json:
             "/healthz": {"get": _operation("Whether the process runs", kind="text/plain")},
             "/readyz": {"get": _operation("Whether the store answers", kind="text/plain")},
             "/openapi.json": {"get": _operation("This document")},
+            **access_paths(),
         },
         "components": {
-            "schemas": components,
-            "securitySchemes": {"jwt_svid": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT-SVID"}},
+            "schemas": {**components, **access_components()},
+            "securitySchemes": {
+                "jwt_svid": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT-SVID"},
+                "caller": {"type": "http", "scheme": "bearer", "bearerFormat": "a caller's secret, a task token or a JWT-SVID"},
+            },
         },
     }
 

@@ -1,0 +1,70 @@
+"""Who asks the decision API (in AuthZEN: the policy enforcement point), and what it may ask.
+
+Rules: a caller presents a secret of its own, a task token, or the JWT-SVID of a declared agent. Who presents nothing is nobody,
+unless the configuration lets anyone on loopback ask; who presents something that does not hold is refused also then. Secrets
+are compared by digest, all of them, in constant time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+from typing import TYPE_CHECKING
+
+from remit.errors import Unauthenticated
+from remit.model.access import AccessRules, Caller, CallerRule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from remit.services.identities import Identities
+    from remit.services.tokens import Tokens
+
+
+class Callers:
+    """Tells callers by what they present."""
+
+    def __init__(self, tokens: Tokens, identities: Identities, rules: Callable[[], AccessRules]) -> None:
+        """``rules``: as configured now."""
+        self._tokens, self._identities, self._rules = tokens, identities, rules
+
+    async def caller(self, credential: str, address: str) -> Caller:
+        """Who presents a bearer credential ("" : none) from an IP address. Raises Unauthenticated (always the same words), Outage."""
+        rules = self._rules()
+        if not credential:
+            if rules.anyone_on_loopback_may_ask and _loopback(address):
+                return Caller(name="anyone on loopback", applications=None)
+            raise Unauthenticated("who asks must say who it is", hint="Authorization: Bearer <secret, task token or JWT-SVID>")
+        rule = _by_secret(rules, credential)
+        if rule is not None:
+            return Caller(name=rule.name, applications=rule.applications, tasks=rule.tasks)
+        try:
+            bearer = await self._tokens.bearer(credential)
+            return Caller(name=bearer.agent.text, agent=bearer.agent, task=bearer.task)
+        except Unauthenticated:
+            pass
+        try:
+            name, workload = await self._identities.verify_svid(credential)
+        except Unauthenticated:
+            raise Unauthenticated("the proof of identity does not hold") from None
+        for rule in rules.callers.values():
+            if rule.agent == name:
+                return Caller(name=rule.name, applications=rule.applications, tasks=rule.tasks, agent=workload.agent)
+        return Caller(name=workload.agent.text, agent=workload.agent)
+
+
+def _by_secret(rules: AccessRules, credential: str) -> CallerRule | None:
+    presented = hashlib.sha256(credential.encode("utf-8", "surrogatepass")).digest()
+    found = None
+    for rule in rules.callers.values():
+        if hmac.compare_digest(rule.secret_digest, presented):
+            found = rule
+    return found
+
+
+def _loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
