@@ -19,6 +19,12 @@ $(VENV)/.dev: constraints/dev.txt pyproject.toml | $(BIN)/python
 	$(PIP) install --no-deps --no-build-isolation --editable .
 	touch $@ $(VENV)/.demo
 
+# The anchor of `make bench`, apart from everything else: it needs an older `mcp`.
+$(VENV)/.anchor: constraints/anchor.txt
+	$(PYTHON) -m venv $(VENV)/anchor
+	$(VENV)/anchor/bin/pip --disable-pip-version-check --quiet install --require-hashes -r constraints/anchor.txt
+	touch $@
+
 setup: $(VENV)/.dev
 setup-demo: $(VENV)/.demo
 
@@ -36,25 +42,26 @@ types: setup
 	$(BIN)/mypy
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 check: lint test
 
 demo: setup-demo
 	$(BIN)/python -m demo
 
-bench: setup
+bench: setup $(VENV)/.anchor
 	$(BIN)/python -m bench
 
 serve: setup-demo
 	$(BIN)/remit serve
 
 # Needs uv (any recent one). Hashes only, no addresses.
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+	--no-annotate --no-header --custom-compile-command "make pin"
 pin:
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header \
-	  --custom-compile-command "make pin" pyproject.toml --group build --group demo -o constraints/demo.txt
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header \
-	  --custom-compile-command "make pin" pyproject.toml --group build --group demo --group dev -o constraints/dev.txt
+	$(COMPILE) pyproject.toml --group build --group demo -o constraints/demo.txt
+	$(COMPILE) pyproject.toml --group build --group demo --group dev -o constraints/dev.txt
+	$(COMPILE) --group anchor -o constraints/anchor.txt
 
 clean:
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .hypothesis

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from mcp import Client
 
-from bench.common import bank_over_http, free_port, row, write_folder
+from bench.common import ROOT, bank_over_http, free_port, row, write_folder
 from remit.cli.server import serving
 from remit.node import application, open_node
 from remit.services.configuration import load_configuration
@@ -42,7 +42,9 @@ async def main() -> None:
 
 async def _compare(folder: Path, upstream: str, mode: str) -> None:
     async with _gateway(folder) as through, _mcp_proxy(upstream) as proxied:
-        urls = {"direct": upstream, "remit": through, **({"mcp-proxy": proxied} if proxied and mode == "legacy" else {})}
+        urls = {"direct": upstream, "remit": through}
+        if mode == "legacy":  # all that mcp-proxy speaks
+            urls["mcp-proxy"] = proxied
         medians: dict[str, list[float]] = {name: [] for name in urls}
         for _ in range(_ROUNDS):
             for name, url in urls.items():
@@ -97,14 +99,13 @@ async def _serve(folder: Path) -> None:
 
 @contextlib.asynccontextmanager
 async def _mcp_proxy(upstream: str) -> AsyncIterator[str]:
-    """The anchor, where it is installed: ``mcp-proxy`` before the same server."""
-    program = shutil.which("mcp-proxy", path=str(Path(sys.executable).parent))
-    if program is None:
-        yield ""
-        return
+    """The anchor: ``mcp-proxy`` before the same server, from its own environment (``make bench`` makes it)."""
+    program = ROOT / ".venv" / "anchor" / "bin" / "mcp-proxy"
+    if not program.exists():
+        sys.exit(f"{program} is not there: make bench installs it")
     port = free_port()
     process = await asyncio.create_subprocess_exec(
-        program, "--port", str(port), "--transport", "streamablehttp", upstream,
+        str(program), "--port", str(port), "--transport", "streamablehttp", upstream,
         stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     try:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import multiprocessing
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytestmark = pytest.mark.anyio
+OPENERS, NEW_FILES = 4, 100
 KEY = Ed25519PrivateKey.generate()
 
 
@@ -81,6 +84,25 @@ async def test_an_empty_store_has_an_empty_signed_tree(engine):
         assert await store.task_entries("nobody") == ()
         assert await store.document("sha-256:x") is None
         assert await store.approval("nobody") is None
+
+
+def test_processes_that_open_a_new_sqlite_file_at_one_time_all_open_it(tmp_path):
+    """SQLite refuses one of two that switch a file to WAL at one time, whatever its timeout."""
+    fork = multiprocessing.get_context("fork")
+    together = fork.Barrier(OPENERS)
+    openers = [fork.Process(target=_open_new_files, args=(tmp_path, together)) for _ in range(OPENERS)]
+    for opener in openers:
+        opener.start()
+    for opener in openers:
+        opener.join()
+    assert [opener.exitcode for opener in openers] == [0] * OPENERS
+
+
+def _open_new_files(folder: Path, together: Any) -> None:
+    for number in range(NEW_FILES):
+        together.wait(60)
+        store = SqliteStore(folder / f"{number}.db", sign)
+        store._stop()
 
 
 async def test_entries_keep_their_order_and_bytes(engine):

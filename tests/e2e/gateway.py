@@ -105,7 +105,7 @@ def http_server(script: str, *arguments: str) -> Iterator[str]:
         process.wait(10)
 
 
-async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+async def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     """Wait for something to become true."""
     async with asyncio.timeout(seconds):
         while not condition():

@@ -41,7 +41,7 @@ async def running(tmp_path: Path, log: Path) -> AsyncIterator[Running]:
 
 @pytest.fixture
 async def wire(running: Running) -> AsyncIterator[Wire]:
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as client:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=90)) as client:
         yield Wire(client, running.url("old"))
 
 
@@ -142,9 +142,11 @@ async def test_cancelling_in_a_session(running: Running, wire: Wire, log: Path) 
 
 
 async def test_a_stateless_agent_that_leaves_cancels(running: Running, wire: Wire, log: Path) -> None:
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.7):
-            await wire.ask_modern("tools/call", {"name": "hang", "arguments": {}})
+    hanging = asyncio.create_task(wire.ask_modern("tools/call", {"name": "hang", "arguments": {}}))
+    await until(lambda: log.exists() and "call hang" in log.read_text())
+    hanging.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await hanging
     await until(lambda: "cancelled" in log.read_text())
     assert [record.ending for record in await running.records() if hasattr(record, "ending")] == ["cancelled"]
 
@@ -253,7 +255,7 @@ async def test_what_ends_with_the_task(running: Running, wire: Wire, log: Path) 
     async with wire.client.get(wire.url, headers=wire.headers()) as stream:
         assert stream.status == 200
         await running.node.tasks.end(running.task.id, TaskState.REVOKED, by="alice")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             assert [line async for line in stream.content if line.startswith(b"data")] == []
     with pytest.raises(IndexError):
         await hanging  # its stream ended without an answer

@@ -13,6 +13,15 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.e2e.inside import Inside
+
+
+@pytest.fixture
+def folder(folder, monkeypatch):
+    """Short commands run in this process; ``run`` is one of its own."""
+    monkeypatch.setenv("BANK_SECRET", "hunter2")
+    return Inside(folder.path, folder.port, folder.started)
+
 
 def decisions(records):
     return [(record["body"]["name"], record["body"]["outcome"]) for record in records if record["kind"] == "call.decided"]
@@ -80,7 +89,7 @@ def test_the_process_gets_no_secret_of_a_server_and_its_access_dies_with_the_tas
         pass
 
 
-def wait_for(what, seconds=30.0):
+def wait_for(what, seconds=90.0):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         found = what()
@@ -111,7 +120,7 @@ def test_a_person_approves_from_another_terminal_and_it_opens_one_call(folder):
     assert question["call"] == "tool bank/send_money"
     approved = folder.remit("approve", question["approval"], "--reason", "fine")
     assert approved.returncode == 0, approved.stderr
-    out, err = running.communicate(timeout=60)
+    out, err = running.communicate(timeout=120)
     assert out.splitlines()[0] == "sent 5 to bob"
     assert out.splitlines()[1].startswith("E Not yet"), "one approval, one call"
     assert "was granted by local:" in err
@@ -125,7 +134,7 @@ def test_a_denied_question_is_told_to_the_model(folder):
     running = folder.start("run", "pay", "-i", "who=bob", "--", *folder.agent(ASK_UNTIL_ANSWERED))
     (question,) = wait_for(lambda: waiting(folder))
     folder.remit("deny", question["approval"], "--reason", "ask Bob first")
-    out, _ = running.communicate(timeout=60)
+    out, _ = running.communicate(timeout=120)
     assert "refused this call: ask Bob first" in out.splitlines()[0]
     assert folder.reached() == []
 
@@ -162,7 +171,7 @@ def test_a_task_revoked_from_outside_ends_at_once(folder):
     (open_task,) = json.loads(folder.remit("task", "list", "--json").stdout)
     assert folder.remit("task", "revoke", open_task["task"], "--reason", "stop").returncode == 0
     (folder.path / "revoked").write_text("")
-    out, err = running.communicate(timeout=60)
+    out, err = running.communicate(timeout=120)
     assert "E" in out.splitlines()[-1] or running.returncode != 0
     assert folder.reached() == ["echo before"]
     assert "revoked" in err
@@ -173,7 +182,7 @@ def test_signals_are_passed_on_and_the_task_still_ends(folder):
     running = folder.start("run", "pay", "-i", "who=bob", "--", *agent)
     wait_for(folder.reached)
     running.send_signal(signal.SIGTERM)
-    _, err = running.communicate(timeout=30)
+    _, err = running.communicate(timeout=90)
     assert running.returncode == 128 + signal.SIGTERM
     assert "is completed: the process was ended by SIGTERM" in err
     assert json.loads(folder.remit("task", "list", "--json").stdout) == []
@@ -196,7 +205,7 @@ def test_kill_at_any_point_loses_no_record_and_leaves_no_effect_unrecorded(folde
     wait_for(lambda: len(folder.reached()) > 5)
     time.sleep(after)
     running.kill()
-    running.communicate(timeout=30)
+    running.communicate(timeout=90)
     wait_for(lambda: not processes_of(folder))
     reached = folder.reached()
     records = folder.ledger()
@@ -216,7 +225,7 @@ def test_several_at_one_time_share_a_folder(folder):
     agent = folder.agent("for n in range(20): await c.call_tool('echo', {'text': str(n)})")
     running = [folder.start("run", "pay", "-i", f"who=w{n}", "-q", "--", *agent) for n in range(3)]
     for one in running:
-        _, err = one.communicate(timeout=90)
+        _, err = one.communicate(timeout=180)
         assert one.returncode == 0, err
     assert len(folder.reached()) == 60
     assert len(decisions(folder.ledger())) == 60

@@ -37,7 +37,7 @@ async def served(folder: Path, bad: str) -> AsyncIterator[Running]:
 @contextlib.asynccontextmanager
 async def wire(running: Running, server: str = "bad", era: str = "stateless") -> AsyncIterator[Wire]:
     """An agent of an era, connected to a server."""
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as client:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=90)) as client:
         made = Wire(client, running.url(server))
         if era == "session":
             await made.initialize()

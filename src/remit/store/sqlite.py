@@ -34,6 +34,7 @@ _AT_ONCE_MAX = 64  # appends of a group that the loop writes itself
 _QUICK_SECONDS = 0.003  # a commit that takes longer belongs into the thread
 _TURNS_MAX = 200  # commits of the loop before the thread takes one, and with it the checkpoint
 _FADING = 0.9
+_AGAIN_SECONDS = 0.005
 _LAST = ("\uffff", "\uffff")
 
 
@@ -156,7 +157,7 @@ class SqliteStore(ThreadedStore[sqlite3.Connection]):
         connection = self._connect()
         self._connections.append(connection)
         try:
-            connection.execute("PRAGMA journal_mode = WAL")
+            _write_ahead(connection)
             connection.execute("BEGIN IMMEDIATE")
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             for number, script in migrations("sqlite"):
@@ -223,6 +224,22 @@ class SqliteStore(ThreadedStore[sqlite3.Connection]):
             return _nothing_written(batch, error)
         self._commit_seconds = _FADING * self._commit_seconds + (1 - _FADING) * (time.perf_counter() - began)
         return results
+
+
+def _write_ahead(db: sqlite3.Connection) -> None:
+    """Switch the file to WAL. Of two processes that do it for a new file at one time SQLite refuses one at once, whatever its timeout
+    (each holds a read lock that the other waits for), so that one tries again.
+    """
+    end = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                raise
+            time.sleep(_AGAIN_SECONDS)
+        else:
+            return
 
 
 def _nothing_written(batch: list[Waiting], error: Exception) -> list[Entry | RemitError]:
