@@ -1,4 +1,7 @@
-"""What the gateway adds to one tools/call: the same Python client, the same server, the same run; records durable."""
+"""What the gateway adds to one tools/call: the same Python client, the same server, the same run; records durable.
+
+The anchor is `mcp-proxy`, which puts a server behind stdio on HTTP: there remit does the same, and decides.
+"""
 
 from __future__ import annotations
 
@@ -12,57 +15,63 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mcp import Client
+from mcp import Client, StdioServerParameters
 
-from bench.common import ROOT, bank_over_http, free_port, row, write_folder
+from bench.common import BANK, ROOT, bank_over_http, free_port, row, write_folder
 from remit.cli.server import serving
 from remit.node import application, open_node
 from remit.services.configuration import load_configuration
 from remit.services.pinning import pin_servers
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
+    from typing import Literal
+
+    Mode = Literal["legacy", "auto"]
 
 _CALLS = 150
 _ROUNDS = 3
+_MODES: tuple[Mode, ...] = ("legacy", "auto")
 
 
 async def main() -> None:
     """Print the ratios."""
-    print("latency of one tools/call (p50, one client)")
+    print("latency of one tools/call (p50, one client, alternating rounds)")
     folder = Path(tempfile.mkdtemp(prefix="remit-bench-"))
     try:
         async with bank_over_http() as upstream:
-            write_folder(folder / "w", f'url = "{upstream}"')
-            for mode in ("legacy", "auto"):
-                await _compare(folder / "w", upstream, mode)
+            write_folder(folder / "http", f'url = "{upstream}"')
+            for mode in _MODES:
+                async with _gateway(folder / "http") as through:
+                    await _compare(f"{mode}, server over HTTP", {"direct": upstream, "remit": through}, mode)
+        write_folder(folder / "stdio", f'command = "{sys.executable}"\nargs = ["{BANK}", "--stdio"]')
+        async with _gateway(folder / "stdio") as through, _mcp_proxy() as proxied:  # mcp-proxy reaches such servers only
+            ways = {"direct": StdioServerParameters(command=sys.executable, args=[str(BANK), "--stdio"])}
+            await _compare("legacy, server behind stdio", {**ways, "remit": through, "mcp-proxy": proxied}, "legacy")
     finally:
         shutil.rmtree(folder)
 
 
-async def _compare(folder: Path, upstream: str, mode: str) -> None:
-    async with _gateway(folder) as through, _mcp_proxy(upstream) as proxied:
-        urls = {"direct": upstream, "remit": through}
-        if mode == "legacy":  # all that mcp-proxy speaks
-            urls["mcp-proxy"] = proxied
-        medians: dict[str, list[float]] = {name: [] for name in urls}
-        for _ in range(_ROUNDS):
-            for name, url in urls.items():
-                medians[name].append(await _p50_ms(url, mode))
+async def _compare(what: str, ways: Mapping[str, str | StdioServerParameters], mode: Mode) -> None:
+    medians: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(_ROUNDS):
+        for name, way in ways.items():
+            medians[name].append(await _p50_ms(way, mode))
     found = {name: statistics.median(values) for name, values in medians.items()}
     added = found["remit"] - found["direct"]
-    row(f"{mode}: direct", f"{found['direct']:.2f} ms")
-    row(f"{mode}: through remit", f"{found['remit']:.2f} ms")
-    row(f"{mode}: added / direct", f"{added / found['direct']:.2f} ×", "≤ 0.40 ×")
+    row(f"{what}: direct", f"{found['direct']:.2f} ms")
+    row(f"{what}: through remit", f"{found['remit']:.2f} ms")
     if "mcp-proxy" in found:
         theirs = found["mcp-proxy"] - found["direct"]
-        row(f"{mode}: through mcp-proxy", f"{found['mcp-proxy']:.2f} ms")
-        row(f"{mode}: added by remit / added by mcp-proxy", f"{added / theirs:.2f} ×", "≤ 0.50 ×")
+        row(f"{what}: through mcp-proxy", f"{found['mcp-proxy']:.2f} ms")
+        row(f"{what}: added by remit / added by mcp-proxy", f"{added / theirs:.2f} ×", "≤ 0.50 ×")
+    else:
+        row(f"{what}: added / direct", f"{added / found['direct']:.2f} ×", "≤ 0.40 ×")
 
 
-async def _p50_ms(url: str, mode: str) -> float:
+async def _p50_ms(server: str | StdioServerParameters, mode: Mode) -> float:
     taken = []
-    async with Client(url, mode=mode) as client:
+    async with Client(server, mode=mode) as client:
         await client.list_tools()
         for _ in range(20):
             await client.call_tool("echo", {"text": "x"})
@@ -98,18 +107,18 @@ async def _serve(folder: Path) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _mcp_proxy(upstream: str) -> AsyncIterator[str]:
+async def _mcp_proxy() -> AsyncIterator[str]:
     """The anchor: ``mcp-proxy`` before the same server, from its own environment (``make bench`` makes it)."""
     program = ROOT / ".venv" / "anchor" / "bin" / "mcp-proxy"
     if not program.exists():
         sys.exit(f"{program} is not there: make bench installs it")
     port = free_port()
     process = await asyncio.create_subprocess_exec(
-        str(program), "--port", str(port), "--transport", "streamablehttp", upstream,
+        str(program), "--port", str(port), "--", sys.executable, str(BANK), "--stdio",
         stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        for _ in range(200):
+        for _ in range(600):
             with contextlib.suppress(OSError):
                 _, writer = await asyncio.open_connection("127.0.0.1", port)
                 writer.close()
