@@ -45,7 +45,7 @@ NARROWER = {
     "agent": lambda one: replace(one, agent=SpiffeId.parse("spiffe://remit.test/agent/other")),
     "state": lambda one: replace(one, state=TaskState.SUSPENDED),
     "deadline": lambda one: replace(one, deadline=NOW),
-    "budget": lambda one: replace(one, budget_calls=one.calls),
+    "budget": lambda one: replace(one, budget=replace(one.budget, calls=one.calls)),
     "ceiling": lambda one: replace(one, ceiling="public"),
     "tools": lambda one: replace(one, tools={}),
     "uses": lambda one: replace(one, grants=tuple(replace(line, uses=0) for line in one.grants)),
@@ -131,9 +131,7 @@ def test_no_value_of_an_argument_or_a_result_is_kept_or_logged(secret, amount):
                 wanted = call(to=value, amount=amount, note=secret)
                 ticket = await world.mediation.authorize(world.bearer(of), wanted)
                 if isinstance(ticket, Ticket):
-                    finished = world.mediation.observe(ticket, Ending.OK, secret.encode())
-                    if finished is not None:
-                        await finished
+                    await world.mediation.observe(ticket, Ending.OK, {"content": [{"type": "text", "text": secret}]})
             await world.tasks.settle()
         finally:
             await world.close()

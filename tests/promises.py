@@ -1,0 +1,139 @@
+"""What remit promises about security, and the tests that try to break each promise.
+
+`SECURITY.md` lists the same promises in the same words; `tests/docs/test_promises.py` checks it, and that every test named here
+exists, that every attacker of `SECURITY.md` is held by a promise, and that every law of `tests/property` and `tests/simulation`
+serves one. The numbers in brackets are the invariants of the design. Invariant 3 (delegation) and leases have no code yet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_LIFE = "tests/property/test_invariants.py"
+_SIMULATION = ("tests/simulation/test_simulation.py", "tests/simulation/test_mutants.py")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promise:
+    """``against``: attackers by the first words of their row in SECURITY.md. ``tests``: a file of tests, or one test of it."""
+
+    says: str
+    against: tuple[str, ...]
+    tests: tuple[str, ...]
+
+
+PROMISES = (
+    Promise(
+        says="Nothing takes effect before its record is durable, and a crash at any point loses no record (1).",
+        against=("insider with the database",),
+        tests=(
+            _LIFE,
+            *_SIMULATION,
+            "tests/contract/test_store.py",
+            "tests/e2e/test_run_one_task.py::test_kill_at_any_point_loses_no_record_and_leaves_no_effect_unrecorded",
+        ),
+    ),
+    Promise(
+        says="When a task has ended, no token of it is accepted, no call of it is allowed, and its servers are gone (2).",
+        against=("thief of a token", "hijacked agent"),
+        tests=(
+            _LIFE,
+            *_SIMULATION,
+            "tests/e2e/test_gateway_life.py::test_what_ends_with_the_task",
+            "tests/e2e/test_serve.py::test_an_end_at_the_command_line_holds_at_every_door_at_once",
+            "tests/integration/test_upstream_stdio.py::test_a_server_that_will_not_die_dies_with_its_task",
+            "tests/integration/test_postgres_node.py::test_two_nodes_are_one",
+        ),
+    ),
+    Promise(
+        says="What is unknown, broken or out of reach is denied, with a reason and without a stack trace (4).",
+        against=("hijacked agent", "hostile or changed tool server"),
+        tests=(
+            "tests/property/test_decision.py",
+            "tests/property/test_records.py",
+            "tests/unit/test_authorize.py",
+            "tests/e2e/test_bad_input_gateway.py",
+            "tests/integration/test_upstream_stdio.py",
+            "tests/integration/test_upstream_http.py",
+        ),
+    ),
+    Promise(
+        says="A call is allowed only by the organisation's policy and the task's grant together; less of either never gives more.",
+        against=("hijacked agent",),
+        tests=(
+            "tests/property/test_decision.py::test_the_decision_is_total_and_allows_just_what_both_keys_say",
+            "tests/property/test_decision.py::test_one_more_forbid_never_gives_more",
+            "tests/property/test_decision.py::test_a_task_with_less_never_gets_more",
+            "tests/e2e/test_run_one_task.py::test_an_honest_and_a_dishonest_call",
+        ),
+    ),
+    Promise(
+        says="What a task has read is never forgotten, and having read more never gives more (5).",
+        against=("hostile content",),
+        tests=(
+            _LIFE,
+            *_SIMULATION,
+            "tests/property/test_decision.py::test_having_read_more_never_gives_more",
+            "tests/property/test_decision.py::test_labels_form_a_semilattice",
+            "tests/property/test_sightings.py",
+        ),
+    ),
+    Promise(
+        says="A budget is never overspent, whoever counts and wherever (5).",
+        against=("hijacked agent",),
+        tests=(
+            _LIFE,
+            "tests/simulation/test_simulation.py::test_real_threads_do_not_overspend",
+            "tests/integration/test_postgres_node.py::test_a_budget_raced_through_two_nodes_is_never_overspent",
+        ),
+    ),
+    Promise(
+        says="An approval opens one call, once, and never comes from the one who asked (6).",
+        against=("hijacked agent",),
+        tests=(
+            _LIFE,
+            *_SIMULATION,
+            "tests/unit/test_authorize.py::test_an_approval_opens_exactly_its_call",
+            "tests/e2e/test_run_one_task.py::test_an_agent_cannot_answer_its_own_question",
+        ),
+    ),
+    Promise(
+        says="No value of an argument or a result, and no secret, is in the ledger, in logs or in an answer to somebody else (7).",
+        against=("thief of a token", "hostile or changed tool server"),
+        tests=(
+            "tests/property/test_decision.py::test_no_value_of_an_argument_or_a_result_is_kept_or_logged",
+            "tests/e2e/test_run_one_task.py::test_the_process_gets_no_secret_of_a_server_and_its_access_dies_with_the_task",
+            "tests/e2e/test_init_and_doctor.py::test_init_takes_over_servers_and_copies_no_secret",
+            "tests/integration/test_postgres_node.py::test_the_database_s_password_is_shown_nowhere",
+        ),
+    ),
+    Promise(
+        says="Every recorded decision is computed to the same answer from the ledger and the policies of its day (8).",
+        against=("insider with the database",),
+        tests=(_LIFE, *_SIMULATION),
+    ),
+    Promise(
+        says="Verification needs only the public key, and names the first entry that was changed, removed, inserted or reordered.",
+        against=("insider with the database",),
+        tests=("tests/property/test_ledger.py",),
+    ),
+    Promise(
+        says="What a tool counts as is what a person accepted: a tool that changes is not called until it is pinned again.",
+        against=("hostile or changed tool server",),
+        tests=(
+            "tests/e2e/test_gateway_life.py::test_a_tool_that_changes_while_the_task_runs",
+            "tests/integration/test_upstream_stdio.py::test_a_changed_tool_is_not_called_until_it_is_pinned_again",
+            "tests/integration/test_upstream_http.py::test_a_changed_tool_is_not_called_until_it_is_pinned_again",
+        ),
+    ),
+    Promise(
+        says="A token that is expired, foreign, tampered with or unsigned opens nothing.",
+        against=("thief of a token",),
+        tests=("tests/unit/test_claims.py", "tests/e2e/test_bad_input_gateway.py::test_tokens_that_open_nothing"),
+    ),
+    Promise(
+        says="A page in a browser cannot speak to the gateway, whatever name leads there.",
+        against=("web page on the same machine",),
+        tests=("tests/e2e/test_bad_input_gateway.py::test_a_name_that_was_rebound",),
+    ),
+)
