@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 import urllib.error
 import urllib.request
@@ -112,7 +113,7 @@ def run_guarded(root: Path, node: str, filesystem: str) -> tuple[list[Step], boo
     with serving(folder, port):
         code = present(port, (root / "loot").read_text(encoding="utf-8"))
     CONSOLE.print(f"   the stolen token, presented again: HTTP {code} {'[green]refused' if code == 401 else '[red]ACCEPTED'}")
-    CONSOLE.print(f"   the attacker received: {len(collector.received)} messages")
+    CONSOLE.print(f"   the attacker received: {len(collector.received) or 'nothing'}")
     verified = verify(folder, root)
     branch = subprocess.run(["git", "branch", "--list", "owned"], cwd=root / "project", capture_output=True, text=True, check=True).stdout
     report = (root / "project" / "docs" / "report.md").read_text(encoding="utf-8")
@@ -135,7 +136,7 @@ def run_task(folder: Path, root: Path, document: str, *, receipt: bool = False) 
     environment = {**os.environ, "DEMO_LOOT": str(root / "loot")}
     done = subprocess.run(command, env=environment, cwd=HERE.parent, capture_output=True, text=True, check=False)
     shown = done.stderr if receipt else done.stderr.split("── receipt")[0]
-    CONSOLE.print(shown.strip(), markup=False)
+    CONSOLE.print(shown.strip(), markup=False, soft_wrap=True)  # a signed checkpoint is to be copied as it stands
     return steps(done.stdout)
 
 
@@ -158,9 +159,9 @@ def compare(static: list[Step], guarded: list[Step], loot: list[str]) -> None:
             now = after[step.why, step.tool]
             goal = "use its access after the task" if step.why == "later" else GOALS[step.tool]
             why = now.text.removeprefix("Refused: ").partition(". Nothing was done")[0]
-            table.add_row(goal, came_to(step), came_to(now), why.replace(tempfile.gettempdir(), "…")[:90])
+            table.add_row(goal, came_to(step), came_to(now), textwrap.shorten(why.replace(tempfile.gettempdir(), "…"), 90, placeholder=" …"))
     sent = sum(step.why == "loot" for step in guarded)
-    table.add_row("data that left the house", f"{len(loot)} messages", f"{sent} messages", "")
+    table.add_row("data that left the house", f"messages: {len(loot)}", f"messages: {sent}", "")
     CONSOLE.print()
     CONSOLE.print(table)
 
