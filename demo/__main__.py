@@ -158,10 +158,8 @@ def compare(static: list[Step], guarded: list[Step], loot: list[str]) -> None:
         if (step.why, step.tool) in after and (step.why == "later" or step.tool in GOALS) and step.why != "task":
             now = after[step.why, step.tool]
             goal = "use its access after the task" if step.why == "later" else GOALS[step.tool]
-            why = now.text.removeprefix("Refused: ").partition(". Nothing was done")[0]
-            table.add_row(
-                goal, came_to(step), came_to(now), textwrap.shorten(why.replace(tempfile.gettempdir(), "…"), 90, placeholder=" …")
-            )
+            why = now.text.removeprefix("Refused: ").partition(". Nothing was done")[0].replace(tempfile.gettempdir(), "…")
+            table.add_row(goal, came_to(step), came_to(now), textwrap.shorten(why, 90, placeholder=" …"))
     sent = sum(step.why == "loot" for step in guarded)
     table.add_row("data that left the house", f"messages: {len(loot)}", f"messages: {sent}", "")
     CONSOLE.print()

@@ -136,4 +136,14 @@ PROMISES = (
         against=("web page on the same machine",),
         tests=("tests/e2e/test_bad_input_gateway.py::test_a_name_that_was_rebound",),
     ),
+    Promise(
+        says="Who asks for decisions gets answers about its own tasks and applications only; what a policy does not name sways nothing.",
+        against=("enforcement point (a caller of `[access]`)",),
+        tests=(
+            "tests/property/test_applications.py",
+            "tests/integration/test_access_bad_input.py",
+            "tests/integration/test_access_tasks.py::test_whose_task_it_is_not_gets_nothing",
+            "tests/integration/test_access_tasks.py::test_a_caller_asks_about_its_own_applications_only",
+        ),
+    ),
 )
