@@ -3,7 +3,9 @@
     RemitError
     ├── Refusal        the answer is no: give up            (a denial, an unknown agent, a dead token)
     │   ├── Unauthenticated   the proof of identity does not hold
-    │   └── NotFound          there is no such task, approval, agent
+    │   ├── NotFound          there is no such task, approval, agent
+    │   └── Denied            a call was decided against; for code that has to be stopped, where no value is looked at
+    │       └── NeedsApproval     denied now; the same call passes once a person has approved it
     ├── Mistake        the caller's input is wrong: fix it  (a broken file, a malformed message)
     │   └── Conflict          somebody else was first, or the state does not admit it
     ├── Outage         something we need is away: try again (a store, an upstream, too much load)
@@ -11,12 +13,14 @@
 
 Rules: each error has a stable ``code`` that programs may match, a sentence for people, and where it can be said a
 ``hint`` that tells how to mend it. No error carries a secret. HTTP, OAuth and JSON-RPC forms are made in
-``doors/problems.py`` and nowhere else. A decision (allow, ask, deny) is a value, not an exception.
+``doors/problems.py`` and nowhere else (those of plain HTTP stand in ``wire.py``, for both ends). A decision (allow, ask, deny)
+is a value; ``Denied`` carries one out of a guarded function.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +35,15 @@ class Place:
         line = f":{self.line}" if self.line else ""
         key = f": {self.key}" if self.key else ""
         return f"{self.file}{line}{key}"
+
+
+@dataclass(frozen=True, slots=True)
+class Because:
+    """One reason of a decision: its stable code (``docs/reasons.md``), a sentence, and where it bites ("" : the whole call)."""
+
+    code: str
+    text: str = ""
+    where: str = ""
 
 
 class RemitError(Exception):
@@ -68,6 +81,36 @@ class NotFound(Refusal):
     """There is nothing of that name that the caller may see."""
 
     default_code = "not_found"
+
+
+class Denied(Refusal):
+    """A call was denied. The message is for the model: why, and what it may do instead. Nothing was done.
+
+    ``decision`` is its id in the ledger; ``approval`` the question's ("" : nobody is asked).
+    """
+
+    default_code = "denied"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        decision: str = "",
+        reasons: tuple[Because, ...] = (),
+        policies: tuple[str, ...] = (),
+        approval: str = "",
+        approval_expires_at: datetime | None = None,
+    ) -> None:
+        """As every error, and what was decided."""
+        super().__init__(message)
+        self.decision, self.reasons, self.policies = decision, reasons, policies
+        self.approval, self.approval_expires_at = approval, approval_expires_at
+
+
+class NeedsApproval(Denied):
+    """Denied now; exactly the same call passes, once, after ``approval`` was granted."""
+
+    default_code = "needs_approval"
 
 
 class Mistake(RemitError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 import secrets
 from dataclasses import dataclass, field
@@ -13,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from remit.doors.api.access import AccessDoor
 from remit.doors.api.app import api_app
+from remit.doors.api.tasks import TaskDoor
+from remit.doors.gateway.gate import Gate
 from remit.doors.gateway.legacy import LegacyDoor
 from remit.doors.gateway.links import Links
 from remit.doors.gateway.mcp import GatewayLimits, McpGateway
@@ -22,9 +23,7 @@ from remit.drivers.base import UpstreamLimits
 from remit.drivers.keys import load_or_make_keys
 from remit.drivers.signing import TokenSigner
 from remit.drivers.upstream_http import http_session
-from remit.errors import Unauthenticated
 from remit.logic.checkpoint import Checkpoint, Verifier, sign_checkpoint
-from remit.model.identity import Bearer
 from remit.services.access import Access
 from remit.services.access_search import AccessSearch
 from remit.services.behaviour import Behaviour
@@ -39,12 +38,13 @@ from remit.services.pins import Pins
 from remit.services.rules import Rules, make_rulebook
 from remit.services.sightings import Sightings
 from remit.services.tasks import Tasks
+from remit.services.tickets import Tickets
 from remit.services.tokens import Tokens
 from remit.store.postgres import PostgresStore
 from remit.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     import aiohttp
@@ -69,38 +69,6 @@ def new_id(prefix: str) -> str:
     return f"{prefix}_{secrets.token_hex(15)}"
 
 
-class Gate:
-    """Who presents a token or speaks through a task's own endpoint (``doors/gateway/mcp.Gatekeeper``)."""
-
-    def __init__(self, tokens: Tokens, tasks: Tasks, clock: Callable[[], datetime]) -> None:
-        self._tokens, self._tasks, self._clock = tokens, tasks, clock
-        self._endpoints: dict[bytes, str] = {}
-
-    async def bearer(self, token: str) -> Bearer:
-        """Raises Unauthenticated."""
-        return await self._tokens.bearer(token)
-
-    async def endpoint(self, secret: str) -> Bearer:
-        """Raises Unauthenticated. Looked up by digest, so that timing tells nothing of the secret."""
-        task_id = self._endpoints.get(_digest(secret))
-        if task_id is None:
-            raise Unauthenticated("this endpoint does not open anything")
-        task = await self._tasks.view(task_id)
-        if task.over or self._clock() >= task.deadline:
-            raise Unauthenticated("this endpoint does not open anything")
-        return Bearer(agent=task.agent, task=task_id, proof="endpoint")
-
-    def open_endpoint(self, task_id: str) -> str:
-        """A new secret path for one task; it ends with the task or with this process."""
-        secret = secrets.token_urlsafe(32)
-        self._endpoints[_digest(secret)] = task_id
-        return secret
-
-    def close_endpoints(self, task_id: str) -> None:
-        """Forget the endpoints of a task."""
-        self._endpoints = {secret: task for secret, task in self._endpoints.items() if task != task_id}
-
-
 @dataclass(slots=True, kw_only=True)
 class Node:
     """A running node: its services, and the ASGI application that serves its doors."""
@@ -120,6 +88,7 @@ class Node:
     links: Links
     legacy: LegacyDoor
     gateway: McpGateway
+    door: TaskDoor
     feed: Feed
     client: aiohttp.ClientSession
     _background: list[asyncio.Task[None]] = field(default_factory=list)
@@ -240,6 +209,27 @@ async def open_node(folder: Path, *, deciding: bool = False) -> AsyncIterator[No
         await behaviour.ended(task_id)
         await ending[0].end_task(task_id)
 
+    identities = Identities(
+        store,
+        signer,
+        utc_now,
+        new_id,
+        trust_domain=settings.trust_domain,
+        audience=settings.issuer,
+        svid_ttl=settings.svid_ttl,
+        agents=lambda: {agent.name: agent.spiffe_id for agent in rules.configuration.agents.values()},
+    )
+    dispatcher = Dispatcher(tasks, rules, utc_now)
+    tickets = Tickets(
+        mediation,
+        tasks,
+        store,
+        utc_now,
+        lambda: rules.rulebook,
+        lambda: rules.configuration.python_servers,
+        permit_ttl=timedelta(seconds=limits.permit_seconds),
+        kept_max=limits.permits_in_memory,
+    )
     node = Node(
         folder=folder,
         configuration=configuration,
@@ -248,23 +238,24 @@ async def open_node(folder: Path, *, deciding: bool = False) -> AsyncIterator[No
         signer=signer,
         tasks=tasks,
         tokens=tokens,
-        identities=Identities(
-            store,
-            signer,
-            utc_now,
-            new_id,
-            trust_domain=settings.trust_domain,
-            audience=settings.issuer,
-            svid_ttl=settings.svid_ttl,
-            agents=lambda: {agent.name: agent.spiffe_id for agent in rules.configuration.agents.values()},
-        ),
+        identities=identities,
         rules=rules,
-        dispatcher=Dispatcher(tasks, rules, utc_now),
+        dispatcher=dispatcher,
         mediation=mediation,
         gate=gate,
         links=links,
         legacy=legacy,
         gateway=gateway,
+        door=TaskDoor(
+            identities=identities,
+            tokens=tokens,
+            tasks=tasks,
+            dispatcher=dispatcher,
+            tickets=tickets,
+            issuer=settings.issuer,
+            mcp_servers=lambda: rules.configuration.servers,
+            end_task=on_end,
+        ),
         feed=Feed(store, tasks, on_end),
         client=client,
     )
@@ -280,17 +271,7 @@ async def open_node(folder: Path, *, deciding: bool = False) -> AsyncIterator[No
 
 def application(node: Node) -> ASGIApp:
     """The ASGI application of a node: the gateway's paths go to the gateway, all others to the API."""
-    api = api_app(
-        access=_access_door(node),
-        identities=node.identities,
-        tokens=node.tokens,
-        tasks=node.tasks,
-        dispatcher=node.dispatcher,
-        ledger=node.ledger,
-        signer=node.signer,
-        settings=node.configuration.settings,
-        end_task=node.end_task,
-    )
+    api = api_app(access=_access_door(node), door=node.door, ledger=node.ledger, signer=node.signer, settings=node.configuration.settings)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         is_gateway = scope["type"] == "http" and scope["path"].startswith(("/mcp", "/run/"))
@@ -323,10 +304,6 @@ def _access_door(node: Node) -> AccessDoor:
         depth_max=limits.json_depth,
         evaluations_max=limits.evaluations_per_request,
     )
-
-
-def _digest(secret: str) -> bytes:
-    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
 
 
 def _stamps(folder: Path) -> tuple[tuple[str, int, int], ...]:

@@ -12,7 +12,7 @@ from remit.model.access import AccessRules
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from remit.drivers.base import HttpServer, StdioServer
+    from remit.drivers.base import HttpServer, PythonServer, StdioServer
     from remit.logic.rulebook import Catalog
     from remit.model.identity import SpiffeId
     from remit.model.labels import DataClasses
@@ -41,6 +41,7 @@ class Limits:
     permit_seconds: int = 60
     evaluations_per_request: int = 1_000
     search_page: int = 1_000
+    permits_in_memory: int = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +82,7 @@ class Configuration:
     classes: DataClasses
     agents: Mapping[str, Agent]
     servers: Mapping[str, StdioServer | HttpServer]
+    python_servers: Mapping[str, PythonServer]
     catalog: Catalog
     task_types: Mapping[str, TaskType]
     policies: Mapping[str, str]

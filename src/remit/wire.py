@@ -1,4 +1,8 @@
-"""The words spoken over HTTP, as strict structs shared by the API and whoever calls it."""
+"""The words spoken over HTTP, as strict structs shared by the API and whoever calls it: requests, answers, problems.
+
+Rules: one reader and one writer of each form, used at both ends. A problem (RFC 9457) says the sentence, the code and the hint of
+a ``RemitError``; of anything else only that it happened. No stack trace, no path of this machine.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,33 @@ from typing import Any
 
 import msgspec
 
+from remit.errors import (
+    Because,
+    Conflict,
+    Denied,
+    Mistake,
+    NeedsApproval,
+    NotFound,
+    Outage,
+    Refusal,
+    RemitError,
+    Unauthenticated,
+)
+from remit.logic.arguments import parse_json
+from remit.logic.narrow import tool_digest
+
+Json = dict[str, Any]
+OWN_TASK = "current"  # in a path: the task whose token is presented
+BODY_BYTES_MAX, DEPTH_MAX = 4_194_304, 64  # as the limits of a node are by default
+
 
 class OpenTask(msgspec.Struct, forbid_unknown_fields=True):
-    """What an agent says to open a task."""
+    """What an agent says to open a task. ``agent``: the name it believes to have; another one than was proved is refused."""
 
     type: str
     inputs: dict[str, Any] = {}
     on_behalf_of: str = ""
+    agent: str = ""
 
 
 class TokenView(msgspec.Struct):
@@ -25,7 +49,7 @@ class TokenView(msgspec.Struct):
 
 
 class TaskView(msgspec.Struct, omit_defaults=True):
-    """A task as its agent sees it. ``mcp``: the gateway's address for each server of the grant."""
+    """A task as its agent sees it. ``mcp``: the gateway's address for each MCP server of the grant."""
 
     task: str
     type: str
@@ -40,3 +64,151 @@ class TaskView(msgspec.Struct, omit_defaults=True):
     budget_calls: int
     mcp: dict[str, str]
     token: TokenView | None = None
+
+
+class AuthorizeCall(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """A call to be decided: exactly one of ``tool``, ``resource``, ``prompt``, as ``server/name``.
+
+    ``tool_digest``: of the tool as whoever asks declares it now (python servers only; others are looked at by the gateway).
+    """
+
+    tool: str = ""
+    resource: str = ""
+    prompt: str = ""
+    arguments: dict[str, Any] = {}
+    tool_digest: str = ""
+
+
+class DecisionView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The answer. ``outcome``: ``allow``, ``ask`` or ``deny``; ``message`` says a refusal to the model.
+
+    An allowed call may be made once, before ``permit_expires_at``, and its end is told under ``id``.
+    """
+
+    id: str = msgspec.field(name="decision")
+    outcome: str
+    reasons: tuple[Because, ...] = ()
+    policies: tuple[str, ...] = ()
+    message: str = ""
+    approval: str = ""
+    approval_expires_at: datetime | None = None
+    permit_expires_at: datetime | None = None
+    single_use: bool = False
+
+    @property
+    def allowed(self) -> bool:
+        """Whether the call may be made."""
+        return self.outcome == "allow"
+
+    def refusal(self) -> Denied:
+        """What is raised where the answer is not allow."""
+        kind = NeedsApproval if self.outcome == "ask" else Denied
+        return kind(
+            self.message or "denied",
+            decision=self.id,
+            reasons=self.reasons,
+            policies=self.policies,
+            approval=self.approval,
+            approval_expires_at=self.approval_expires_at,
+        )
+
+
+class ObserveCall(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """How an allowed call ended: ``ok``, ``tool_error``, ``failed`` or ``cancelled``, and its result.
+
+    ``arguments``: of the call, for a node that did not give the decision; they must be the ones that were decided on.
+    """
+
+    decision: str
+    ending: str = "ok"
+    result: Any = None
+    arguments: dict[str, Any] | None = None
+
+
+class Problem(msgspec.Struct, omit_defaults=True):
+    """Problem details (RFC 9457 §3); of a refused call also what was decided."""
+
+    title: str
+    status: int
+    code: str
+    type: str = "about:blank"
+    detail: str = ""
+    decision: str = ""
+    reasons: tuple[Because, ...] = ()
+    policies: tuple[str, ...] = ()
+    approval: str = ""
+    approval_expires_at: datetime | None = None
+
+
+_STATUS: tuple[tuple[type[RemitError], int], ...] = (
+    (Unauthenticated, 401),
+    (NotFound, 404),
+    (Refusal, 403),
+    (Conflict, 409),
+    (Mistake, 400),
+    (Outage, 503),
+)
+_STATUS_OF_CODE = {"too_large": 413, "content_type": 415, "too_slow": 408}
+_KINDS: dict[int, type[RemitError]] = {401: Unauthenticated, 403: Refusal, 404: NotFound, 409: Conflict}
+
+
+def http_status(error: RemitError) -> int:
+    """The status an error is answered with."""
+    if isinstance(error, Mistake) and error.code in _STATUS_OF_CODE:
+        return _STATUS_OF_CODE[error.code]
+    return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+
+
+def problem(error: RemitError) -> Json:
+    """An ``application/problem+json`` body (RFC 9457 §3)."""
+    status = http_status(error)
+    if status == 500:
+        return {"type": "about:blank", "title": "remit has a fault; its log says more", "status": status, "code": "broken"}
+    body: Json = {"type": "about:blank", "title": error.message, "status": status, "code": error.code}
+    if error.hint:
+        body["detail"] = error.hint
+    if isinstance(error, Denied):
+        decided = {name: getattr(error, name) for name in ("decision", "reasons", "policies", "approval", "approval_expires_at")}
+        body |= msgspec.to_builtins({name: value for name, value in decided.items() if value})
+    return body
+
+
+def problem_headers(error: RemitError) -> list[tuple[bytes, bytes]]:
+    """Headers that go with it."""
+    headers = [(b"content-type", b"application/problem+json")]
+    if isinstance(error, Outage):
+        headers.append((b"retry-after", str(error.retry_after_seconds).encode()))
+    if isinstance(error, Unauthenticated):
+        headers.append((b"www-authenticate", b"Bearer"))
+    return headers
+
+
+def read_problem(status: int, body: bytes, *, retry_after_seconds: int = 1) -> RemitError:
+    """The error that a problem tells of. What is no problem of remit, or a fault, counts as an outage for the caller."""
+    try:
+        told = msgspec.json.decode(body, type=Problem)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return Outage(f"the server answered {status} and not as remit does", code="not_remit")
+    if status >= 500:
+        return Outage(told.title, code=told.code, hint=told.detail, retry_after_seconds=retry_after_seconds)
+    if told.code in {Denied.default_code, NeedsApproval.default_code}:
+        kind = NeedsApproval if told.code == NeedsApproval.default_code else Denied
+        return kind(
+            told.title,
+            decision=told.decision,
+            reasons=told.reasons,
+            policies=told.policies,
+            approval=told.approval,
+            approval_expires_at=told.approval_expires_at,
+        )
+    return _KINDS.get(status, Mistake)(told.title, code=told.code, hint=told.detail)
+
+
+def read_json(data: bytes, *, bytes_max: int = BODY_BYTES_MAX) -> Any:
+    """JSON as remit reads it: strictly, so that nobody else reads it otherwise. Raises Mistake."""
+    return parse_json(data, depth_max=DEPTH_MAX, bytes_max=bytes_max)
+
+
+def declared_digest(tool: Json) -> str:
+    """Digest of a declared tool (``name``, ``description``, ``inputSchema``), as it is pinned. Raises Mistake."""
+    return tool_digest(tool)

@@ -182,7 +182,7 @@ def _forward(process: asyncio.subprocess.Process, number: signal.Signals) -> Non
 def _environment(configuration: Configuration, task: Task, base: str, token: str, scratch: Path) -> dict[str, str]:
     withheld = environment_names(configuration.settings.folder)
     environment = {name: value for name, value in os.environ.items() if name not in withheld}
-    servers = sorted({grant.server for grant in task.grants})
+    servers = sorted({grant.server for grant in task.grants} & set(configuration.servers))  # the others run in their own programs
     urls = {server: f"{base}/{server}" for server in servers}
     config = scratch / "mcp.json"
     descriptor = os.open(config, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -193,8 +193,9 @@ def _environment(configuration: Configuration, task: Task, base: str, token: str
         "REMIT_OBJECTIVE": task.objective,
         "REMIT_TASK_TOKEN": token,
         "REMIT_MCP_CONFIG": str(config),
-        "REMIT_MCP_URL": urls[servers[0]],
     }
+    if servers:
+        environment["REMIT_MCP_URL"] = urls[servers[0]]
     environment |= {f"REMIT_MCP_URL_{server.upper().replace('-', '_')}": url for server, url in urls.items()}
     return environment
 

@@ -56,12 +56,13 @@ async def init(mcp_json: Path | None, folder: Path, as_json: bool) -> None:
 async def pin(servers: tuple[str, ...], folder: Path, as_json: bool) -> None:
     """Accept the tools of SERVERS (default: all) as they are now, into tools.lock.json. Review the change like code."""
     configuration = load_configuration(folder.resolve())
-    changes = await pin_servers(configuration, servers or tuple(configuration.servers), only_new=False)
+    changes = await pin_servers(configuration, servers or (*configuration.servers, *configuration.python_servers), only_new=False)
     lines = []
     for change in changes:
         names = [*(f"+{name}" for name in change.added), *(f"-{name}" for name in change.removed), *(f"~{name}" for name in change.changed)]
         lines.append(f"{change.server}: {safe(' '.join(names))}")
-    nothing = "nothing has changed" if configuration.servers else "no server is configured: [servers.NAME] in remit.toml"
+    known = {*configuration.servers, *configuration.python_servers}
+    nothing = "nothing has changed" if known else "no server is configured: [servers.NAME] in remit.toml"
     emit(changes, "\n".join(lines) or nothing, as_json=as_json)
 
 
@@ -81,7 +82,7 @@ async def policy_check(schema: bool, folder: Path, as_json: bool) -> None:
     if schema:
         click.echo(rulebook.policies.schema_json)
         return
-    unpinned = sorted(set(configuration.servers) - Pins(folder.resolve()).servers)
+    unpinned = sorted({*configuration.servers, *configuration.python_servers} - Pins(folder.resolve()).servers)
     for server in unpinned:
         say(f"note: {server} is not pinned yet, so policies cannot name its tools: remit pin {server}")
     if not configuration.policies:

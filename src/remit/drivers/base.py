@@ -42,6 +42,17 @@ class HttpServer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PythonServer:
+    """Guarded functions of Python programs, which run them themselves: nothing to connect to. ``modules``: where they are
+    declared; only ``remit pin`` imports them, with ``folder`` first on the path.
+    """
+
+    name: str
+    modules: tuple[str, ...]
+    folder: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamLimits:
     """Bounds of one conversation."""
 

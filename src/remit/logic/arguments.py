@@ -10,16 +10,14 @@ import base64
 import hashlib
 import json
 import math
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import msgspec
 import rfc8785
 
 from remit.errors import Mistake
 from remit.model.call import Call
-
-if TYPE_CHECKING:
-    from remit.model.catalog import Kind
+from remit.model.catalog import Kind
 
 INTEGER_MAX = 2**53 - 1  # RFC 8785 §3.2.2.3: beyond it two readers may see different numbers
 
@@ -83,6 +81,16 @@ def digest_bytes(data: bytes) -> str:
 def make_call(kind: Kind, server: str, name: str, arguments: dict[str, Any]) -> Call:
     """A call with its digest. Raises Mistake."""
     return Call(kind=kind, server=server, name=name, arguments=arguments, digest=digest_json(arguments))
+
+
+def resource_call(server: str, uri: str) -> Call:
+    """Reading a resource: its URI is its name and its only argument."""
+    return make_call(Kind.RESOURCE, server, uri, {"uri": uri})
+
+
+def prompt_call(server: str, name: str, arguments: dict[str, Any]) -> Call:
+    """Getting a prompt. Raises Mistake."""
+    return make_call(Kind.PROMPT, server, name, {"name": name, "arguments": arguments})
 
 
 _FLAT = frozenset({int, float, bool, type(None)})

@@ -13,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from remit.drivers.base import HttpServer, StdioServer
+from remit.drivers.base import HttpServer, PythonServer, StdioServer
 from remit.errors import Mistake
 from remit.logic.arguments import digest_json
 from remit.logic.rulebook import Catalog, ServerFacts
@@ -34,9 +34,12 @@ RESERVED_SERVERS = frozenset({"resources", "prompts"})
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _ENV_NAME = re.compile(r"[^=\0]+\Z")
 _HOST = re.compile(r"[A-Za-z0-9.:_-]{1,253}\Z")
+_MODULE = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*\Z", re.ASCII)
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")  # RFC 9110 §5.6.2
 _HTTP = re.compile(r"https?://(?:[^\s/?#@]*@)?(?:\[[0-9A-Fa-f:.]+\]|[^\s/?#@:\[\]]+)(?::\d{1,5})?(?:[/?#][^\s]*)?\Z")
 _TTL_MAX = timedelta(hours=1)
+
+AnyServer = StdioServer | HttpServer | PythonServer
 
 
 def load_configuration(folder: Path) -> Configuration:
@@ -47,7 +50,8 @@ def load_configuration(folder: Path) -> Configuration:
     settings, classes = _settings(root, folder)
     agents = _agents(root, settings)
     servers, server_facts = _servers(root, folder, classes)
-    entries = {name: read_entry(table, classes) for name, table in root.tables("tools") if _known_server(root, "tools", name, servers)}
+    known = server_facts
+    entries = {name: read_entry(table, classes) for name, table in root.tables("tools") if _known_server(root, "tools", name, known)}
     detected = read_detected(root.table("data").table("detected"), classes)
     access = read_access(root, folder, agents, settings.host)
     root.done("server", "storage", "trust", "data", "agents", "servers", "tools", "limits", "approvals", "access")
@@ -58,7 +62,7 @@ def load_configuration(folder: Path) -> Configuration:
         try:
             if task_text is not None:
                 stem = Path(name).stem
-                task_types[stem] = read_task_type(Reader(parsed(name, task_text), found), stem, classes, servers)
+                task_types[stem] = read_task_type(Reader(parsed(name, task_text), found), stem, classes, known)
         except Mistake as mistake:
             found.append(mistake)
     for agent in agents.values():
@@ -71,7 +75,8 @@ def load_configuration(folder: Path) -> Configuration:
         settings=settings,
         classes=classes,
         agents=agents,
-        servers=servers,
+        servers={name: server for name, server in servers.items() if not isinstance(server, PythonServer)},
+        python_servers={name: server for name, server in servers.items() if isinstance(server, PythonServer)},
         catalog=Catalog(servers=server_facts, entries=entries, detected=detected),
         task_types=task_types,
         policies={name: policy for name, policy in policies.items() if policy is not None},
@@ -148,31 +153,47 @@ def _agents(root: Reader, settings: Settings) -> dict[str, Agent]:
     return agents
 
 
-def _servers(root: Reader, folder: Path, classes: DataClasses) -> tuple[dict[str, StdioServer | HttpServer], dict[str, ServerFacts]]:
-    servers: dict[str, StdioServer | HttpServer] = {}
+def _servers(root: Reader, folder: Path, classes: DataClasses) -> tuple[dict[str, AnyServer], dict[str, ServerFacts]]:
+    servers: dict[str, AnyServer] = {}
     facts: dict[str, ServerFacts] = {}
     for name, table in root.tables("servers"):
         if not NAME.match(name) or name in RESERVED_SERVERS:
             table.wrong(f"{name!r} cannot be the name of a server", "a-z, 0-9, '-', '_'; not 'resources' or 'prompts'")
             continue
-        command, url = table.value("command", str, ""), table.value("url", str, "")
-        arguments, environment = tuple(_fill(table, text, "args") for text in table.texts("args")), _filled(table, "env", _ENV_NAME)
-        headers, cwd = _filled(table, "headers", _HEADER_NAME), table.value("cwd", str, "")
-        for key in (("headers",) if command else ("args", "env", "cwd")) if bool(command) != bool(url) else ():
-            if key in table.data:
-                table.wrong(f"{key} means nothing here", "args, env and cwd go with command, headers with url", key)
-        if bool(command) == bool(url):
-            table.wrong(f"server {name} needs either command or url", 'command = "npx", args = […], or url = "https://…"')
-        elif command:
-            where = str((folder / cwd).resolve()) if cwd else None
-            servers[name] = StdioServer(name=name, command=(command, *arguments), environment=environment, folder=where)
-        elif not _HTTP.match(filled := _fill(table, url, "url")):
-            table.wrong(f"url = {url!r}", "http:// or https://, then a host", "url")
-        else:
-            servers[name] = HttpServer(name=name, url=filled, headers=headers)
+        server = _python_server(table, name, folder) if "python" in table.data else _mcp_server(table, name, folder)
+        if server is not None:
+            servers[name] = server
         believed = table.value("trust_annotations", bool, default=False)
         facts[name] = ServerFacts(defaults=read_entry(table, classes, whole=True), trust_annotations=believed)
     return servers, facts
+
+
+def _python_server(table: Reader, name: str, folder: Path) -> PythonServer | None:
+    modules = table.texts("python")
+    if not modules or not all(_MODULE.match(module) for module in modules):
+        table.wrong("python must name the modules that declare its tools", 'python = ["tools.bank"]', "python")
+        return None
+    return PythonServer(name=name, modules=modules, folder=str(folder))
+
+
+def _mcp_server(table: Reader, name: str, folder: Path) -> StdioServer | HttpServer | None:
+    command, url = table.value("command", str, ""), table.value("url", str, "")
+    arguments, environment = tuple(_fill(table, text, "args") for text in table.texts("args")), _filled(table, "env", _ENV_NAME)
+    headers, cwd = _filled(table, "headers", _HEADER_NAME), table.value("cwd", str, "")
+    for key in (("headers",) if command else ("args", "env", "cwd")) if bool(command) != bool(url) else ():
+        if key in table.data:
+            table.wrong(f"{key} means nothing here", "args, env and cwd go with command, headers with url", key)
+    if bool(command) == bool(url):
+        table.wrong(f"server {name} needs either command or url", 'command = "npx", args = […], or url = "https://…", or python = […]')
+        return None
+    if command:
+        where = str((folder / cwd).resolve()) if cwd else None
+        return StdioServer(name=name, command=(command, *arguments), environment=environment, folder=where)
+    filled = _fill(table, url, "url")
+    if not _HTTP.match(filled):
+        table.wrong(f"url = {url!r}", "http:// or https://, then a host", "url")
+        return None
+    return HttpServer(name=name, url=filled, headers=headers)
 
 
 def _filled(table: Reader, key: str, names: re.Pattern[str]) -> dict[str, str]:

@@ -2,7 +2,8 @@
 
     Bearer, Call → Task → Facts → Decision → *recorded* → Ticket → (the door forwards) → Result → *recorded* → released
 
-Rules: nothing is forwarded without a ``Ticket``, and only ``authorize`` makes one, after the decision is durable. That record has
+Rules: nothing is forwarded without a ``Ticket``, and only ``authorize`` makes one, after the decision is durable (``tickets.py``
+makes one again from that record, to tell how a call ended). That record has
 raised the task's labels by what the catalog says the tool returns, so nothing that comes back can be ahead of them. What a result
 itself teaches (labels by field, where its values were seen) is durable before it is released; where it teaches nothing, how the
 call ended is recorded behind it, without making the agent wait. What a crash leaves open is closed as *undetermined*.

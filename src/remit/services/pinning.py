@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from remit.drivers.base import UpstreamLimits
+from remit.drivers.base import HttpServer, PythonServer, StdioServer, UpstreamLimits
+from remit.drivers.python_tools import declared_tools
 from remit.drivers.upstream_http import http_session
 from remit.drivers.upstreams import discover_tools
 from remit.errors import NotFound
@@ -20,17 +21,17 @@ async def pin_servers(configuration: Configuration, names: Collection[str], *, o
     """Ask servers for their tools and accept them; ``only_new`` leaves pinned servers alone. Raises NotFound, Outage, Mistake."""
     pins = Pins(configuration.settings.folder)
     limits = UpstreamLimits(start_seconds=configuration.settings.limits.server_start_seconds)
+    servers: dict[str, StdioServer | HttpServer | PythonServer] = {**configuration.servers, **configuration.python_servers}
     changes = []
     client = http_session()
     try:
         for name in names:
-            server = configuration.servers.get(name)
+            server = servers.get(name)
             if server is None:
-                known = ", ".join(sorted(configuration.servers)) or "none"
-                raise NotFound(f"there is no server {name[:80]!r}", hint=f"configured: {known}")
+                raise NotFound(f"there is no server {name[:80]!r}", hint=f"configured: {', '.join(sorted(servers)) or 'none'}")
             if only_new and name in pins.servers:
                 continue
-            listed = await discover_tools(server, limits, client)
+            listed = declared_tools(server) if isinstance(server, PythonServer) else await discover_tools(server, limits, client)
             change = pins.compare(name, listed)
             if name not in pins.servers or not change.nothing:
                 pins.pin(name, listed)

@@ -74,6 +74,16 @@ class Tasks:
         """The task as this process knows it. Raises NotFound, Outage."""
         return (await self._known(task_id)).task
 
+    async def view_with(self, task_id: str, has: Callable[[Task], bool]) -> Task:
+        """The task as it is known here where that shows what is looked for, and else as it is in the store: another process may
+        have been ahead of us. Raises NotFound, Outage.
+        """
+        kept = await self._known(task_id)
+        if not has(kept.task):
+            self._drop(task_id, kept.epoch)
+            kept = await self._known(task_id)
+        return kept.task
+
     async def rows(self, *, states: tuple[str, ...] = (), after: str = "", limit: int = 100) -> tuple[TaskRow, ...]:
         """Rows for lists, newest first; ``states`` empty means all."""
         return await self._store.tasks(states=states, after=after, limit=limit)
@@ -173,6 +183,7 @@ class Tasks:
         row = await self._store.approval(approval)
         if row is None:
             raise NotFound(f"there is no approval {approval[:80]}", hint="`remit approvals` lists what waits")
+        await self.view_with(row.task, lambda task: approval in task.approvals)
         state = ApprovalState.GRANTED if granted else ApprovalState.DENIED
 
         def build(task: Task, now: datetime) -> tuple[Body, None]:

@@ -1,6 +1,6 @@
-"""The control API: identities, tasks and the ledger over HTTP, beside the gateway. Translates; decides nothing.
+"""The control API: identities, tasks, their calls and the ledger over HTTP, beside the gateway. Translates; decides nothing.
 
-An agent proves itself with a JWT-SVID as Bearer to open a task, to renew its token and to end it. What a human operator
+An agent proves itself with a JWT-SVID or a task token as Bearer (``tasks.py`` says which for what). What a human operator
 does goes through the CLI on the machine itself.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from starlette.applications import Starlette
@@ -17,10 +17,9 @@ from starlette.routing import Route
 
 from remit.doors.api.openapi import openapi
 from remit.doors.problems import http_status, problem, problem_headers
-from remit.errors import Broken, Mistake, NotFound, RemitError, Unauthenticated
+from remit.errors import Broken, Mistake, RemitError, Unauthenticated
 from remit.logic.arguments import parse_json
-from remit.model.task import TaskState
-from remit.wire import OpenTask, TaskView, TokenView
+from remit.wire import AuthorizeCall, ObserveCall, OpenTask
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -29,58 +28,42 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from remit.doors.api.access import AccessDoor
+    from remit.doors.api.tasks import TaskDoor
     from remit.drivers.signing import TokenSigner
-    from remit.model.identity import Workload
-    from remit.model.task import Task
-    from remit.services.identities import Identities
     from remit.services.ledger import Ledger
-    from remit.services.opening import Dispatcher
-    from remit.services.tasks import Tasks
-    from remit.services.tokens import Tokens
     from remit.settings import Settings
 
+Words = TypeVar("Words")
 _LOG = logging.getLogger("remit")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Api:
-    identities: Identities
-    tokens: Tokens
-    tasks: Tasks
-    dispatcher: Dispatcher
+    door: TaskDoor
     ledger: Ledger
     signer: TokenSigner
     settings: Settings
-    end_task: Callable[[str], Awaitable[None]]
 
     async def open_task(self, request: Request) -> Response:
-        name, workload = await self._agent(request)
-        wanted = await self._body(request, OpenTask)
-        task = await self.dispatcher.open(
-            agent=name,
-            task_type=wanted.type,
-            inputs=wanted.inputs,
-            on_behalf_of=wanted.on_behalf_of,
-            opened_by=workload.agent.text,
-        )
-        token, expires_at = await self.tokens.issue(task.id, workload.proof)
-        view = self._view(task, token=TokenView(access_token=token, expires_at=expires_at))
-        return _json(view, 201)
+        return _json(await self.door.open(_proof(request), await self._body(request, OpenTask)), 201)
 
     async def show_task(self, request: Request) -> Response:
-        task, _ = await self._own_task(request)
-        return _json(self._view(task))
+        return _json(await self.door.show(_proof(request), request.path_params["task"]))
 
     async def renew_token(self, request: Request) -> Response:
-        task, workload = await self._own_task(request)
-        token, expires_at = await self.tokens.issue(task.id, workload.proof)
-        return _json(TokenView(access_token=token, expires_at=expires_at))
+        return _json(await self.door.renew(_proof(request), request.path_params["task"]))
 
     async def complete_task(self, request: Request) -> Response:
-        task, workload = await self._own_task(request)
-        ended = await self.tasks.end(task.id, TaskState.COMPLETED, by=workload.agent.text)
-        await self.end_task(task.id)
-        return _json(self._view(ended))
+        return _json(await self.door.complete(_proof(request), request.path_params["task"]))
+
+    async def authorize_call(self, request: Request) -> Response:
+        wanted = await self._body(request, AuthorizeCall)
+        return _json(await self.door.authorize(_proof(request), request.path_params["task"], wanted))
+
+    async def observe_call(self, request: Request) -> Response:
+        told = await self._body(request, ObserveCall, self.settings.limits.result_bytes)
+        await self.door.observe(_proof(request), request.path_params["task"], told)
+        return Response(status_code=204)
 
     async def jwks(self, _request: Request) -> Response:
         return _json(self.signer.jwks())
@@ -101,52 +84,27 @@ class _Api:
     async def document(self, _request: Request) -> Response:
         return _json(openapi())
 
-    async def _own_task(self, request: Request) -> tuple[Task, Workload]:
-        """The task of the path, if the proved agent is its agent; to others it does not exist."""
-        _, workload = await self._agent(request)
-        task = await self.tasks.view(request.path_params["task"])
-        if task.agent != workload.agent:
-            raise NotFound("there is no such task")
-        return task, workload
-
-    async def _agent(self, request: Request) -> tuple[str, Workload]:
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not token:
-            raise Unauthenticated("a JWT-SVID is needed", hint="Authorization: Bearer <JWT-SVID>")
-        try:
-            return await self.identities.verify_svid(token.strip())
-        except Unauthenticated:
-            raise Unauthenticated("the proof of identity does not hold") from None
-
-    async def _body(self, request: Request, kind: type[OpenTask]) -> OpenTask:
+    async def _body(self, request: Request, kind: type[Words], bytes_max: int = 0) -> Words:
+        limits = self.settings.limits
+        most = max(bytes_max, limits.body_bytes)
         pieces, size = [], 0
         async for piece in request.stream():
             size += len(piece)
-            if size > self.settings.limits.body_bytes:
+            if size > most:
                 raise Mistake("the body is too large", code="too_large")
             pieces.append(piece)
         try:
-            return msgspec.convert(parse_json(b"".join(pieces)), kind)
+            return msgspec.convert(parse_json(b"".join(pieces), depth_max=limits.json_depth + 1, bytes_max=most), kind)
         except msgspec.ValidationError as error:
             raise Mistake(str(error), code="body") from None
 
-    def _view(self, task: Task, token: TokenView | None = None) -> TaskView:
-        servers = sorted({grant.server for grant in task.grants})
-        return TaskView(
-            task=task.id,
-            type=task.type,
-            agent=task.agent.text,
-            on_behalf_of=task.on_behalf_of,
-            objective=task.objective,
-            state=task.state.value,
-            deadline=task.deadline,
-            calls_allowed=task.calls,
-            calls_asked=task.asked,
-            calls_denied=task.denied,
-            budget_calls=task.budget.calls,
-            mcp={server: f"{self.settings.issuer}/mcp/{server}" for server in servers},
-            token=token,
-        )
+
+def _proof(request: Request) -> str:
+    """What the caller shows: a JWT-SVID or a task token."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthenticated("a JWT-SVID or a task token is needed", hint="Authorization: Bearer <JWT-SVID or task token>")
+    return token.strip()
 
 
 def api_app(*, access: AccessDoor, **services: Any) -> ASGIApp:
@@ -157,6 +115,8 @@ def api_app(*, access: AccessDoor, **services: Any) -> ASGIApp:
         ("GET", "/v1/tasks/{task}"): api.show_task,
         ("POST", "/v1/tasks/{task}/token"): api.renew_token,
         ("POST", "/v1/tasks/{task}/complete"): api.complete_task,
+        ("POST", "/v1/tasks/{task}/authorize"): api.authorize_call,
+        ("POST", "/v1/tasks/{task}/observe"): api.observe_call,
         ("GET", "/oauth/jwks"): api.jwks,
         ("GET", "/spiffe/bundle"): api.bundle,
         ("GET", "/ledger/checkpoint"): api.checkpoint,

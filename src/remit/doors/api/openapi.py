@@ -7,26 +7,39 @@ from typing import Any
 import msgspec
 
 from remit.doors.api.access_openapi import access_components, access_paths
-from remit.wire import OpenTask, TaskView, TokenView
+from remit.wire import AuthorizeCall, DecisionView, ObserveCall, OpenTask, Problem, TaskView, TokenView
 
 Json = dict[str, Any]
-_PROBLEM = {"description": "a refusal, as problem details (RFC 9457)", "content": {"application/problem+json": {}}}
+_PROBLEM = {
+    "description": "a refusal, as problem details (RFC 9457)",
+    "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+}
+_WORDS = (OpenTask, TaskView, TokenView, AuthorizeCall, DecisionView, ObserveCall, Problem)
 
 
 def openapi() -> Json:
     """The document. Deterministic: ``docs/openapi.json`` is this, and a test compares them."""
-    _, components = msgspec.json.schema_components([OpenTask, TaskView, TokenView], ref_template="#/components/schemas/{name}")
+    _, components = msgspec.json.schema_components(_WORDS, ref_template="#/components/schemas/{name}")
     svid: list[Json] = [{"jwt_svid": []}]
-    task = [{"name": "task", "in": "path", "required": True, "schema": {"type": "string"}}]
-    return {
+    token: list[Json] = [{"task_token": []}]
+    either = svid + token
+    own = "the task's id, or `current`: the task whose token is presented"
+    task = [{"name": "task", "in": "path", "required": True, "description": own, "schema": {"type": "string"}}]
+    document = {
         "openapi": "3.1.0",
         "info": {"title": "remit", "version": "1", "description": "Runtime authorization for AI agents: the control API."},
         "paths": {
             "/v1/tasks": {"post": _operation("Open a task", "TaskView", status="201", body="OpenTask", security=svid)},
-            "/v1/tasks/{task}": {"get": _operation("Look at a task", "TaskView", security=svid, parameters=task)},
+            "/v1/tasks/{task}": {"get": _operation("Look at a task", "TaskView", security=either, parameters=task)},
             "/v1/tasks/{task}/token": {"post": _operation("Get a new task token", "TokenView", security=svid, parameters=task)},
             "/v1/tasks/{task}/complete": {
-                "post": _operation("Complete a task: nothing of it opens anything afterwards", "TaskView", security=svid, parameters=task)
+                "post": _operation("Complete a task: nothing of it opens anything afterwards", "TaskView", security=either, parameters=task)
+            },
+            "/v1/tasks/{task}/authorize": {
+                "post": _operation("Have one call decided", "DecisionView", body="AuthorizeCall", security=token, parameters=task)
+            },
+            "/v1/tasks/{task}/observe": {
+                "post": _operation("Tell how an allowed call ended", status="204", body="ObserveCall", security=token, parameters=task)
             },
             "/oauth/jwks": {"get": _operation("Keys that verify task tokens (RFC 7517)")},
             "/spiffe/bundle": {"get": _operation("The trust domain's bundle")},
@@ -41,9 +54,12 @@ def openapi() -> Json:
             "securitySchemes": {
                 "jwt_svid": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT-SVID"},
                 "caller": {"type": "http", "scheme": "bearer", "bearerFormat": "a caller's secret, a task token or a JWT-SVID"},
+                "task_token": {"type": "http", "scheme": "bearer", "bearerFormat": "at+jwt"},
             },
         },
     }
+    plain: Json = msgspec.json.decode(msgspec.json.encode(document))  # defaults are tuples in the structs
+    return plain
 
 
 def _operation(
@@ -56,8 +72,10 @@ def _operation(
     security: list[Json] | None = None,
     parameters: list[Json] | None = None,
 ) -> Json:
-    content: Json = {kind: {"schema": _reference(answer)} if answer else {}}
-    operation: Json = {"summary": summary, "responses": {status: {"description": summary, "content": content}, "default": _PROBLEM}}
+    answered: Json = {"description": summary}
+    if status != "204":
+        answered["content"] = {kind: {"schema": _reference(answer)} if answer else {}}
+    operation: Json = {"summary": summary, "responses": {status: answered, "default": _PROBLEM}}
     if body:
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": _reference(body)}}}
     if security:

@@ -24,7 +24,7 @@ from remit.doors.problems import (
     tool_error,
 )
 from remit.errors import Mistake, Outage
-from remit.logic.arguments import make_call
+from remit.logic.arguments import make_call, prompt_call, resource_call
 from remit.logic.narrow import narrowed_tools, tool_digest, visible, visible_template
 from remit.model.call import Call, Ending
 from remit.model.catalog import Kind
@@ -256,20 +256,16 @@ def _call(server: str, method: object, params: Message) -> Call | None:
             raise Mistake("arguments must be an object")
         return make_call(Kind.TOOL, server, _name(params, "name"), arguments)
     if method in {"resources/read", "resources/subscribe", "resources/unsubscribe"}:
-        uri = _name(params, "uri")
-        return make_call(Kind.RESOURCE, server, uri, {"uri": uri})
+        return resource_call(server, _name(params, "uri"))
     if method == "prompts/get":
-        name = _name(params, "name")
-        return make_call(Kind.PROMPT, server, name, {"name": name, "arguments": params.get("arguments") or {}})
+        return prompt_call(server, _name(params, "name"), params.get("arguments") or {})
     if method == "completion/complete":
         reference = params.get("ref")
         if not isinstance(reference, dict):
             raise Mistake("ref must be an object")
         if reference.get("type") == "ref/prompt":
-            name = _name(reference, "name")
-            return make_call(Kind.PROMPT, server, name, {"name": name, "arguments": {}})
-        uri = _name(reference, "uri")
-        return make_call(Kind.RESOURCE, server, uri, {"uri": uri})
+            return prompt_call(server, _name(reference, "name"), {})
+        return resource_call(server, _name(reference, "uri"))
     return None
 
 
