@@ -103,7 +103,12 @@ def test_what_is_told_of_a_call_must_be_of_a_call_under_way(folder):
                 status, told = await ask(where, "POST", path, token, {"decision": decision})
                 assert (status, told["code"]) == (409, "not_under_way"), decision
             _, allowed = await ask(where, "POST", f"/v1/tasks/{task}/authorize", token, ECHO)
-            for body in ({}, {"decision": allowed["decision"], "ending": "well"}, {"decision": allowed["decision"], "more": 1}):
+            for body in (
+                {},
+                {"decision": allowed["decision"], "ending": "well"},
+                {"decision": allowed["decision"], "ending": "not_made"},
+                {"decision": allowed["decision"], "more": 1},
+            ):
                 assert (await ask(where, "POST", path, token, body))[0] == 400
             both = [ask(where, "POST", path, token, {"decision": allowed["decision"], "result": {"x": [1.5, None]}}) for _ in range(2)]
             assert sorted([status for status, _ in await asyncio.gather(*both)]) == [204, 409]

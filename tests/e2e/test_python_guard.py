@@ -108,7 +108,7 @@ CEDAR = """
 TASK = """
 objective = "Work"
 data_ceiling = "public"
-budget = { calls = 100 }
+budget = { calls = 100, bytes_read = 1000000 }
 [[grant]]
 tool = "local/*"
 """
@@ -402,6 +402,18 @@ def test_the_schema_is_the_signature_s(folder):
     assert schema["additionalProperties"] is False
     assert pinned["local/pay"].description == "Pay somebody."
     assert list(pinned["local/balance"].input_schema["properties"]) == ["currency"]
+
+
+def test_a_result_that_the_task_may_not_read_any_more_is_withheld(folder, tools):
+    with remit.open(folder) as r, r.task("work") as task:
+        assert tools.anything("x" * 600_000)
+        with pytest.raises(remit.Refusal) as withheld:
+            tools.anything("y" * 600_000)
+        assert withheld.value.code == "withheld"
+        decision = task.authorize("local/anything", {"value": 1})
+        with pytest.raises(remit.Refusal, match="must not be used"):
+            task.observe(decision, "z" * 600_000)
+    assert endings(folder, task.id) == ["ok", "ok", "ok"]
 
 
 def test_an_end_is_told_once_by_its_task_and_on_any_node(folder):
