@@ -1,7 +1,7 @@
 """Finds personal data and credentials in texts, by well-kept libraries' patterns and check digits. Pure; asks nobody.
 
-Rules: a finding only raises a data class, so a false one costs a question and a missed one is what the catalog said anyway. What is
-longer than can be looked at counts as found.
+Rules: a finding only raises a data class, so a false one costs a question and a missed one is what the catalog said anyway. What
+is longer than can be looked at counts as found. The libraries hold large tables: they are loaded when they are first needed.
 """
 
 from __future__ import annotations
@@ -10,28 +10,6 @@ import re
 from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING, Protocol
-
-import phonenumbers
-from detect_secrets.plugins import (
-    aws,
-    azure_storage_key,
-    basic_auth,
-    discord,
-    github_token,
-    gitlab_token,
-    jwt,
-    npm,
-    openai,
-    private_key,
-    pypi_token,
-    sendgrid,
-    slack,
-    stripe,
-    telegram_token,
-    twilio,
-)
-from stdnum import iban, luhn
-from stdnum.us import ssn
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -67,6 +45,10 @@ def _holds_credentials(text: str) -> bool:
 
 
 def _holds_personal_data(text: str) -> bool:
+    import phonenumbers
+    from stdnum import iban, luhn
+    from stdnum.us import ssn
+
     return (
         _ADDRESS.search(text) is not None
         or any(iban.is_valid(found) for found in _IBAN.findall(text))
@@ -78,6 +60,25 @@ def _holds_personal_data(text: str) -> bool:
 
 @cache
 def _plugins() -> tuple[_Plugin, ...]:
+    from detect_secrets.plugins import (
+        aws,
+        azure_storage_key,
+        basic_auth,
+        discord,
+        github_token,
+        gitlab_token,
+        jwt,
+        npm,
+        openai,
+        private_key,
+        pypi_token,
+        sendgrid,
+        slack,
+        stripe,
+        telegram_token,
+        twilio,
+    )
+
     return (
         aws.AWSKeyDetector(),
         azure_storage_key.AzureStorageKeyDetector(),
