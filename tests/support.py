@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import json
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from remit.drivers.sealing import ValueSealer
 from remit.logic.arguments import make_call
 from remit.logic.checkpoint import Checkpoint, Verifier, sign_checkpoint
 from remit.logic.policy import Policies
 from remit.logic.rulebook import Catalog, CatalogEntry, Rulebook, ServerFacts
+from remit.logic.rulebook_text import rulebook_text, rules_digest
 from remit.model.budget import Budget
 from remit.model.catalog import Effect, Kind, PinnedTool, Sends, Trust
 from remit.model.facts import Facts
@@ -24,6 +27,7 @@ from remit.model.task import Task, TaskState
 from remit.services.behaviour import Behaviour
 from remit.services.ledger import Ledger
 from remit.services.mediation import Mediation
+from remit.services.replay import History
 from remit.services.sightings import Sightings
 from remit.services.tasks import Tasks
 from remit.store.sqlite import SqliteStore
@@ -38,6 +42,7 @@ NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 AGENT = SpiffeId.parse("spiffe://remit.test/agent/tester")
 ORIGIN = "remit.test/ledger"
 CLASSES = DataClasses()
+QUESTIONS = 5
 
 PAY = PinnedTool(
     server="bank",
@@ -77,7 +82,9 @@ def rulebook(
         assert facts is not None
         known.append((facts, tool))
     pinned = {tool.id: tool for tool in tools}
-    return Rulebook(policies=Policies({"main.cedar": policy}, known), catalog=catalog, pinned=pinned, classes=CLASSES)
+    made = Rulebook(policies=Policies({"main.cedar": policy}, known), catalog=catalog, pinned=pinned, classes=CLASSES)
+    text = rulebook_text(made, QUESTIONS)
+    return replace(made, kept=rules_digest(text), kept_text=text)
 
 
 def grant(tool: str = "bank/pay", arguments: str = "", uses: int | None = None, kind: Kind = Kind.TOOL) -> Grant:
@@ -146,6 +153,7 @@ class World:
     rules: Rulebook = field(default_factory=rulebook)
     key: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
     numbers: Any = field(default_factory=lambda: itertools.count(1))
+    sealer: ValueSealer | None = None
 
     def __post_init__(self) -> None:
         self.store = SqliteStore(self.path, lambda size, root: sign_checkpoint(Checkpoint(ORIGIN, size, root), self.key))
@@ -159,14 +167,15 @@ class World:
             lambda: self.rules,
             self.new_id,
             approval_ttl=timedelta(minutes=5),
-            approvals_max=5,
+            approvals_max=QUESTIONS,
             records_max=500,
+            sealer=self.sealer,
         )
         self.ledger = Ledger(self.store, Verifier.of(ORIGIN, self.key))
 
     def beside(self) -> World:
         """Another process on the same file."""
-        return World(self.path, self.clock, self.rules, self.key, self.numbers)
+        return World(self.path, self.clock, self.rules, self.key, self.numbers, self.sealer)
 
     def new_id(self, prefix: str) -> str:
         return f"{prefix}_{next(self.numbers)}"
@@ -192,6 +201,15 @@ class World:
         )
         made = await self.tasks.open(opened)
         return await self.tasks.move(made.id, TaskState.ACTIVE, by="dispatcher")
+
+    async def activate(self, policy: str = POLICY, *, tools: tuple[PinnedTool, ...] = (PAY, READ)) -> None:
+        """Put rules in force and keep their texts, as ``services/rules.py`` does."""
+        self.rules = rulebook(policy, tools=tools)
+        await self.store.put_document(self.rules.policies.digest, json.dumps({"main.cedar": policy}))
+        await self.store.put_document(self.rules.kept, self.rules.kept_text)
+
+    def history(self) -> History:
+        return History(self.store, Verifier.of(ORIGIN, self.key), self.sealer or ValueSealer(bytes(32)))
 
     def bearer(self, of: Task) -> Bearer:
         return Bearer(agent=AGENT, task=of.id, proof="test")

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from remit.doors.gateway.modern import ModernDoor
 from remit.doors.gateway.relay import Relay
 from remit.drivers.base import UpstreamLimits
 from remit.drivers.keys import load_or_make_keys
+from remit.drivers.sealing import ValueSealer
 from remit.drivers.signing import TokenSigner
 from remit.drivers.upstream_http import http_session
 from remit.logic.checkpoint import Checkpoint, Verifier, sign_checkpoint
@@ -35,6 +36,7 @@ from remit.services.ledger import Ledger
 from remit.services.mediation import Mediation
 from remit.services.opening import Dispatcher
 from remit.services.pins import Pins
+from remit.services.replay import History
 from remit.services.rules import Rules, make_rulebook
 from remit.services.sightings import Sightings
 from remit.services.tasks import Tasks
@@ -76,6 +78,7 @@ class Node:
     folder: Path
     configuration: Configuration
     store: Store
+    sealer: ValueSealer
     ledger: Ledger
     signer: TokenSigner
     tasks: Tasks
@@ -100,6 +103,10 @@ class Node:
         await self.legacy.end_task(task_id)
         await self.links.end_task(task_id)
 
+    def history(self) -> History:
+        """The recorded decisions, to be decided again."""
+        return History(self.store, self.ledger.verifier, self.sealer)
+
     async def close(self) -> None:
         """Stop, in the reverse order of the beginning."""
         for task in self._background:
@@ -122,10 +129,11 @@ class Node:
 
     async def _reload(self) -> None:
         """Reload policies and task types when their files change; a bad set leaves the running one in force."""
-        seen = _stamps(self.folder)
+        bundle = self.configuration.settings.bundle
+        seen = _stamps(self.folder, bundle)
         while True:
             await asyncio.sleep(_RELOAD_CHECK_SECONDS)
-            now = _stamps(self.folder)
+            now = _stamps(self.folder, bundle)
             if now == seen:
                 continue
             seen = now
@@ -143,12 +151,18 @@ def load_rules(folder: Path) -> tuple[Configuration, Rulebook]:
 
 
 @contextlib.asynccontextmanager
-async def open_node(folder: Path, *, deciding: bool = False) -> AsyncIterator[Node]:
-    """A node on a working folder; ``deciding``: it will decide calls, so what it decides by is recorded first.
+async def open_node(
+    folder: Path, *, deciding: bool = False, scratch: Path | None = None, clock: Callable[[], datetime] = utc_now
+) -> AsyncIterator[Node]:
+    """A node on a working folder; ``deciding``: it will decide calls, so what it decides by is recorded first. ``scratch``: a folder for
+    its store and keys in place of the real ones, to rehearse in.
 
     Raises Mistake, Outage.
     """
     configuration, rulebook = load_rules(folder)
+    if scratch is not None:
+        apart = replace(configuration.settings, storage=scratch / "remit.db", storage_url="", keys=scratch / "keys")
+        configuration = replace(configuration, settings=apart)
     settings, limits = configuration.settings, configuration.settings.limits
     keys = load_or_make_keys(settings.keys)
     signer = TokenSigner(keys.tokens)
@@ -163,8 +177,9 @@ async def open_node(folder: Path, *, deciding: bool = False) -> AsyncIterator[No
     else:
         store = SqliteStore(settings.storage, sign, limits.write_queue)
     client = http_session()
-    tasks = Tasks(store, utc_now, new_id, limits.tasks_in_memory)
-    rules = Rules(store, utc_now, configuration, rulebook)
+    sealer = ValueSealer(keys.derived("values of calls"))
+    tasks = Tasks(store, clock, new_id, limits.tasks_in_memory)
+    rules = Rules(store, clock, configuration, rulebook)
     sightings = Sightings(
         store,
         keys.derived("sightings"),
@@ -182,8 +197,9 @@ async def open_node(folder: Path, *, deciding: bool = False) -> AsyncIterator[No
         approval_ttl=settings.approval_ttl,
         approvals_max=limits.questions_per_task,
         records_max=limits.records_per_task,
+        sealer=sealer if settings.keep_values else None,
     )
-    tokens = Tokens(tasks, signer, utc_now, new_id, issuer=settings.issuer, token_ttl=settings.token_ttl)
+    tokens = Tokens(tasks, signer, clock, new_id, issuer=settings.issuer, token_ttl=settings.token_ttl)
     upstream_limits = UpstreamLimits(
         message_bytes_max=limits.result_bytes,
         exchanges_max=limits.calls_under_way,
@@ -193,7 +209,7 @@ async def open_node(folder: Path, *, deciding: bool = False) -> AsyncIterator[No
     links = Links(lambda: rules.configuration.servers, upstream_limits, client, limits.conversations)
     relay = Relay(mediation, tasks, limits.result_bytes)
     legacy = LegacyDoor(relay, links, limits.sessions, limits.session_idle_seconds)
-    gate = Gate(tokens, tasks, utc_now)
+    gate = Gate(tokens, tasks, clock)
     gateway = McpGateway(
         gate,
         legacy,
@@ -212,19 +228,19 @@ async def open_node(folder: Path, *, deciding: bool = False) -> AsyncIterator[No
     identities = Identities(
         store,
         signer,
-        utc_now,
+        clock,
         new_id,
         trust_domain=settings.trust_domain,
         audience=settings.issuer,
         svid_ttl=settings.svid_ttl,
         agents=lambda: {agent.name: agent.spiffe_id for agent in rules.configuration.agents.values()},
     )
-    dispatcher = Dispatcher(tasks, rules, utc_now)
+    dispatcher = Dispatcher(tasks, rules, clock)
     tickets = Tickets(
         mediation,
         tasks,
         store,
-        utc_now,
+        clock,
         lambda: rules.rulebook,
         lambda: rules.configuration.python_servers,
         permit_ttl=timedelta(seconds=limits.permit_seconds),
@@ -234,6 +250,7 @@ async def open_node(folder: Path, *, deciding: bool = False) -> AsyncIterator[No
         folder=folder,
         configuration=configuration,
         store=store,
+        sealer=sealer,
         ledger=Ledger(store, Verifier.of(origin, keys.ledger)),
         signer=signer,
         tasks=tasks,
@@ -306,7 +323,7 @@ def _access_door(node: Node) -> AccessDoor:
     )
 
 
-def _stamps(folder: Path) -> tuple[tuple[str, int, int], ...]:
+def _stamps(folder: Path, bundle: Path | None) -> tuple[tuple[str, int, int], ...]:
     """Names, times and sizes of the files that make a configuration."""
     files = [
         folder / "remit.toml",
@@ -314,6 +331,7 @@ def _stamps(folder: Path) -> tuple[tuple[str, int, int], ...]:
         *folder.glob("tasks/*.toml"),
         *folder.glob("policies/*.cedar"),
         *folder.glob("access/*/*"),
+        *((bundle,) if bundle else ()),
     ]
     found = []
     for path in sorted(files):

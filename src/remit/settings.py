@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from remit.drivers.base import HttpServer, PythonServer, StdioServer
+    from remit.logic.bundle import Bundle
+    from remit.logic.checkpoint import Verifier
     from remit.logic.rulebook import Catalog
     from remit.model.identity import SpiffeId
     from remit.model.labels import DataClasses
@@ -71,6 +73,9 @@ class Settings:
     svid_ttl: timedelta = timedelta(minutes=5)
     token_ttl: timedelta = timedelta(minutes=10)
     approval_ttl: timedelta = timedelta(minutes=15)
+    keep_values: bool = False
+    bundle: Path | None = None  # policies come in this signed file instead of policies/*.cedar
+    bundle_keys: tuple[Verifier, ...] = ()
     limits: Limits = field(default_factory=Limits)
 
 
@@ -88,3 +93,4 @@ class Configuration:
     policies: Mapping[str, str]
     digest: str
     access: AccessRules = field(default_factory=AccessRules)
+    bundle: Bundle | None = None

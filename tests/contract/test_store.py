@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import multiprocessing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from remit.errors import Mistake, Outage
 from remit.logic.checkpoint import Checkpoint, Verifier, open_checkpoint, sign_checkpoint
 from remit.logic.merkle import EMPTY_ROOT, kept_at, leaf_hash, root_of, verify_consistency, verify_inclusion
 from remit.services.ledger import Ledger
-from remit.store.database import Append, ApprovalRow, StaleTask, TaskRow
+from remit.store.database import Append, ApprovalRow, MarkRow, StaleTask, TaskRow, ValueRow
 from remit.store.postgres import PostgresStore
 from remit.store.sqlite import SqliteStore
 from tests.servers.postgres import postgres
@@ -250,6 +250,25 @@ async def test_documents_and_published_checkpoints(engine):
             await store.publish_checkpoint()
         assert await store.checkpoints(0, 9) == tuple(notes)
         assert await store.checkpoints(1, 1) == (notes[1],)
+
+
+async def test_sealed_values_and_marks_follow_their_entries(engine):
+    async with opened(engine) as store:
+        first = await store.append(Append(body=body(1), task="t", seq=1, rows=(ValueRow(decision="d1", sealed=b"\x00one"),)))
+        stale = Append(body=body(2), task="t", seq=1, rows=(ValueRow(decision="d2", sealed=b"two"), MarkRow(name="m", number=9, text="x")))
+        with pytest.raises(StaleTask):
+            await store.append(stale)
+        assert await store.values(["d1", "d2", "d3"]) == {"d1": b"\x00one"}
+        assert await store.values([]) == {}
+        assert await store.mark("m") is None
+        marks = [MarkRow(name="m", number=number, text=f"at {number}") for number in (2, 5, 3, 5)]
+        for number, mark in enumerate(marks):
+            row = replace(mark, text="a second five") if number == 3 else mark
+            await store.append(Append(body=body(number), rows=(row,)))
+        assert await store.mark("m") == MarkRow(name="m", number=5, text="at 5")
+        await store.append(Append(body=body(3), task="t", seq=2, after=first.leaf, rows=(ValueRow(decision="d2", sealed=b"two"),)))
+    async with opened(engine) as again:
+        assert (await again.values(["d2"]), await again.mark("m")) == ({"d2": b"two"}, MarkRow(name="m", number=5, text="at 5"))
 
 
 async def test_a_change_wakes_who_waits_and_a_wait_ends(engine):

@@ -7,8 +7,9 @@ import click
 from remit import __version__
 from remit.cli.audit import ledger
 from remit.cli.common import EXIT_CODES
+from remit.cli.policy import policy
 from remit.cli.run import run
-from remit.cli.setup import agent, doctor, init, pin, policy
+from remit.cli.setup import agent, doctor, init, pin
 from remit.cli.work import approvals, approve, deny, serve, task
 
 

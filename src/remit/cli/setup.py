@@ -1,4 +1,4 @@
-"""Commands that prepare and check: ``init``, ``pin``, ``policy check``, ``agent``, ``doctor``."""
+"""Commands that prepare and check: ``init``, ``pin``, ``agent``, ``doctor``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import psycopg
 
-from remit.cli.common import REFUSED, emit, folder_option, json_option, operator, reports_errors, safe, say
+from remit.cli.common import REFUSED, emit, folder_option, json_option, operator, reports_errors, safe
 from remit.drivers.base import HttpServer, StdioServer, UpstreamLimits
 from remit.drivers.keys import load_or_make_keys
 from remit.drivers.upstream_http import http_session
@@ -64,38 +64,6 @@ async def pin(servers: tuple[str, ...], folder: Path, as_json: bool) -> None:
     known = {*configuration.servers, *configuration.python_servers}
     nothing = "nothing has changed" if known else "no server is configured: [servers.NAME] in remit.toml"
     emit(changes, "\n".join(lines) or nothing, as_json=as_json)
-
-
-@click.group()
-def policy() -> None:
-    """The organisation's policy."""
-
-
-@policy.command("check")
-@click.option("--schema", is_flag=True, help="Print the generated Cedar schema: what policies may name.")
-@folder_option
-@json_option
-@reports_errors
-async def policy_check(schema: bool, folder: Path, as_json: bool) -> None:
-    """Check the whole folder: configuration, task types, policies against the generated schema. Starts nothing."""
-    configuration, rulebook = load_rules(folder.resolve())
-    if schema:
-        click.echo(rulebook.policies.schema_json)
-        return
-    unpinned = sorted({*configuration.servers, *configuration.python_servers} - Pins(folder.resolve()).servers)
-    for server in unpinned:
-        say(f"note: {server} is not pinned yet, so policies cannot name its tools: remit pin {server}")
-    if not configuration.policies:
-        say("note: there is no policy, so nothing is permitted: policies/*.cedar")
-    data = {
-        "policies": list(rulebook.policies.ids),
-        "task_types": sorted(configuration.task_types),
-        "tools": sorted(rulebook.pinned),
-        "unpinned": unpinned,
-        "policy_set": rulebook.policies.digest,
-    }
-    human = f"good: {len(rulebook.policies.ids)} policies, {len(configuration.task_types)} task types, {len(rulebook.pinned)} pinned tools"
-    emit(data, human, as_json=as_json)
 
 
 @click.group()

@@ -55,6 +55,15 @@ def load_or_make_keys(folder: Path) -> Keys:
     return Keys(tokens, ledger, _secret(folder / "values.key"))
 
 
+def bundle_key(path: Path) -> Ed25519PrivateKey:
+    """The key that signs bundles of policies, made where there is none. Raises Mistake."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    key = _private_key(path, Ed25519PrivateKey.generate)
+    if not isinstance(key, Ed25519PrivateKey):
+        raise Mistake("not an Ed25519 key", code="key_file", place=Place(file=str(path)))
+    return key
+
+
 def _private_key(path: Path, make: Callable[[], PrivateKey]) -> object:
     def pem() -> bytes:
         return make().private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())

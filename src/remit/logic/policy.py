@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -55,10 +56,11 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class _Policy:
+class Policy:
     """One policy, ready to be put into slices: its JSON form and the scope's constraints."""
 
     id: str
+    place: Place
     body: Json
     looks_at_arguments: bool
     looks_at_origins: bool
@@ -71,6 +73,7 @@ class _Slice:
     schema: cedarpy.Schema
     entities: cedarpy.Entities
     arguments: Json | None  # the record type, where a policy of the slice looks at arguments
+    looks: bool  # whether a policy of the slice looks at arguments
     traced: frozenset[str] | None  # declared arguments, where one looks at where they come from
     timed: bool  # whether a policy of the slice looks at the time
     answers: OrderedDict[bytes, Answer]
@@ -86,11 +89,12 @@ class Policies:
         self._full = cedar_schema(known, arguments=True, origins=True)
         self._schemas: dict[tuple[bool, bool], cedarpy.Schema] = {}
         self._argument_types = {facts.id: argument_type(pinned.input_schema) for facts, pinned in known}
-        self._by_action: dict[str, list[_Policy]] = {}
+        self._by_action: dict[str, list[Policy]] = {}
         self._slices: OrderedDict[tuple[str, ...], _Slice] = OrderedDict()
         self.digest = digest_json(dict(sorted(files.items())))
         self.schema_digest = digest_bytes(json.dumps(self._full, sort_keys=True).encode())
         self.ids: tuple[str, ...] = ()
+        self._parts: tuple[Policy, ...] = ()
         self._load(files)
 
     @property
@@ -123,24 +127,42 @@ class Policies:
             self._schemas[wanted] = cedarpy.Schema.from_json_str(text)
         return self._schemas[wanted]
 
+    @property
+    def parts(self) -> tuple[Policy, ...]:
+        """Each policy once, in the order of files and lines."""
+        return self._parts
+
+    def looks_at_arguments(self, facts: Facts, tool: ToolFacts) -> bool:
+        """Whether a policy that can match this call looks at its arguments."""
+        return self._slice(facts, tool).looks
+
+    def without(self, policy: str) -> Policies:
+        """The same set but for one policy."""
+        fewer = copy(self)
+        fewer._by_action = {action: [other for other in others if other.id != policy] for action, others in self._by_action.items()}
+        fewer._slices = OrderedDict()
+        fewer._parts = tuple(part for part in self._parts if part.id != policy)
+        fewer.ids = tuple(part.id for part in fewer._parts)
+        return fewer
+
     def _load(self, files: Mapping[str, str]) -> None:
-        places: dict[str, Place] = {}
+        places: dict[str, Policy] = {}
         for file in sorted(files):
             found = statements(file, files[file])
             for statement in found:
                 policy = _parse(statement)
                 if policy.id in places:
                     raise Mistake(
-                        f"the id {policy.id!r} is taken by {places[policy.id]}",
+                        f"the id {policy.id!r} is taken by {places[policy.id].place}",
                         code="policy_id",
                         hint="give each policy an @id of its own",
                         place=statement.place,
                     )
-                places[policy.id] = statement.place
+                places[policy.id] = policy
                 for action in _actions(policy.body["action"]):
                     self._by_action.setdefault(action, []).append(policy)
             self._validate(found)
-        self.ids = tuple(places)
+        self.ids, self._parts = tuple(places), tuple(places.values())
 
     def _validate(self, found: Sequence[Statement]) -> None:
         """A file is checked at once; where it does not fit, one statement after the other, to say which one."""
@@ -193,6 +215,7 @@ class Policies:
             schema=schema,
             entities=entities,
             arguments=self._argument_types.get(tool.id, _STANDARD_ARGUMENTS.get(call.kind)) if looks else None,
+            looks=looks,
             traced=_declared(facts) if traced else None,
             timed=timed,
             answers=OrderedDict(),
@@ -220,12 +243,12 @@ def _evaluated(facts: Facts, request_slice: _Slice, context: Json) -> Answer:
     return Answer(permitted=result.decision is cedarpy.Decision.Allow, policies=reasons)
 
 
-def static_values(candidates: list[_Policy]) -> list[_Policy]:
+def static_values(candidates: list[Policy]) -> list[Policy]:
     """The candidates once each (a policy may name an action and its group)."""
     return list({policy.id: policy for policy in candidates}.values())
 
 
-def _parse(statement: Statement) -> _Policy:
+def _parse(statement: Statement) -> Policy:
     try:
         parsed = json.loads(cedarpy.policies_to_json_str(statement.text))
     except (ValueError, RecursionError) as error:
@@ -236,7 +259,7 @@ def _parse(statement: Statement) -> _Policy:
     name = body.get("annotations", {}).get("id") or f"{statement.file}#{statement.number}"
     conditions = json.dumps(body["conditions"])
     origins = '"origins"' in conditions or '"selectors"' in conditions
-    return _Policy(name, body, '"arguments"' in conditions, origins, '"now"' in conditions)
+    return Policy(name, statement.place, body, '"arguments"' in conditions, origins, '"now"' in conditions)
 
 
 def _actions(constraint: Json) -> tuple[str, ...]:

@@ -91,7 +91,10 @@ class Catalog:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rulebook:
-    """Everything of the configuration that may sway a decision. ``digest`` names it in the ledger. It remembers facts."""
+    """Everything of the configuration that may sway a decision. ``digest`` names it in the ledger. It remembers facts.
+
+    ``kept_text``: itself as it is kept (``logic/rulebook_text.py``), ``kept`` that text's digest ("" : not kept).
+    """
 
     policies: Policies
     catalog: Catalog
@@ -99,6 +102,8 @@ class Rulebook:
     classes: DataClasses
     digest: str = ""
     applications: Mapping[str, Application] = field(default_factory=dict)
+    kept: str = ""
+    kept_text: str = field(default="", compare=False, repr=False)
     _tools: dict[str, ToolFacts | None] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def tool(self, kind: Kind, server: str, name: str) -> ToolFacts | None:

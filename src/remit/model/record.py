@@ -131,7 +131,8 @@ class CallDecided:
 
     ``approval``: for *ask* the question's id, for an approved *allow* the approval that was used up. ``sources`` and ``leaves``:
     where the arguments came from. ``sums``: amounts spent, in decimal digits. ``resource``: digest of what the call names.
-    ``signals``: what of it was unlike the past of the task type.
+    ``signals``: what of it was unlike the past of the task type. ``rulebook``: digest of all that it was decided by
+    (``logic/rulebook_text.py``).
     """
 
     decision: str
@@ -158,6 +159,7 @@ class CallDecided:
     data_class: str = ""
     trust: str = ""
     signals: list[str] = field(default_factory=list)
+    rulebook: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,6 +212,7 @@ class PolicyActivated:
     """From here on these policies, this schema and this catalog decide. Their texts are kept under these digests.
 
     ``applications``: digest of each application of ``[access]``, its texts kept likewise.
+    ``rulebook``: catalog, pinned tools, classes and limits. ``bundle``, ``sequence``: the signed bundle that the policies came in.
     """
 
     policy_set: str
@@ -217,6 +220,9 @@ class PolicyActivated:
     configuration: str
     policies: int
     applications: dict[str, str] = field(default_factory=dict)
+    rulebook: str = ""
+    bundle: str = ""
+    sequence: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

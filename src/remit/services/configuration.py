@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING
 from remit.drivers.base import HttpServer, PythonServer, StdioServer
 from remit.errors import Mistake
 from remit.logic.arguments import digest_json
+from remit.logic.checkpoint import Verifier
 from remit.logic.rulebook import Catalog, ServerFacts
 from remit.model.identity import SpiffeId
 from remit.model.labels import DEFAULT_CLASSES, DataClasses
 from remit.services.access_configuration import read_access
+from remit.services.candidates import read_bundle
 from remit.services.catalog import read_detected, read_entry
 from remit.services.reading import FILE, NAME, Mistakes, Reader, near, parsed, read_text, read_texts
 from remit.services.task_types import DEADLINE_MAX, read_task_type
@@ -28,6 +30,7 @@ from remit.settings import Agent, Configuration, Limits, Settings
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from remit.logic.bundle import Bundle
     from remit.model.task_type import TaskType
 
 RESERVED_SERVERS = frozenset({"resources", "prompts"})
@@ -54,9 +57,9 @@ def load_configuration(folder: Path) -> Configuration:
     entries = {name: read_entry(table, classes) for name, table in root.tables("tools") if _known_server(root, "tools", name, known)}
     detected = read_detected(root.table("data").table("detected"), classes)
     access = read_access(root, folder, agents, settings.host)
-    root.done("server", "storage", "trust", "data", "agents", "servers", "tools", "limits", "approvals", "access")
+    root.done("server", "storage", "trust", "data", "agents", "servers", "tools", "limits", "approvals", "access", "ledger", "policies")
     task_types: dict[str, TaskType] = {}
-    tasks, policies = read_texts(folder, "tasks", ".toml", found), read_texts(folder, "policies", ".cedar", found)
+    tasks, (policies, bundle) = read_texts(folder, "tasks", ".toml", found), _policies(folder, settings, found)
     names = {Path(name).stem for name in tasks}
     for name, task_text in tasks.items():
         try:
@@ -82,11 +85,26 @@ def load_configuration(folder: Path) -> Configuration:
         policies={name: policy for name, policy in policies.items() if policy is not None},
         digest=digest_json({FILE: text, **tasks, **{f"access/{one.name}": one.digest for one in access.applications.values()}}),
         access=access,
+        bundle=bundle,
     )
+
+
+def _policies(folder: Path, settings: Settings, found: list[Mistake]) -> tuple[dict[str, str | None], Bundle | None]:
+    """Policies of the folder, or of the signed bundle that takes their place. Raises Refusal where its signature does not hold."""
+    if settings.bundle is None:
+        return read_texts(folder, "policies", ".cedar", found), None
+    try:
+        bundle = read_bundle(settings.bundle, settings.bundle_keys)
+    except Mistake as mistake:
+        found.append(mistake)
+        return {}, None
+    return dict(bundle.policies), bundle
 
 
 def _settings(root: Reader, folder: Path) -> tuple[Settings, DataClasses]:
     server, storage, trust, data, approvals = (root.table(key) for key in ("server", "storage", "trust", "data", "approvals"))
+    ledger, policies = root.table("ledger"), root.table("policies")
+    bundle = policies.value("bundle", str, "")
     defaults = Settings(folder=folder)
     limits = root.table("limits")
     bounds = {bound.name: limits.number(bound.name, getattr(defaults.limits, bound.name), 2**31) for bound in fields(Limits)}
@@ -117,12 +135,27 @@ def _settings(root: Reader, folder: Path) -> tuple[Settings, DataClasses]:
         svid_ttl=trust.duration("svid_ttl", defaults.svid_ttl, _TTL_MAX),
         token_ttl=trust.duration("token_ttl", defaults.token_ttl, _TTL_MAX),
         approval_ttl=approvals.duration("ttl", defaults.approval_ttl, DEADLINE_MAX),
+        keep_values=ledger.value("keep_values", bool, defaults.keep_values),
+        bundle=folder / bundle if bundle else None,
+        bundle_keys=_bundle_keys(policies, needed=bool(bundle)),
         limits=Limits(**bounds),
     )
-    for table in (server, storage, trust, approvals, limits):
+    for table in (server, storage, trust, approvals, limits, ledger, policies):
         table.done()
     data.done("detected")
     return settings, DataClasses(tuple(names))
+
+
+def _bundle_keys(policies: Reader, *, needed: bool) -> tuple[Verifier, ...]:
+    keys = []
+    for text in policies.texts("bundle_keys"):
+        try:
+            keys.append(Verifier.parse(text))
+        except Mistake as mistake:
+            policies.wrong(mistake.message, "`remit policy bundle` prints the key it signs with", "bundle_keys")
+    if needed and not keys:
+        policies.wrong("nobody may sign the bundle", 'bundle_keys = ["NAME+ID+KEY"]', "bundle_keys")
+    return tuple(keys)
 
 
 def _storage_url(storage: Reader) -> str:

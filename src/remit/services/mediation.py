@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import rfc8785
 
 from remit.errors import Outage, Refusal
 from remit.logic.arguments import digest_bytes
@@ -31,13 +32,13 @@ from remit.model.facts import Facts
 from remit.model.labels import Labels
 from remit.model.record import Body, CallDecided, CallFinished, LabelsRaised, ReasonLine
 from remit.services.sightings import Laundered
-from remit.store.database import SightingRow, TaintRow
+from remit.store.database import SightingRow, TaintRow, ValueRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime, timedelta
 
-    from remit.logic.policy import Policies
+    from remit.drivers.sealing import Sealer
     from remit.logic.rulebook import Rulebook
     from remit.model.call import Call
     from remit.model.catalog import ToolFacts
@@ -113,11 +114,16 @@ class Mediation:
         approval_ttl: timedelta,
         approvals_max: int,
         records_max: int,
+        sealer: Sealer | None = None,
     ) -> None:
-        """``rulebook``: the policies and catalog in force now. ``records_max``: ledger records of one task."""
+        """``rulebook``: the policies and catalog in force now. ``records_max``: ledger records of one task.
+
+        ``sealer``: keeps the arguments of each decided call, sealed; ``None``: they are not kept.
+        """
         self._tasks, self._sightings, self._behaviour = tasks, sightings, behaviour
         self._rulebook, self._new_id = rulebook, new_id
         self._approval_ttl, self._approvals_max, self._records_max = approval_ttl, approvals_max, records_max
+        self._sealer = sealer
 
     async def authorize(self, bearer: Bearer, call: Call, *, seen_digest: str = "") -> Ticket | Refused:
         """Decide one call and make the decision durable. ``seen_digest``: of the tool as its server declares it now.
@@ -134,12 +140,15 @@ class Mediation:
                 raise Refusal(f"task {task.id} has used up its {self._records_max} records", code="task_exhausted")
             facts = self._facts(rules, bearer, call, task, now, seen_digest)
             decision = authorize(facts, rules.policies)
-            body, approval = self._record(facts, decision, decision_id, rules.policies)
+            body, approval = self._record(facts, decision, decision_id, rules)
             written = marks(call, facts.tool, facts.origins, task.labels) if isinstance(decision, Allow) and facts.tool else ()
             return body, (facts, decision, approval)
 
+        values = self._values(decision_id, call)
+
         def rows(_: Task) -> tuple[Row, ...]:
-            return tuple(TaintRow(server=call.server, key=self._sightings.key(form), task=bearer.task) for form in written)
+            taints = (TaintRow(server=call.server, key=self._sightings.key(form), task=bearer.task) for form in written)
+            return (*taints, *values)
 
         task, (facts, decision, approval) = await self._changed(bearer.task, build, rows)
         if isinstance(decision, Allow):
@@ -279,7 +288,12 @@ class Mediation:
         )
         return replace(facts, signals=signals_of(facts, profile)) if task.watched else facts
 
-    def _record(self, facts: Facts, decision: Decision, decision_id: str, policies: Policies) -> tuple[Body, str]:
+    def _values(self, decision_id: str, call: Call) -> tuple[Row, ...]:
+        if self._sealer is None:
+            return ()
+        return (ValueRow(decision=decision_id, sealed=self._sealer.seal(decision_id, rfc8785.dumps(call.arguments))),)
+
+    def _record(self, facts: Facts, decision: Decision, decision_id: str, rules: Rulebook) -> tuple[Body, str]:
         call, tool = facts.call, facts.tool
         approval, expires_at = "", None
         if isinstance(decision, Allow):
@@ -301,7 +315,7 @@ class Mediation:
             effect=tool.effect.value if tool else "",
             reasons=[ReasonLine(code=reason.code.value, where=_where(reason.code, reason.where)) for reason in decision.reasons],
             policies=list(decision.policies),
-            policy_set=policies.digest,
+            policy_set=rules.policies.digest,
             tool_digest=facts.seen_digest or (tool.digest if tool else ""),
             grant=decision.spent.grant if isinstance(decision, Allow) else -1,
             rank=labels.rank,
@@ -315,6 +329,7 @@ class Mediation:
             data_class=tool.data_class if tool else "",
             trust=tool.trust.value if tool else "",
             signals=[signal.value for signal in facts.signals],
+            rulebook=rules.kept,
         )
         return body, approval
 

@@ -7,28 +7,34 @@ texts are kept under their digests, so that a decision can be recomputed under t
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from remit.errors import Mistake, Outage, Place
+from remit.errors import Mistake, Outage, Place, Refusal
 from remit.logic.applications import Application
 from remit.logic.policy import Policies
+from remit.logic.policy_review import Known
 from remit.logic.records import encode
 from remit.logic.rulebook import Rulebook
+from remit.logic.rulebook_text import rulebook_text, rules_digest
 from remit.logic.schema_words import missing_its_mark
 from remit.model.catalog import Kind
 from remit.model.record import PolicyActivated, Record
 from remit.services.reading import Mistakes
-from remit.store.database import Append
+from remit.store.database import Append, MarkRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from datetime import datetime
 
+    from remit.logic.bundle import Bundle
     from remit.model.catalog import PinnedTool
     from remit.model.task_type import GrantTemplate
     from remit.settings import Configuration
-    from remit.store.database import Store
+    from remit.store.database import Row, Store
+
+_BUNDLE = "bundle"  # the mark of the latest one
 
 
 def make_rulebook(configuration: Configuration, pinned: Mapping[str, PinnedTool]) -> Rulebook:
@@ -51,13 +57,29 @@ def make_rulebook(configuration: Configuration, pinned: Mapping[str, PinnedTool]
             found.append(mistake)
     if found:
         raise Mistakes(found)
-    return Rulebook(
+    rulebook = Rulebook(
         policies=policies,
         catalog=configuration.catalog,
         pinned=pinned,
         classes=configuration.classes,
         digest=configuration.digest,
         applications=applications,
+    )
+    text = rulebook_text(rulebook, configuration.settings.limits.questions_per_task)
+    return replace(rulebook, kept=rules_digest(text), kept_text=text)
+
+
+def known_names(configuration: Configuration, rulebook: Rulebook) -> Known:
+    """All that policies may name, to review them."""
+    pinned = rulebook.pinned.values()
+    tools = {tool.id: facts for tool in pinned if (facts := rulebook.tool(Kind.TOOL, tool.server, tool.name)) is not None}
+    return Known(
+        tools=tools,
+        servers=(*configuration.servers, *configuration.python_servers),
+        pinned={tool.server for tool in pinned},
+        agents={agent.spiffe_id.text: agent.tasks for agent in configuration.agents.values()},
+        types=tuple(configuration.task_types),
+        classes=configuration.classes.names,
     )
 
 
@@ -69,36 +91,54 @@ class Rules:
         self.configuration, self.rulebook = configuration, rulebook
 
     async def activate(self, configuration: Configuration, rulebook: Rulebook) -> None:
-        """Record, then put in force. Raises Outage, and then nothing has changed."""
-        policies = rulebook.policies
+        """Record, then put in force. Raises Outage, Refusal (an older bundle), and then nothing has changed."""
+        policies, bundle = rulebook.policies, configuration.bundle
+        rows = await self._risen(bundle) if bundle else ()
         await self._store.put_document(policies.digest, json.dumps(dict(configuration.policies), sort_keys=True))
         await self._store.put_document(policies.schema_digest, policies.schema_json)
         applications = configuration.access.applications
         for files in applications.values():
             await self._store.put_document(files.digest, files.text)
+        await self._store.put_document(rulebook.kept, rulebook.kept_text)
         activated = PolicyActivated(
             policy_set=policies.digest,
             schema=policies.schema_digest,
             configuration=configuration.digest,
             policies=len(policies.ids),
             applications={name: files.digest for name, files in applications.items()},
+            rulebook=rulebook.kept,
+            bundle=bundle.digest if bundle else "",
+            sequence=bundle.sequence if bundle else 0,
         )
-        await self._store.append(Append(body=encode(Record(at=self._clock(), body=activated))))
+        await self._store.append(Append(body=encode(Record(at=self._clock(), body=activated)), rows=rows))
         self.configuration, self.rulebook = configuration, rulebook
 
     async def reload(self, load: Callable[[], tuple[Configuration, Rulebook]]) -> bool:
         """Load and activate where something changed; returns whether. Raises Mistake or Outage; the running set then stays."""
         configuration, rulebook = load()
-        if (configuration.digest, rulebook.policies.digest, rulebook.pinned) == (
+        if (configuration.digest, rulebook.policies.digest, rulebook.pinned, configuration.bundle) == (
             self.configuration.digest,
             self.rulebook.policies.digest,
             self.rulebook.pinned,
+            self.configuration.bundle,
         ):
             return False
         if configuration.settings != self.configuration.settings:
             raise Outage("settings of the server itself change with a restart only", code="restart_needed")
         await self.activate(configuration, rulebook)
         return True
+
+    async def _risen(self, bundle: Bundle) -> tuple[Row, ...]:
+        """The mark that a bundle sets. Raises Refusal where a later one, or another of its sequence, was in force: no rollback."""
+        last = await self._store.mark(_BUNDLE)
+        if last is not None and bundle.sequence < last.number:
+            hint = "sign the wanted policies again with a higher sequence"
+            raise Refusal(f"bundle {bundle.sequence} is older than {last.number}, which was in force", code="bundle_rollback", hint=hint)
+        if last is not None and bundle.sequence == last.number and bundle.digest != last.text:
+            raise Refusal(
+                f"another bundle of the sequence {bundle.sequence} was in force", code="bundle_rollback", hint="sign it with a higher one"
+            )
+        return (MarkRow(name=_BUNDLE, number=bundle.sequence, text=bundle.digest),)
 
 
 def _unpinned(configuration: Configuration, pinned: Mapping[str, PinnedTool]) -> list[Mistake]:

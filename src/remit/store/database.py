@@ -74,7 +74,24 @@ class TaintRow:
     task: str
 
 
-Row = TaskRow | ApprovalRow | SightingRow | TaintRow
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValueRow:
+    """What a decided call was given, sealed (``drivers/sealing.py``); never in clear. ``decision``: the id it is kept under."""
+
+    decision: str
+    sealed: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarkRow:
+    """A number that only rises, and what stands for it: a row with a lower number changes nothing."""
+
+    name: str
+    number: int
+    text: str
+
+
+Row = TaskRow | ApprovalRow | SightingRow | TaintRow | ValueRow | MarkRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +184,12 @@ class Store(Protocol):
 
     async def document(self, digest: str) -> str | None:
         """The text of that digest."""
+
+    async def values(self, decisions: Sequence[str]) -> dict[str, bytes]:
+        """Of some decisions (at most a thousand) the sealed values that were kept."""
+
+    async def mark(self, name: str) -> MarkRow | None:
+        """The highest mark of that name."""
 
     async def change_mark(self) -> int:
         """A number that grows whenever any process appended: cheap to poll (it is the tree's size)."""

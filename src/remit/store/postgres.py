@@ -14,7 +14,7 @@ import psycopg
 
 from remit.errors import Outage, RemitError
 from remit.logic.merkle import root_of
-from remit.store.database import ApprovalRow, Entry, Head, SightingRow, TaskRow
+from remit.store.database import ApprovalRow, Entry, Head, MarkRow, SightingRow, TaskRow
 from remit.store.rows import PUT, approval_row_of, entry_of, moment, row_values, task_row_of, unpacked
 from remit.store.sql import migrations, queries
 from remit.store.threaded import ThreadedStore, Waiting
@@ -110,6 +110,15 @@ class PostgresStore(ThreadedStore[Connection]):
         """See Store."""
         rows = await self._all("document", digest)
         return rows[0][0] if rows else None
+
+    async def values(self, decisions: Sequence[str]) -> dict[str, bytes]:
+        """See Store."""
+        return {decision: bytes(sealed) for decision, sealed in await self._all("values", list(decisions))}
+
+    async def mark(self, name: str) -> MarkRow | None:
+        """See Store."""
+        rows = await self._all("mark", name)
+        return MarkRow(name=name, number=rows[0][0], text=rows[0][1]) if rows else None
 
     async def _all(self, name: str, *values: object) -> list[tuple[Any, ...]]:
         return await self._read(lambda db: db.execute(_SQL[name], values).fetchall())

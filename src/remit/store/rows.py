@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from remit.logic.merkle import HASH_BYTES
-from remit.store.database import ApprovalRow, Entry, Row, SightingRow, TaintRow, TaskRow
+from remit.store.database import ApprovalRow, Entry, MarkRow, Row, SightingRow, TaintRow, TaskRow, ValueRow
 
 
 def unpacked(packed: bytes) -> tuple[bytes, ...]:
@@ -14,7 +14,14 @@ def unpacked(packed: bytes) -> tuple[bytes, ...]:
     return tuple(packed[start : start + HASH_BYTES] for start in range(0, len(packed), HASH_BYTES))
 
 
-PUT: dict[type[Row], str] = {TaskRow: "put_task", ApprovalRow: "put_approval", SightingRow: "put_sighting", TaintRow: "put_taint"}
+PUT: dict[type[Row], str] = {
+    TaskRow: "put_task",
+    ApprovalRow: "put_approval",
+    SightingRow: "put_sighting",
+    TaintRow: "put_taint",
+    ValueRow: "put_value",
+    MarkRow: "put_mark",
+}
 
 
 def row_values(row: Row) -> tuple[Any, ...]:
@@ -25,7 +32,9 @@ def row_values(row: Row) -> tuple[Any, ...]:
         return (row.approval, row.task, row.state, moment(row.asked_at), moment(row.expires_at))
     if isinstance(row, SightingRow):
         return (row.task, row.number, row.data)
-    return (row.server, row.key, row.task)
+    if isinstance(row, ValueRow):
+        return (row.decision, row.sealed)
+    return (row.name, row.number, row.text) if isinstance(row, MarkRow) else (row.server, row.key, row.task)
 
 
 def moment(time: datetime) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from remit.errors import Mistake, Outage, RemitError
 from remit.logic.merkle import root_of
-from remit.store.database import ApprovalRow, Entry, Head, SightingRow, TaskRow
+from remit.store.database import ApprovalRow, Entry, Head, MarkRow, SightingRow, TaskRow
 from remit.store.rows import PUT, approval_row_of, entry_of, moment, row_values, task_row_of, unpacked
 from remit.store.sql import migrations, queries
 from remit.store.threaded import ThreadedStore, Waiting
@@ -145,6 +145,17 @@ class SqliteStore(ThreadedStore[sqlite3.Connection]):
         """See Store."""
         row = await self._read(lambda db: db.execute(_SQL["document"], (digest,)).fetchone())
         return row[0] if row else None
+
+    async def values(self, decisions: Sequence[str]) -> dict[str, bytes]:
+        """See Store."""
+        wanted = json.dumps(list(decisions))
+        rows = await self._read(lambda db: db.execute(_SQL["values"], (wanted,)).fetchall())
+        return {decision: bytes(sealed) for decision, sealed in rows}
+
+    async def mark(self, name: str) -> MarkRow | None:
+        """See Store."""
+        row = await self._read(lambda db: db.execute(_SQL["mark"], (name,)).fetchone())
+        return MarkRow(name=name, number=row[0], text=row[1]) if row else None
 
     def _head(self, connection: sqlite3.Connection) -> Head:
         size, packed, checkpoint = connection.execute(_SQL["head"]).fetchone()

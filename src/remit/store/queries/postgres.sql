@@ -98,3 +98,20 @@ INSERT INTO remit.taints (server, key, task) VALUES (%s, %s, %s) ON CONFLICT DO 
 -- name: tainted
 -- Which of some values are tainted at a server.
 SELECT key FROM remit.taints WHERE server = %s AND key = ANY(%s);
+
+-- name: put_value
+-- Keep what a decided call was given, sealed.
+INSERT INTO remit.sealed_values (decision, sealed) VALUES (%s, %s) ON CONFLICT (decision) DO UPDATE SET sealed = excluded.sealed
+
+-- name: values
+-- The sealed values of some decisions.
+SELECT decision, sealed FROM remit.sealed_values WHERE decision = ANY(%s)
+
+-- name: put_mark
+-- Raise a mark; one that stands higher stays.
+INSERT INTO remit.marks AS kept (name, number, text) VALUES (%s, %s, %s)
+ON CONFLICT (name) DO UPDATE SET number = excluded.number, text = excluded.text WHERE excluded.number > kept.number
+
+-- name: mark
+-- The highest mark of a name.
+SELECT number, text FROM remit.marks WHERE name = %s

@@ -98,3 +98,20 @@ SELECT 1 FROM taints WHERE server = ? LIMIT 1;
 -- name: tainted
 -- Whether a value is tainted at a server.
 SELECT 1 FROM taints WHERE server = ? AND key = ?;
+
+-- name: put_value
+-- Keep what a decided call was given, sealed.
+INSERT INTO sealed_values (decision, sealed) VALUES (?, ?) ON CONFLICT (decision) DO UPDATE SET sealed = excluded.sealed;
+
+-- name: values
+-- The sealed values of some decisions (a JSON array).
+SELECT decision, sealed FROM sealed_values WHERE decision IN (SELECT value FROM json_each(?));
+
+-- name: put_mark
+-- Raise a mark; one that stands higher stays.
+INSERT INTO marks (name, number, text) VALUES (?, ?, ?)
+ON CONFLICT (name) DO UPDATE SET number = excluded.number, text = excluded.text WHERE excluded.number > marks.number;
+
+-- name: mark
+-- The highest mark of a name.
+SELECT number, text FROM marks WHERE name = ?;

@@ -1,0 +1,137 @@
+"""Invariant 8: every recorded decision is recomputed to the same answer from the ledger and the policies of its day."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from remit.drivers.sealing import ValueSealer
+from remit.errors import RemitError
+from remit.logic.authorize import authorize
+from remit.logic.replay import decide_again, outcome_of
+from remit.model.call import Ending
+from remit.model.catalog import Kind
+from remit.model.identity import Bearer, SpiffeId
+from remit.model.task import TaskState
+from remit.services.mediation import Refused, Ticket
+from remit.services.replay import replay, verify
+from tests.support import POLICY, World, call, grant, rulebook
+
+OTHER = """
+@id("reads") permit (principal, action in Action::"read", resource) unless { context.untrusted };
+@id("approved") permit (principal, action == Action::"bank/pay", resource) when { context has approval };
+"""
+NARROWED = '{"properties":{"amount":{"maximum":50}}}'
+CALLS = [
+    call(to="bob", amount=5),
+    call(to="bob", amount=50),
+    call(to="bob", amount=51),
+    call(to="bob"),
+    call(to="mallory", amount=1),
+    call("mail/read"),
+    call("mail/read", folder="in"),
+    call("bank/steal", to="bob"),
+    call("mail/note://1", kind=Kind.RESOURCE, uri="note://1"),
+    call("mail/greet", kind=Kind.PROMPT, name="greet", arguments={}),
+]
+STEPS = st.one_of(
+    st.tuples(st.just("call"), st.sampled_from(CALLS), st.sampled_from(["", "sha-256:other"])),
+    st.tuples(st.just("stranger"), st.sampled_from(CALLS), st.just("")),
+    st.tuples(st.just("answer"), st.booleans(), st.just("")),
+    st.tuples(st.just("move"), st.sampled_from([TaskState.SUSPENDED, TaskState.ACTIVE, TaskState.COMPLETED]), st.just("")),
+    st.tuples(st.just("time"), st.sampled_from([1, 200, 400]), st.just("")),
+    st.tuples(st.just("policy"), st.sampled_from([POLICY, OTHER]), st.just("")),
+)
+
+
+async def live(world: World, steps) -> None:
+    """Do all of it, whatever comes of it."""
+    await world.activate()
+    task = await world.open(
+        grant(uses=3, arguments=NARROWED), grant("mail/read"), grant("mail/*", kind=Kind.RESOURCE), grant("mail/greet", kind=Kind.PROMPT)
+    )
+    asked: list[str] = []
+    for what, value, seen in steps:
+        try:
+            if what in {"call", "stranger"}:
+                agent = task.agent if what == "call" else SpiffeId.parse("spiffe://remit.test/agent/other")
+                answer = await world.mediation.authorize(Bearer(agent=agent, task=task.id, proof="test"), value, seen_digest=seen)
+                if isinstance(answer, Ticket):
+                    world.mediation.observe(answer, Ending.OK, b"{}")
+                    await world.tasks.settle()
+                elif isinstance(answer, Refused) and answer.approval_id:
+                    asked.append(answer.approval_id)
+            elif what == "answer" and asked:
+                await world.tasks.answer(asked.pop(), granted=value, by="carol")
+            elif what == "move":
+                await world.tasks.move(task.id, value, by="operator")
+            elif what == "time":
+                world.clock.pass_by(value)
+            elif what == "policy":
+                await world.activate(value)
+        except RemitError:
+            continue
+
+
+def played(steps, work, *, keep: bool = True):
+    async def run():
+        with tempfile.TemporaryDirectory() as folder:
+            world = World(Path(folder) / "remit.db", sealer=ValueSealer(b"k" * 32) if keep else None)
+            try:
+                await live(world, steps)
+                return await work(world)
+            finally:
+                await world.close()
+
+    return asyncio.run(run())
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(STEPS, max_size=16))
+def test_every_decision_is_recomputed_to_the_same_answer(steps):
+    report = played(steps, lambda world: verify(world.history()))
+    assert (report.differs, report.unknown, report.partly, report.found) == (0, 0, 0, ())
+    assert report.agrees == report.decisions
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(STEPS, max_size=16))
+def test_without_values_nothing_differs_and_what_is_missing_is_said(steps):
+    report = played(steps, lambda world: verify(world.history()), keep=False)
+    assert (report.differs, report.found) == (0, ())
+    assert report.agrees + report.partly + report.unknown == report.decisions
+    assert sum(report.missing.values()) == report.partly + report.unknown
+    assert all("values were not kept" in why for why in report.missing)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(STEPS, max_size=16))
+def test_what_can_be_told_without_values_is_what_the_values_tell(steps):
+    """Under another policy set: the same outcome, or no answer. Never another answer."""
+    candidate = rulebook(OTHER).policies
+
+    async def both(world: World) -> None:
+        history = world.history()
+        async for moment in history.moments():
+            facts = await history.facts(moment)
+            assert moment.arguments is not None
+            whole = authorize(facts, candidate)
+            partly, missing = decide_again(facts, candidate, moment.body, whole=False)
+            if partly is not None:
+                assert outcome_of(partly) == outcome_of(whole)
+            elif not missing:
+                assert outcome_of(whole) == "deny"
+
+    played(steps, both)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(STEPS, max_size=16))
+def test_a_candidate_that_is_the_policy_of_the_day_flips_nothing(steps):
+    steps = [step for step in steps if step[0] != "policy"]
+    report = played(steps, lambda world: replay(world.history(), {"other.cedar": POLICY}, {}))
+    assert (report.flips, report.unknown, report.same) == ((), {}, report.decisions)
