@@ -16,9 +16,12 @@ from remit.logic.mining import Used, mined_grant
 from remit.logic.mining_text import grant_text, patch, proposed_type
 from remit.logic.schema_words import unenforced
 from remit.logic.task_types import open_grant, sample_arguments
+from remit.model.budget import Budget
 from remit.model.catalog import Kind, PinnedTool
 from remit.model.task_type import Input, TaskType
-from tests.support import task
+from tests.support import facts, rulebook, task
+
+RULES = rulebook()
 
 OPEN = PinnedTool(server="s", name="t", digest="sha-256:t", input_schema={"type": "object", "additionalProperties": True})
 NAMES = st.sampled_from(["a", "b", "to", "path", "odd key", "{who}", '"'])
@@ -41,7 +44,7 @@ def task_type(grants=()) -> TaskType:
         grants=tuple(grants),
         data_ceiling="public",
         deadline=timedelta(minutes=1),
-        budget_calls=1,
+        budget=Budget(calls=1),
     )
 
 
@@ -58,7 +61,8 @@ def covers(lines, calls) -> bool:
         for call in mine:
             at = replace(task(*grants), uses=tuple(uses))
             pinned = replace(OPEN, name=call.name) if call.kind is Kind.TOOL else None
-            line = covering_line(at, make_call(call.kind, "s", call.name, call.arguments or {}), pinned)
+            wanted = make_call(call.kind, "s", call.name, call.arguments or {})
+            line = covering_line(facts(at, wanted, RULES, pinned=pinned), approved=False)
             if not isinstance(line, int):
                 return False
             uses[line] += 1

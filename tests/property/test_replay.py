@@ -61,7 +61,7 @@ async def live(world: World, steps) -> None:
                 agent = task.agent if what == "call" else SpiffeId.parse("spiffe://remit.test/agent/other")
                 answer = await world.mediation.authorize(Bearer(agent=agent, task=task.id, proof="test"), value, seen_digest=seen)
                 if isinstance(answer, Ticket):
-                    world.mediation.observe(answer, Ending.OK, b"{}")
+                    await world.mediation.observe(answer, Ending.OK, {})
                     await world.tasks.settle()
                 elif isinstance(answer, Refused) and answer.approval_id:
                     asked.append(answer.approval_id)

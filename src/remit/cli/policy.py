@@ -233,6 +233,8 @@ def _explained(decision: str, told: Explanation) -> Iterator[str]:
     width = max(map(len, told.facts))
     for name, value in told.facts.items():
         yield f"  {name:<{width}}  {safe(value)}"
+    for origin in told.origins:
+        yield f"  origin   {safe(origin)}"
     if told.missing:
         yield f"note: {told.missing}"
     for change in told.changes:

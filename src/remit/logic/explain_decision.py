@@ -13,12 +13,14 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from remit.logic.authorize import authorize, call_key
-from remit.logic.replay import BY_ARGUMENTS, BY_POLICY, decide_again, outcome_of
+from remit.logic.replay import BY_ARGUMENTS, BY_ORIGIN, BY_POLICY, decide_again, outcome_of
+from remit.logic.tracing import explained
 from remit.model.approval import Approval, ApprovalState
-from remit.model.catalog import Kind
+from remit.model.catalog import Kind, Trust
 from remit.model.decision import Code, Decision
 from remit.model.grant import Grant
 from remit.model.labels import Labels
+from remit.model.origin import Source, SourceKind, Traced
 from remit.model.task import TaskState
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 World = tuple["Facts", "Policies"]
 _ORDER = {"deny": 0, "ask": 1, "allow": 2}
 _CHANGES_MAX = 24
+_ORIGINS_MAX = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +53,7 @@ class Explanation:
     refused_by: tuple[str, ...]
     policies: tuple[str, ...]
     facts: dict[str, str]
+    origins: tuple[str, ...]
     changes: tuple[Change, ...]
     missing: str = ""
 
@@ -69,6 +73,7 @@ def explain(facts: Facts, policies: Policies, body: CallDecided, *, whole: bool)
         refused_by=_keys(body) if body.outcome != "allow" else (),
         policies=tuple(f"{policy} ({places.get(policy, 'no longer known')})" for policy in body.policies),
         facts=_facts(facts, body),
+        origins=tuple(explained(leaf) for leaf in facts.origins[:_ORIGINS_MAX]),
         changes=_changes(facts, policies, body) if whole else (),
         missing=missing or ("" if whole else "values were not kept, so what would change the answer cannot be tried"),
     )
@@ -79,7 +84,7 @@ def _keys(body: CallDecided) -> tuple[str, ...]:
     for code in (Code(line.code) for line in body.reasons):
         if code in BY_POLICY:
             keys.append("policy")
-        elif code in BY_ARGUMENTS or code in {Code.NOT_GRANTED, Code.USES_EXHAUSTED}:
+        elif code in BY_ARGUMENTS | BY_ORIGIN or code in {Code.NOT_GRANTED, Code.USES_EXHAUSTED}:
             keys.append("grant")
         elif code in {Code.TOOL_UNKNOWN, Code.TOOL_CHANGED}:
             keys.append("tool")
@@ -159,6 +164,8 @@ def _looser(facts: Facts) -> Iterator[Step]:
     for rank in reversed(range(task.labels.rank)):
         name = facts.classes.name(rank)
         yield f"had the task read nothing above {name}", _reading_up_to(rank)
+    if any(not leaf.trusted for leaf in facts.origins):
+        yield "had all its arguments stood in the task's inputs", lambda world: (_from_inputs(world[0]), world[1])
     if facts.tool is not None and facts.classes.rank(facts.tool.data_class) > facts.classes.rank(task.ceiling):
         yield "under a higher ceiling", lambda world: (_task(world[0], ceiling=world[0].classes.highest), world[1])
     if facts.tool is not None and call.kind is Kind.TOOL:
@@ -192,7 +199,13 @@ def _labelled(facts: Facts, *, rank: int | None = None, untrusted: bool | None =
 
 
 def _unspent(facts: Facts) -> Facts:
-    return _task(facts, calls=0, uses=(0,) * len(facts.task.grants))
+    nothing: frozenset[str] = frozenset()
+    return _task(facts, calls=0, uses=(0,) * len(facts.task.grants), sums={}, recent=(), resources=nothing, bytes_read=0)
+
+
+def _from_inputs(facts: Facts) -> Facts:
+    source = Source(kind=SourceKind.INPUT, name="supposed", trust=Trust.TRUSTED)
+    return replace(facts, origins=tuple(Traced(pointer=leaf.pointer, sources=(source,)) for leaf in facts.origins))
 
 
 def _approved(facts: Facts) -> Facts:

@@ -76,6 +76,8 @@ def _line(line: GrantTemplate) -> list[str]:
     lines = ["[[grant]]", f"{line.kind.value} = {_text(f'{line.server}/{line.name}')}"]
     if line.uses is not None:
         lines.append(f"uses = {line.uses}")
+    if line.autonomy:
+        lines.append(f"autonomy = {_text(line.autonomy)}")
     for word, value in line.arguments.items():
         if word == "properties":
             lines += [f"arguments.properties.{_key(name)} = {_value(rule)}" for name, rule in value.items()]

@@ -133,8 +133,9 @@ class Policies:
         return self._parts
 
     def looks_at_arguments(self, facts: Facts, tool: ToolFacts) -> bool:
-        """Whether a policy that can match this call looks at its arguments."""
-        return self._slice(facts, tool).looks
+        """Whether a policy that can match this call looks at its arguments, or at where they come from."""
+        found = self._slice(facts, tool)
+        return found.looks or found.traced is not None
 
     def without(self, policy: str) -> Policies:
         """The same set but for one policy."""

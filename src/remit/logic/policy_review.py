@@ -320,6 +320,8 @@ def _values(path: str, known: Known) -> frozenset[str] | None:
         return frozenset(known.types)
     if path in {"context.labels", "context.data_class", "resource.data_class"}:
         return frozenset(known.classes)
+    if path == "context.sink":
+        return _ATTRIBUTES["sends"]
     return _ATTRIBUTES.get(path.removeprefix("resource.")) if path.startswith("resource.") else None
 
 

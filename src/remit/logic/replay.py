@@ -16,8 +16,11 @@ from typing import TYPE_CHECKING, Any
 from remit.errors import Broken, Mistake
 from remit.logic.arguments import digest_json, parse_json
 from remit.logic.authorize import authorize
+from remit.logic.grants import demands
+from remit.logic.labelling import for_call
+from remit.logic.tracing import recorded_origins
 from remit.model.call import Call
-from remit.model.catalog import Kind
+from remit.model.catalog import Kind, Trust
 from remit.model.decision import Allow, Code, Decision
 from remit.model.facts import Facts
 from remit.model.identity import SpiffeId
@@ -28,11 +31,13 @@ if TYPE_CHECKING:
     from remit.model.record import CallDecided, Record
     from remit.model.task import Task
 
-BY_ARGUMENTS = frozenset({Code.ARGUMENTS_INVALID, Code.ARGUMENTS_OUTSIDE_GRANT})
+BY_ARGUMENTS = frozenset({Code.ARGUMENTS_INVALID, Code.ARGUMENTS_OUTSIDE_GRANT, Code.SUM_EXCEEDED, Code.AMOUNT_UNCLEAR})
+BY_ORIGIN = frozenset({Code.ORIGIN_UNKNOWN, Code.ORIGIN_NOT_ADMITTED})
 BY_POLICY = frozenset(
     {
         Code.PERMITTED,
         Code.APPROVED,
+        Code.PREAPPROVED,
         Code.NO_POLICY_PERMITS,
         Code.POLICY_FORBIDS,
         Code.POLICY_ERROR,
@@ -83,16 +88,22 @@ def facts_at(task: Task, record: Record, body: CallDecided, rules: Rulebook, que
     """The facts that a recorded decision was made from. ``task``: as it was before the record."""
     kind = Kind(body.tool_kind)
     call = Call(kind=kind, server=body.server, name=body.name, arguments=arguments or {}, digest=body.arguments_digest)
+    tool = rules.tool(kind, body.server, body.name)
+    if tool is not None and arguments is not None:
+        tool = for_call(tool, rules.catalog.result_rules(call.id), arguments, rules.classes)
+    elif tool is not None and body.trust:
+        tool = replace(tool, data_class=body.data_class, trust=Trust(body.trust))
     return Facts(
         now=record.at,
         agent=SpiffeId.parse(body.agent),
         task=task,
         call=call,
-        tool=rules.tool(kind, body.server, body.name),
+        tool=tool,
         pinned=rules.pinned.get(call.id) if kind is Kind.TOOL else None,
         classes=rules.classes,
         seen_digest=body.tool_digest,
         approvals_max=questions_max,
+        origins=recorded_origins(body),
     )
 
 
@@ -104,8 +115,11 @@ def decide_again(facts: Facts, policies: Policies, body: CallDecided, *, whole: 
     """
     if whole:
         return authorize(facts, policies), ""
-    if _codes_of(body) & BY_ARGUMENTS:
+    if body.outcome == "deny" and _codes_of(body) & _by_values(facts):
         return None, ""
+    unclear = _unclear(facts)
+    if unclear:
+        return None, unclear
     decision = authorize(_covered(facts), policies)
     by_policy = {reason.code for reason in decision.reasons} & BY_POLICY
     if by_policy and facts.tool is not None and policies.looks_at_arguments(facts, facts.tool):
@@ -142,26 +156,51 @@ def _pairs(body: CallDecided, decision: Decision, *, whole: bool) -> list[tuple[
     if isinstance(decision, Allow) and body.outcome == "allow":
         pairs.append(("approval", body.approval, decision.approval or ""))
         if whole:
-            pairs.append(("line of the grant", body.grant, decision.grant))
+            spent = decision.spent
+            pairs.append(("line of the grant", body.grant, spent.grant))
+            pairs.append(("sums", body.sums, {name: f"{amount:f}" for name, amount in spent.sums.items()}))
+            pairs.append(("resource", body.resource, spent.resource))
     return pairs
 
 
 def _other_refusals(facts: Facts, policies: Policies, body: CallDecided) -> Compared:
     """Of a call whose arguments were refused: the refusals beside that, which need no values."""
-    again = Counter(reason.code.value for reason in authorize(_covered(facts), policies).reasons if reason.code not in BY_POLICY)
-    recorded = Counter(line.code for line in body.reasons if line.code not in BY_ARGUMENTS and line.code != Code.USES_EXHAUSTED)
-    again.pop(Code.USES_EXHAUSTED.value, None)
+    aside = {*_by_values(facts), Code.USES_EXHAUSTED, *BY_POLICY}
+    again = Counter(reason.code.value for reason in authorize(_covered(facts), policies).reasons if reason.code not in aside)
+    recorded = Counter(line.code for line in body.reasons if line.code not in aside)
     if again != recorded or body.outcome != "deny":
         why = f"reasons {sorted(recorded)} recorded beside the arguments, {sorted(again)} decided again"
         return Compared(verdict=Verdict.DIFFERS, why=why)
     return Compared(verdict=Verdict.PARTLY, why=f"{NOT_KEPT}: why the arguments were refused was not decided again")
 
 
-def _covered(facts: Facts) -> Facts:
-    """The facts with a grant that takes whatever arguments the call has."""
+def _by_values(facts: Facts) -> frozenset[str]:
+    """Codes of refusals that only the arguments tell."""
+    resources = {Code.BUDGET_EXHAUSTED} if facts.task.budget.resources else set()
+    return BY_ARGUMENTS | BY_ORIGIN | resources
+
+
+def _unclear(facts: Facts) -> str:
+    """What of the grant hangs on the arguments even where it is known to cover the call."""
     call = facts.call
+    lines = [line for line in facts.task.grants if line.names(call.kind, call.server, call.name)]
+    if any(line.arguments and demands(json.loads(line.arguments)) for line in lines):
+        return f"{NOT_KEPT}, and the grant demands origins of {call.id}"
+    if len({line.autonomy for line in lines}) > 1:
+        return f"{NOT_KEPT}, and lines of the grant differ in autonomy for {call.id}"
+    return ""
+
+
+def _covered(facts: Facts) -> Facts:
+    """The facts with a grant, a budget and a schema that take whatever arguments the call has."""
+    call, task, pinned = facts.call, facts.task, facts.pinned
     grants = tuple(replace(line, arguments="") if line.names(call.kind, call.server, call.name) else line for line in facts.task.grants)
-    return replace(facts, task=replace(facts.task, grants=grants), pinned=None)
+    open_task = replace(task, grants=grants, budget=replace(task.budget, sums=(), resources=0))
+    if pinned is not None:  # compiled schemas are kept by digest, so an open one has a digest of its own
+        names = pinned.input_schema.get("properties")
+        schema = {"type": "object", "properties": {name: {} for name in names} if isinstance(names, dict) else {}}
+        pinned = replace(pinned, digest=f"open:{pinned.digest}", input_schema={**schema, "additionalProperties": True})
+    return replace(facts, task=open_task, pinned=pinned)
 
 
 def _codes_of(body: CallDecided) -> set[str]:

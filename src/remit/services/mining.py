@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from remit.errors import NotFound
 from remit.logic.authorize import authorize
+from remit.logic.grants import demands
 from remit.logic.mining import Used, mined_grant
 from remit.logic.mining_text import patch, proposed_policies, proposed_type
 from remit.logic.task_types import open_grant
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from remit.services.replay import History, Moment
 
 _CALLS_MAX = 100_000
+_ARGUMENT = 2  # segments of a pointer to a whole argument: "", its name
 
 
 @dataclass(slots=True, kw_only=True)
@@ -116,9 +118,28 @@ def _lines(moments: Sequence[Moment], task_type: TaskType) -> tuple[GrantTemplat
     """Mined lines; of tools whose arguments are not known, the lines that there are."""
     used = [_used(moment) for moment in moments]
     dark = {(call.kind, call.server, call.name) for call in used if call.arguments is None}
-    mined = mined_grant([call for call in used if (call.kind, call.server, call.name) not in dark])
-    kept = [line for line in task_type.grants if any(_names(line, *call) for call in dark)]
-    return (*mined, *kept)
+    kept = [line for line in task_type.grants if _demands_inside(line) or any(_names(line, *call) for call in dark)]
+    mined = mined_grant([call for call in used if not any(_names(line, call.kind, call.server, call.name) for line in kept)])
+    return (*(_as_strict(line, task_type) for line in mined), *kept)
+
+
+def _as_strict(line: GrantTemplate, task_type: TaskType) -> GrantTemplate:
+    """A mined line with what all present lines of its tool demand: origins of an argument, autonomy."""
+    present = [one for one in task_type.grants if _names(one, line.kind, line.server, line.name)]
+    autonomy = {one.autonomy for one in present}
+    line = replace(line, autonomy=autonomy.pop() if len(autonomy) == 1 else "")
+    properties = dict(line.arguments.get("properties", {}))
+    for name, rule in properties.items():
+        origins = [one.arguments.get("properties", {}).get(name, {}).get("origin") for one in present]
+        if origins and all(origins):
+            admitted = [word for origin in origins for word in ([origin] if isinstance(origin, str) else origin)]
+            properties[name] = {**rule, "origin": list(dict.fromkeys(admitted))}
+    return replace(line, arguments={**line.arguments, "properties": properties}) if properties else line
+
+
+def _demands_inside(line: GrantTemplate) -> bool:
+    """Whether a line demands origins of more than whole arguments: then it stays as it is."""
+    return any(len(pointer) > _ARGUMENT for pointer, _ in demands(line.arguments))
 
 
 def _used(moment: Moment) -> Used:
@@ -144,7 +165,7 @@ async def _not_covered(history: History, moments: Sequence[Moment], mined: TaskT
         if not isinstance(decision, Allow):
             failed.append(f"{moment.body.decision}: {'; '.join(reason.text for reason in decision.reasons)}")
             continue
-        uses[moment.task.id] = tuple(count + (index == decision.grant) for index, count in enumerate(spent))
+        uses[moment.task.id] = tuple(count + (index == decision.spent.grant) for index, count in enumerate(spent))
     return failed
 
 

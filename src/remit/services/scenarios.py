@@ -7,7 +7,6 @@ it expects.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -128,7 +127,7 @@ async def _step(stage: Stage, task: Task, scenario: Scenario, step: Step) -> Fai
         await stage.tasks.answer(answer.approval_id, granted=bool(step.approved_by), by=by)
         answer = await _ask(stage, task, step)
     if isinstance(answer, Ticket):
-        stage.mediation.observe(answer, step.ending, json.dumps(step.result).encode() if step.result is not None else b"")
+        await stage.mediation.observe(answer, step.ending, step.result)
         await stage.tasks.settle()
     return _compared(scenario, step, answer)
 
