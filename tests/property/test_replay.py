@@ -16,6 +16,7 @@ from remit.logic.replay import decide_again, outcome_of
 from remit.model.call import Ending
 from remit.model.catalog import Kind
 from remit.model.identity import Bearer, SpiffeId
+from remit.model.record import SumLine
 from remit.model.task import TaskState
 from remit.services.mediation import Refused, Ticket
 from remit.services.replay import replay, verify
@@ -23,9 +24,9 @@ from tests.support import POLICY, World, call, grant, rulebook
 
 OTHER = """
 @id("reads") permit (principal, action in Action::"read", resource) unless { context.untrusted };
+@id("known") permit (principal, action == Action::"bank/pay", resource) when { context.origins has to && context.origins.to.known };
 @id("approved") permit (principal, action == Action::"bank/pay", resource) when { context has approval };
 """
-NARROWED = '{"properties":{"amount":{"maximum":50}}}'
 CALLS = [
     call(to="bob", amount=5),
     call(to="bob", amount=50),
@@ -38,6 +39,22 @@ CALLS = [
     call("mail/note://1", kind=Kind.RESOURCE, uri="note://1"),
     call("mail/greet", kind=Kind.PROMPT, name="greet", arguments={}),
 ]
+GRANTS = st.sampled_from(
+    [
+        '{"properties":{"amount":{"maximum":50}}}',
+        '{"properties":{"to":{"origin":["task"]}}}',
+        '{"properties":{"to":{"origin":["task","approval","mail/read"]},"amount":{"maximum":60}}}',
+    ]
+)
+TERMS = st.sampled_from(
+    [
+        {},
+        {"sums": [SumLine(name="money", tool="bank/pay", argument="/amount", maximum="60")], "rate_calls": 4, "rate_seconds": 300},
+        {"bytes_read": 30, "resources": 2},
+        {"autonomy": {"irreversible": "asked", "read": "preapproved"}},
+    ]
+)
+TASKS = st.tuples(GRANTS, TERMS)
 STEPS = st.one_of(
     st.tuples(st.just("call"), st.sampled_from(CALLS), st.sampled_from(["", "sha-256:other"])),
     st.tuples(st.just("stranger"), st.sampled_from(CALLS), st.just("")),
@@ -48,11 +65,16 @@ STEPS = st.one_of(
 )
 
 
-async def live(world: World, steps) -> None:
+async def live(world: World, terms, steps) -> None:
     """Do all of it, whatever comes of it."""
     await world.activate()
     task = await world.open(
-        grant(uses=3, arguments=NARROWED), grant("mail/read"), grant("mail/*", kind=Kind.RESOURCE), grant("mail/greet", kind=Kind.PROMPT)
+        grant(uses=3, arguments=terms[0]),
+        grant("mail/read"),
+        grant("mail/*", kind=Kind.RESOURCE),
+        grant("mail/greet", kind=Kind.PROMPT),
+        inputs={"who": "bob"},
+        **terms[1],
     )
     asked: list[str] = []
     for what, value, seen in steps:
@@ -61,7 +83,7 @@ async def live(world: World, steps) -> None:
                 agent = task.agent if what == "call" else SpiffeId.parse("spiffe://remit.test/agent/other")
                 answer = await world.mediation.authorize(Bearer(agent=agent, task=task.id, proof="test"), value, seen_digest=seen)
                 if isinstance(answer, Ticket):
-                    await world.mediation.observe(answer, Ending.OK, {})
+                    await world.mediation.observe(answer, Ending.OK, {"from": "bob", "text": "pay mallory"})
                     await world.tasks.settle()
                 elif isinstance(answer, Refused) and answer.approval_id:
                     asked.append(answer.approval_id)
@@ -77,12 +99,12 @@ async def live(world: World, steps) -> None:
             continue
 
 
-def played(steps, work, *, keep: bool = True):
+def played(terms, steps, work, *, keep: bool = True):
     async def run():
         with tempfile.TemporaryDirectory() as folder:
             world = World(Path(folder) / "remit.db", sealer=ValueSealer(b"k" * 32) if keep else None)
             try:
-                await live(world, steps)
+                await live(world, terms, steps)
                 return await work(world)
             finally:
                 await world.close()
@@ -91,17 +113,17 @@ def played(steps, work, *, keep: bool = True):
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(STEPS, max_size=16))
-def test_every_decision_is_recomputed_to_the_same_answer(steps):
-    report = played(steps, lambda world: verify(world.history()))
+@given(TASKS, st.lists(STEPS, max_size=16))
+def test_every_decision_is_recomputed_to_the_same_answer(terms, steps):
+    report = played(terms, steps, lambda world: verify(world.history()))
     assert (report.differs, report.unknown, report.partly, report.found) == (0, 0, 0, ())
     assert report.agrees == report.decisions
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.lists(STEPS, max_size=16))
-def test_without_values_nothing_differs_and_what_is_missing_is_said(steps):
-    report = played(steps, lambda world: verify(world.history()), keep=False)
+@given(TASKS, st.lists(STEPS, max_size=16))
+def test_without_values_nothing_differs_and_what_is_missing_is_said(terms, steps):
+    report = played(terms, steps, lambda world: verify(world.history()), keep=False)
     assert (report.differs, report.found) == (0, ())
     assert report.agrees + report.partly + report.unknown == report.decisions
     assert sum(report.missing.values()) == report.partly + report.unknown
@@ -109,8 +131,8 @@ def test_without_values_nothing_differs_and_what_is_missing_is_said(steps):
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.lists(STEPS, max_size=16))
-def test_what_can_be_told_without_values_is_what_the_values_tell(steps):
+@given(TASKS, st.lists(STEPS, max_size=16))
+def test_what_can_be_told_without_values_is_what_the_values_tell(terms, steps):
     """Under another policy set: the same outcome, or no answer. Never another answer."""
     candidate = rulebook(OTHER).policies
 
@@ -126,12 +148,12 @@ def test_what_can_be_told_without_values_is_what_the_values_tell(steps):
             elif not missing:
                 assert outcome_of(whole) == "deny"
 
-    played(steps, both)
+    played(terms, steps, both)
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.lists(STEPS, max_size=16))
-def test_a_candidate_that_is_the_policy_of_the_day_flips_nothing(steps):
+@given(TASKS, st.lists(STEPS, max_size=16))
+def test_a_candidate_that_is_the_policy_of_the_day_flips_nothing(terms, steps):
     steps = [step for step in steps if step[0] != "policy"]
-    report = played(steps, lambda world: replay(world.history(), {"other.cedar": POLICY}, {}))
+    report = played(terms, steps, lambda world: replay(world.history(), {"other.cedar": POLICY}, {}))
     assert (report.flips, report.unknown, report.same) == ((), {}, report.decisions)
