@@ -246,12 +246,13 @@ def test_a_changed_entry_is_not_replayed(folder):
 
 
 def test_another_ledger_is_refused(folder, tmp_path_factory):
-    work(folder)
+    decision = work(folder)["small"]
     other = tmp_path_factory.mktemp("other")
     shutil.copytree(folder, other, dirs_exist_ok=True)
     for key in (other / "state" / "keys").iterdir():
         key.unlink()
-    for words in (("replay", "--verify"), ("replay", "--candidate", str(folder / "policies")), ("mine", "pay")):
+    candidate = ("replay", "--candidate", str(folder / "policies"))
+    for words in (("replay", "--verify"), candidate, ("mine", "pay"), ("explain", decision)):
         code, told, _ = remit(other, *words)
         assert code == 1
         assert told["error"]["code"] == "another_ledger"
@@ -296,6 +297,22 @@ def test_a_candidate_that_does_not_hold_together_is_told_and_flips_nothing(folde
         ("--candidate", str(folder), "--since", "soon"),
     ):
         assert remit(folder, "replay", *words)[0] == 2
+
+
+def test_a_policy_that_fails_while_it_is_evaluated_denies_also_in_a_rehearsal_and_a_replay(folder):
+    work(folder)
+    fails = '@id("fails") permit (principal, action == Action::"bank/pay", resource) when { context.arguments.amount * 9223372036854775807 > 0 };'
+    (folder / "c").mkdir()
+    (folder / "c" / "x.cedar").write_text(CEDAR + fails)
+    _, told, _ = remit(folder, "replay", "--candidate", str(folder / "c"))
+    assert {(flip["was"], flip["would_be"]): flip["count"] for flip in told["flips"]} == {("allow", "deny"): 4, ("ask", "deny"): 2}
+    assert all("could not be evaluated" in example["now"] for flip in told["flips"] for example in flip["examples"])
+    (folder / "policies" / "main.cedar").write_text(CEDAR + fails)
+    refused = SCENARIOS.split("[[scenario]]")[1].replace('expect = "allow"', 'expect = "deny"\nreasons = ["policy_error"]')
+    (folder / "policies" / "x.test.toml").write_text("[[scenario]]" + refused.replace('policies = ["small"]', ""))
+    assert remit(folder, "test")[0] == 0
+    work(folder)
+    assert remit(folder, "replay", "--verify")[0] == 0
 
 
 def test_a_decision_explains_itself(folder):

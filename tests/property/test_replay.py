@@ -6,7 +6,7 @@ import asyncio
 import tempfile
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from remit.drivers.sealing import ValueSealer
@@ -39,6 +39,8 @@ CALLS = [
     call("mail/note://1", kind=Kind.RESOURCE, uri="note://1"),
     call("mail/greet", kind=Kind.PROMPT, name="greet", arguments={}),
 ]
+ORIGINS = ('{"properties":{"to":{"origin":["task","approval","mail/read"]},"amount":{"maximum":60}}}', {})
+MONEY = [SumLine(name="money", tool="bank/pay", argument="/amount", maximum="60")]
 GRANTS = st.sampled_from(
     [
         '{"properties":{"amount":{"maximum":50}}}',
@@ -49,7 +51,7 @@ GRANTS = st.sampled_from(
 TERMS = st.sampled_from(
     [
         {},
-        {"sums": [SumLine(name="money", tool="bank/pay", argument="/amount", maximum="60")], "rate_calls": 4, "rate_seconds": 300},
+        {"sums": MONEY, "rate_calls": 4, "rate_seconds": 300},
         {"bytes_read": 30, "resources": 2},
         {"autonomy": {"irreversible": "asked", "read": "preapproved"}},
     ]
@@ -63,6 +65,23 @@ STEPS = st.one_of(
     st.tuples(st.just("time"), st.sampled_from([1, 200, 400]), st.just("")),
     st.tuples(st.just("policy"), st.sampled_from([POLICY, OTHER]), st.just("")),
 )
+
+PAY_5, PAY_50, PAY_51, READ, EVIL = (("call", CALLS[number], "") for number in (0, 1, 2, 5, 4))
+ANSWERED = ("answer", True, "")
+AUTONOMY = {"autonomy": {"irreversible": "asked", "read": "preapproved"}}
+HISTORIES = [  # what chance finds seldom: refused by origin, admitted by approval, sums spent, questions asked, resources touched
+    (ORIGINS, [PAY_5, EVIL, READ, EVIL, PAY_50, PAY_51, ANSWERED, PAY_51]),
+    (('{"properties":{"to":{"origin":["task"]}}}', {}), [EVIL, PAY_5, READ, PAY_5]),
+    ((ORIGINS[0], {"sums": MONEY}), [PAY_51, ANSWERED, PAY_51, PAY_5, PAY_5]),
+    ((ORIGINS[0], {"bytes_read": 30, "resources": 1}), [READ, READ, PAY_5, ("time", 400, ""), READ]),
+    ((ORIGINS[0], AUTONOMY), [PAY_5, ANSWERED, PAY_5, ("policy", OTHER, ""), READ, READ]),
+]
+
+
+def and_examples(test):
+    for terms, steps in HISTORIES:
+        test = example(terms, steps)(test)
+    return test
 
 
 async def live(world: World, terms, steps) -> None:
@@ -112,16 +131,18 @@ def played(terms, steps, work, *, keep: bool = True):
     return asyncio.run(run())
 
 
-@settings(max_examples=40, deadline=None)
-@given(TASKS, st.lists(STEPS, max_size=16))
+@and_examples
+@settings(max_examples=20, deadline=None)
+@given(TASKS, st.lists(STEPS, min_size=2, max_size=14))
 def test_every_decision_is_recomputed_to_the_same_answer(terms, steps):
     report = played(terms, steps, lambda world: verify(world.history()))
     assert (report.differs, report.unknown, report.partly, report.found) == (0, 0, 0, ())
     assert report.agrees == report.decisions
 
 
-@settings(max_examples=25, deadline=None)
-@given(TASKS, st.lists(STEPS, max_size=16))
+@and_examples
+@settings(max_examples=12, deadline=None)
+@given(TASKS, st.lists(STEPS, min_size=2, max_size=14))
 def test_without_values_nothing_differs_and_what_is_missing_is_said(terms, steps):
     report = played(terms, steps, lambda world: verify(world.history()), keep=False)
     assert (report.differs, report.found) == (0, ())
@@ -130,8 +151,9 @@ def test_without_values_nothing_differs_and_what_is_missing_is_said(terms, steps
     assert all("values were not kept" in why for why in report.missing)
 
 
-@settings(max_examples=25, deadline=None)
-@given(TASKS, st.lists(STEPS, max_size=16))
+@and_examples
+@settings(max_examples=12, deadline=None)
+@given(TASKS, st.lists(STEPS, min_size=2, max_size=14))
 def test_what_can_be_told_without_values_is_what_the_values_tell(terms, steps):
     """Under another policy set: the same outcome, or no answer. Never another answer."""
     candidate = rulebook(OTHER).policies
@@ -151,8 +173,9 @@ def test_what_can_be_told_without_values_is_what_the_values_tell(terms, steps):
     played(terms, steps, both)
 
 
-@settings(max_examples=15, deadline=None)
-@given(TASKS, st.lists(STEPS, max_size=16))
+@and_examples
+@settings(max_examples=8, deadline=None)
+@given(TASKS, st.lists(STEPS, min_size=2, max_size=14))
 def test_a_candidate_that_is_the_policy_of_the_day_flips_nothing(terms, steps):
     steps = [step for step in steps if step[0] != "policy"]
     report = played(terms, steps, lambda world: replay(world.history(), {"other.cedar": POLICY}, {}))

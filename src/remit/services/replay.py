@@ -113,12 +113,7 @@ class History:
 
     async def moments(self) -> AsyncIterator[Moment]:
         """Every decision under the signed head, in order. Raises Refusal (another ledger), Broken (not what was signed), Outage."""
-        head = await self._store.head()
-        try:
-            size, root = (signed := open_checkpoint(head.checkpoint, self._verifier)).size, signed.root
-        except Mistake as error:
-            hint = "each folder has its own store and keys: point storage and trust.keys at the same one"
-            raise Refusal(f"this is not the ledger of {self._verifier.name}: {error.message}", code="another_ledger", hint=hint) from None
+        size, root = await self._signed()
         frontier: tuple[bytes, ...] = ()
         tasks: OrderedDict[str, Task | None] = OrderedDict()
         for start in range(0, size, _PAGE):
@@ -136,9 +131,9 @@ class History:
             raise Broken("the entries are not those that were signed", code="ledger", hint="`remit ledger export` and `verify` name them")
 
     async def find(self, decision: str) -> Moment:
-        """One decision. Raises NotFound, Broken, Outage."""
+        """One decision. Raises NotFound, Refusal (another ledger), Broken, Outage."""
         needle = f'"decision":"{decision}"'.encode()
-        end = (await self._store.head()).size
+        end, _ = await self._signed()
         while end > 0:
             start = max(end - _PAGE, 0)
             for entry in reversed(await self._store.entries(start, end - start)):
@@ -146,6 +141,16 @@ class History:
                     return await self._found(entry, body)
             end = start
         raise NotFound(f"the ledger has no decision {decision[:80]}", hint="`remit ledger tail` and receipts name decisions")
+
+    async def _signed(self) -> tuple[int, bytes]:
+        """Size and root of the signed head."""
+        note = (await self._store.head()).checkpoint
+        try:
+            signed = open_checkpoint(note, self._verifier)
+        except Mistake as error:
+            hint = "each folder has its own store and keys: point storage and trust.keys at the same one"
+            raise Refusal(f"this is not the ledger of {self._verifier.name}: {error.message}", code="another_ledger", hint=hint) from None
+        return signed.size, signed.root
 
     async def facts(self, moment: Moment, policies: Mapping[str, str] | None = None, also: Mapping[str, PinnedTool] | None = None) -> Facts:
         """The facts of a moment. Raises Refusal where the rules of its day were not kept."""
