@@ -301,7 +301,8 @@ def test_a_candidate_that_does_not_hold_together_is_told_and_flips_nothing(folde
 
 def test_a_policy_that_fails_while_it_is_evaluated_denies_also_in_a_rehearsal_and_a_replay(folder):
     work(folder)
-    fails = '@id("fails") permit (principal, action == Action::"bank/pay", resource) when { context.arguments.amount * 9223372036854775807 > 0 };'
+    overflows = "when { context.arguments.amount * 9223372036854775807 > 0 }"
+    fails = f'@id("fails") permit (principal, action == Action::"bank/pay", resource) {overflows};'
     (folder / "c").mkdir()
     (folder / "c" / "x.cedar").write_text(CEDAR + fails)
     _, told, _ = remit(folder, "replay", "--candidate", str(folder / "c"))

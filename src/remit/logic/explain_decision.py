@@ -108,6 +108,8 @@ def _facts(facts: Facts, body: CallDecided) -> dict[str, str]:
     }
     if tool is not None:
         told["tool"] = f"{tool.effect}, holds {tool.data_class or classes.highest}, {tool.trust}, sends {tool.sends}"
+    if facts.signals:
+        told["signals"] = ", ".join(signal.value for signal in facts.signals)
     if body.outcome == "allow":
         told["line of the grant"] = f"{body.grant + 1}: {task.grants[body.grant].id}"
     if body.approval:
@@ -164,6 +166,9 @@ def _looser(facts: Facts) -> Iterator[Step]:
     for rank in reversed(range(task.labels.rank)):
         name = facts.classes.name(rank)
         yield f"had the task read nothing above {name}", _reading_up_to(rank)
+    if facts.signals:
+        words = ", ".join(signal.value for signal in facts.signals)
+        yield f"were it nothing new to its task type ({words})", lambda world: (replace(world[0], signals=()), world[1])
     if any(not leaf.trusted for leaf in facts.origins):
         yield "had all its arguments stood in the task's inputs", lambda world: (_from_inputs(world[0]), world[1])
     if facts.tool is not None and facts.classes.rank(facts.tool.data_class) > facts.classes.rank(task.ceiling):

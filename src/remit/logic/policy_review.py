@@ -14,6 +14,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from remit.logic.cedar_schema import ENTITY_TYPES, PROMPTS_GET, RESOURCES_READ
+from remit.model.behaviour import Signal
 from remit.model.catalog import Effect, Kind, Sends, Trust
 
 if TYPE_CHECKING:
@@ -320,6 +321,8 @@ def _values(path: str, known: Known) -> frozenset[str] | None:
         return frozenset(known.types)
     if path in {"context.labels", "context.data_class", "resource.data_class"}:
         return frozenset(known.classes)
+    if path == "context.signals":
+        return frozenset(signal.value for signal in Signal)
     if path == "context.sink":
         return _ATTRIBUTES["sends"]
     return _ATTRIBUTES.get(path.removeprefix("resource.")) if path.startswith("resource.") else None

@@ -19,6 +19,7 @@ from remit.logic.authorize import authorize
 from remit.logic.grants import demands
 from remit.logic.labelling import for_call
 from remit.logic.tracing import recorded_origins
+from remit.model.behaviour import Signal
 from remit.model.call import Call
 from remit.model.catalog import Kind, Trust
 from remit.model.decision import Allow, Code, Decision
@@ -104,6 +105,7 @@ def facts_at(task: Task, record: Record, body: CallDecided, rules: Rulebook, que
         seen_digest=body.tool_digest,
         approvals_max=questions_max,
         origins=recorded_origins(body),
+        signals=tuple(Signal(word) for word in body.signals),
     )
 
 

@@ -14,6 +14,7 @@ import msgspec
 
 from remit.errors import Broken
 from remit.logic.arguments import digest_bytes, digest_json
+from remit.logic.detectors import Detector
 from remit.logic.policy import Policies
 from remit.logic.rulebook import Catalog, CatalogEntry, Rulebook, ServerFacts
 from remit.model.catalog import Kind, PinnedTool
@@ -43,6 +44,7 @@ def rulebook_text(rulebook: Rulebook, questions_max: int) -> str:
         "policy_set": rulebook.policies.digest,
         "servers": rulebook.catalog.servers,
         "entries": rulebook.catalog.entries,
+        "detected": rulebook.catalog.detected,
         "pinned": rulebook.pinned,
         "classes": rulebook.classes,
         "questions_max": questions_max,
@@ -68,6 +70,7 @@ def read_rules(digest: str, text: str) -> KeptRules:
             catalog=Catalog(
                 servers=msgspec.convert(data["servers"], dict[str, ServerFacts]),
                 entries=msgspec.convert(data["entries"], dict[str, CatalogEntry]),
+                detected=msgspec.convert(data["detected"], dict[Detector, str]),
             ),
             pinned=msgspec.convert(data["pinned"], dict[str, PinnedTool]),
             classes=msgspec.convert(data["classes"], DataClasses),
