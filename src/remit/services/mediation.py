@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from remit.drivers.sealing import Sealer
+    from remit.logic.policy import Policies
     from remit.logic.rulebook import Rulebook
     from remit.model.call import Call
     from remit.model.catalog import ToolFacts
