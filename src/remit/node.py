@@ -130,7 +130,7 @@ class Node:
     async def _reload(self) -> None:
         """Reload policies and task types when their files change; a bad set leaves the running one in force."""
         bundle = self.configuration.settings.bundle
-        seen = _stamps(self.folder, bundle)
+        seen: tuple[tuple[str, int, int], ...] = ()  # so the first look also finds what changed since the folder was read
         while True:
             await asyncio.sleep(_RELOAD_CHECK_SECONDS)
             now = _stamps(self.folder, bundle)

@@ -351,6 +351,27 @@ def test_mined_work_is_a_patch_that_applies_and_still_covers_it(folder):
     assert remit(folder, "replay", "--verify")[0] == 0
 
 
+def test_where_values_were_not_kept_the_lines_of_a_tool_stay(folder):
+    (folder / "remit.toml").write_text(TOML.replace("keep_values = true", ""))
+    work(folder)
+    code, told, _ = remit(folder, "mine", "pay")
+    assert code == 0
+    assert "+arguments.properties.amount = { maximum = 500 }\n" in told["patch"]
+    assert '-tool = "mail/*"\n' in told["patch"]
+    assert any("bank/pay" in note and "not kept" in note for note in told["notes"])
+
+
+def test_demanded_origins_and_autonomy_stay_in_a_mined_line(folder):
+    line = 'tool = "bank/pay"\nautonomy = "decided"\narguments.properties.to.origin = ["task", "mail/read"]'
+    (folder / "tasks" / "pay.toml").write_text(TASK.replace('tool = "bank/pay"', line))
+    work(folder)
+    assert remit(folder, "replay", "--verify")[0] == 0
+    _, told, _ = remit(folder, "mine", "pay")
+    assert told["covered"] == told["calls"] > 0
+    assert 'arguments.properties.to = { const = "{who}", origin = ["task", "mail/read"] }' in told["patch"]
+    assert '+autonomy = "decided"' in told["patch"] or ' autonomy = "decided"' in told["patch"]
+
+
 def test_only_completed_tasks_are_honest_work(folder):
     work(folder, ends=False)
     assert remit(folder, "mine", "pay")[1]["error"]["code"] == "not_found"
@@ -405,6 +426,22 @@ def test_a_bad_bundle_is_refused_while_the_running_set_stays(folder):
             mark = await node.store.mark("bundle")
             assert mark is not None
             assert mark.number == 6
+
+    asyncio.run(run())
+
+
+def test_a_new_bundle_is_taken_up_by_a_running_node(folder):
+    _, made, _ = remit(folder, "bundle", "--out", str(folder / "now"), "--sequence", "5")
+    (folder / "remit.toml").write_text(f'{TOML}\n[policies]\nbundle = "now"\nbundle_keys = ["{made["key"]}"]\n')
+
+    async def run() -> None:
+        async with open_node(folder, deciding=True) as node:
+            node.start()
+            (folder / "policies" / "main.cedar").write_text('@id("other") permit (principal, action, resource);')
+            await asyncio.to_thread(_signed, folder, 6)
+            async with asyncio.timeout(30):
+                while node.rules.rulebook.policies.ids != ("other",):
+                    await asyncio.sleep(0.05)
 
     asyncio.run(run())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,6 +53,8 @@ async def policy_check(schema: bool, strict: bool, folder: Path, as_json: bool) 
     unpinned = sorted({*configuration.servers, *configuration.python_servers} - Pins(folder.resolve()).servers)
     for server in unpinned:
         say(f"note: {server} is not pinned yet, so policies cannot name its tools: remit pin {server}")
+    if configuration.bundle is not None and any(folder.resolve().glob("policies/*.cedar")):
+        say("note: policies come from the bundle; policies/*.cedar of this folder are not in force")
     if not configuration.policies:
         say("note: there is no policy, so nothing is permitted: policies/*.cedar")
     findings = review(rulebook.policies, known_names(configuration, rulebook))
@@ -175,7 +178,9 @@ async def policy_bundle(out: Path, key_file: Path | None, name: str, sequence: i
     signer = name or f"{configuration.settings.trust_domain}/policies"
     key = bundle_key(key_file or configuration.settings.keys / "policies.key")
     number = sequence or int(datetime.now(UTC).timestamp())
-    out.write_text(make_bundle(files, signer, number, key), encoding="utf-8")
+    fresh = out.with_name(f".{out.name}.{os.getpid()}")
+    fresh.write_text(make_bundle(files, signer, number, key), encoding="utf-8")
+    os.replace(fresh, out)  # a node that looks meanwhile sees the old one or the new one
     vkey = str(Verifier.of(signer, key))
     data = {"file": str(out), "sequence": number, "policies": list(rulebook.policies.ids), "key": vkey}
     emit(data, f'{out}: {len(files)} files, sequence {number}\nbundle_keys = ["{vkey}"]', as_json=as_json)
