@@ -364,6 +364,8 @@ def test_where_values_were_not_kept_the_lines_of_a_tool_stay(folder):
 def test_demanded_origins_and_autonomy_stay_in_a_mined_line(folder):
     line = 'tool = "bank/pay"\nautonomy = "decided"\narguments.properties.to.origin = ["task", "mail/read"]'
     (folder / "tasks" / "pay.toml").write_text(TASK.replace('tool = "bank/pay"', line))
+    first = load_rules(folder)[0].task_types["pay"].grants[0]
+    assert (first.server, first.name) == ("bank", "pay"), "an origin does not say whose tool it is"
     work(folder)
     assert remit(folder, "replay", "--verify")[0] == 0
     _, told, _ = remit(folder, "mine", "pay")

@@ -117,9 +117,9 @@ def _grant(table: Reader, inputs: tuple[Input, ...], servers: Collection[str]) -
     for word in unknown:
         table.wrong(f"{{{word}}} is not a declared input", near(word, declared), "arguments")
     for path, origin in origins_named(arguments):
-        server, slash, _ = origin.partition("/")
-        if slash and server not in servers:
-            table.wrong(f"origin {origin!r} names no configured server", near(server, servers), "arguments", *path)
+        giver, slashed, _ = origin.partition("/")
+        if slashed and giver not in servers:
+            table.wrong(f"origin {origin!r} names no configured server", near(giver, servers), "arguments", *path)
     for path, what, hint in unenforced(arguments):
         table.wrong(what, hint, "arguments", *path)
     if not unknown:
