@@ -146,4 +146,18 @@ PROMISES = (
             "tests/integration/test_access_tasks.py::test_a_caller_asks_about_its_own_applications_only",
         ),
     ),
+    Promise(
+        says="Every recorded decision is made again to the same answer, from the ledger and the rules of its day; what cannot be is said.",
+        against=("insider with the database",),
+        tests=(
+            "tests/property/test_replay.py",
+            "tests/integration/test_policy_work.py::test_a_changed_entry_is_not_replayed",
+            "tests/integration/test_policy_work.py::test_another_ledger_is_refused",
+        ),
+    ),
+    Promise(
+        says="What is proposed as the narrowest grant still covers all the work it was made from.",
+        against=("hijacked agent",),
+        tests=("tests/property/test_mining.py",),
+    ),
 )

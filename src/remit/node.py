@@ -46,7 +46,7 @@ from remit.store.postgres import PostgresStore
 from remit.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     import aiohttp

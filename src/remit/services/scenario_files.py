@@ -162,7 +162,7 @@ def _call(table: Reader, configuration: Configuration, *, needed: bool) -> Call 
             table.wrong("a call names exactly one of tool, resource or prompt", 'tool = "server/tool"')
         return None
     server, slash, name = names[0].partition("/")
-    if server not in configuration.servers or not slash or not name:
+    if server not in {*configuration.servers, *configuration.python_servers} or not slash or not name:
         table.wrong(f"{named[0].value} = {names[0]!r}", near(server, configuration.servers), named[0].value)
         return None
     if named[0] is Kind.RESOURCE:
