@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from remit.doors.api.access import AccessDoor
 from remit.doors.api.app import api_app
 from remit.doors.api.tasks import TaskDoor
+from remit.doors.gateway.asking import Asking
 from remit.doors.gateway.gate import Gate
 from remit.doors.gateway.legacy import LegacyDoor
 from remit.doors.gateway.links import Links
@@ -21,20 +22,27 @@ from remit.doors.gateway.modern import ModernDoor
 from remit.doors.gateway.relay import Relay
 from remit.drivers.base import UpstreamLimits
 from remit.drivers.keys import load_or_make_keys
+from remit.drivers.sealing import Sealer
 from remit.drivers.signing import TokenSigner
 from remit.drivers.upstream_http import http_session
+from remit.drivers.webhooks import WebhookClient
+from remit.errors import Outage
 from remit.logic.checkpoint import Checkpoint, Verifier, sign_checkpoint
 from remit.services.access import Access
 from remit.services.access_search import AccessSearch
+from remit.services.approvals import Approvals
 from remit.services.behaviour import Behaviour
 from remit.services.callers import Callers
 from remit.services.configuration import load_configuration
 from remit.services.feed import Feed
 from remit.services.identities import Identities
+from remit.services.invitations import Invitations
 from remit.services.ledger import Ledger
 from remit.services.mediation import Mediation
+from remit.services.notices import Notices
 from remit.services.opening import Dispatcher
 from remit.services.pins import Pins
+from remit.services.questions import Questions
 from remit.services.rules import Rules, make_rulebook
 from remit.services.sightings import Sightings
 from remit.services.tasks import Tasks
@@ -57,6 +65,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("remit")
 _IDLE_CHECK_SECONDS = 30.0
 _RELOAD_CHECK_SECONDS = 1.0
+_DROP_SECONDS = 60.0
 
 
 def utc_now() -> datetime:
@@ -84,6 +93,10 @@ class Node:
     rules: Rules
     dispatcher: Dispatcher
     mediation: Mediation
+    questions: Questions
+    approvals: Approvals
+    invitations: Invitations
+    notices: Notices
     gate: Gate
     links: Links
     legacy: LegacyDoor
@@ -96,6 +109,7 @@ class Node:
     async def end_task(self, task_id: str) -> None:
         """Let go of everything that hangs on an ended task."""
         await self.tasks.settle()
+        self.questions.forget(task_id)
         self.gate.close_endpoints(task_id)
         await self.legacy.end_task(task_id)
         await self.links.end_task(task_id)
@@ -105,6 +119,7 @@ class Node:
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
+        await self.notices.close()
         await self.links.close()
         await self.tasks.settle()
         await self.client.close()
@@ -112,13 +127,20 @@ class Node:
 
     def start(self) -> None:
         """Begin what runs beside the calls."""
-        for work in (self.feed.follow(), self.feed.sweep(), self._end_idle(), self._reload()):
+        for work in (self.feed.follow(), self.feed.sweep(), self._end_idle(), self._reload(), self.notices.run(), self._drop_questions()):
             self._background.append(asyncio.create_task(work))
 
     async def _end_idle(self) -> None:
         while True:
             await asyncio.sleep(_IDLE_CHECK_SECONDS)
             await self.legacy.end_idle()
+
+    async def _drop_questions(self) -> None:
+        """Delete what was kept of questions that are over."""
+        while True:
+            with contextlib.suppress(Outage):  # tried again a minute later
+                await self.questions.sweep()
+            await asyncio.sleep(_DROP_SECONDS)
 
     async def _reload(self) -> None:
         """Reload policies and task types when their files change; a bad set leaves the running one in force."""
@@ -173,6 +195,12 @@ async def open_node(folder: Path, *, deciding: bool = False) -> AsyncIterator[No
         tasks_max=limits.tasks_in_memory,
     )
     behaviour = Behaviour(store)
+    sealer = Sealer(keys.derived("questions"))
+    questions = Questions(store, sealer, utc_now)
+    approvals = Approvals(store, tasks, lambda: rules.rulebook, questions, utc_now)
+    invitations = Invitations(approvals, sealer, utc_now, base=settings.issuer, consent=lambda: rules.rulebook.consent)
+    notices = Notices(store, approvals, invitations, WebhookClient(client), utc_now, queue_max=limits.write_queue)
+    questions.on_question = notices.asked
     mediation = Mediation(
         tasks,
         sightings,
@@ -182,6 +210,7 @@ async def open_node(folder: Path, *, deciding: bool = False) -> AsyncIterator[No
         approval_ttl=settings.approval_ttl,
         approvals_max=limits.questions_per_task,
         records_max=limits.records_per_task,
+        questions=questions,
     )
     tokens = Tokens(tasks, signer, utc_now, new_id, issuer=settings.issuer, token_ttl=settings.token_ttl)
     upstream_limits = UpstreamLimits(
@@ -191,13 +220,14 @@ async def open_node(folder: Path, *, deciding: bool = False) -> AsyncIterator[No
         start_seconds=limits.server_start_seconds,
     )
     links = Links(lambda: rules.configuration.servers, upstream_limits, client, limits.conversations)
-    relay = Relay(mediation, tasks, limits.result_bytes)
+    asking = Asking(approvals, invitations, sealer, utc_now, lambda: rules.rulebook.consent)
+    relay = Relay(mediation, tasks, limits.result_bytes, asking)
     legacy = LegacyDoor(relay, links, limits.sessions, limits.session_idle_seconds)
     gate = Gate(tokens, tasks, utc_now)
     gateway = McpGateway(
         gate,
         legacy,
-        ModernDoor(relay, links),
+        ModernDoor(relay, links, asking),
         GatewayLimits(body_bytes_max=limits.body_bytes, depth_max=limits.json_depth),
         hosts=settings.allowed_hosts,
         origins=settings.allowed_origins,
@@ -242,6 +272,10 @@ async def open_node(folder: Path, *, deciding: bool = False) -> AsyncIterator[No
         rules=rules,
         dispatcher=dispatcher,
         mediation=mediation,
+        questions=questions,
+        approvals=approvals,
+        invitations=invitations,
+        notices=notices,
         gate=gate,
         links=links,
         legacy=legacy,
@@ -271,7 +305,15 @@ async def open_node(folder: Path, *, deciding: bool = False) -> AsyncIterator[No
 
 def application(node: Node) -> ASGIApp:
     """The ASGI application of a node: the gateway's paths go to the gateway, all others to the API."""
-    api = api_app(access=_access_door(node), door=node.door, ledger=node.ledger, signer=node.signer, settings=node.configuration.settings)
+    api = api_app(
+        access=_access_door(node),
+        approvals=node.approvals,
+        invitations=node.invitations,
+        door=node.door,
+        ledger=node.ledger,
+        signer=node.signer,
+        settings=node.configuration.settings,
+    )
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         is_gateway = scope["type"] == "http" and scope["path"].startswith(("/mcp", "/run/"))

@@ -12,7 +12,7 @@ call ended is recorded behind it, without making the agent wait. What a crash le
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -25,11 +25,12 @@ from remit.logic.labelling import ResultRules, for_call, whole
 from remit.logic.laundering import marks
 from remit.logic.life import pending_approval
 from remit.logic.tracing import origin_lines, trace
+from remit.model.approver import Terms
 from remit.model.call import Ending
 from remit.model.decision import Allow, Ask, Code, Decision, Deny
 from remit.model.facts import Facts
 from remit.model.labels import Labels
-from remit.model.record import Body, CallDecided, CallFinished, LabelsRaised, ReasonLine
+from remit.model.record import Body, CallDecided, CallFinished, LabelsRaised, QuestionTerms, ReasonLine
 from remit.services.sightings import Laundered
 from remit.store.database import SightingRow, TaintRow
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
     from remit.logic.policy import Policies
     from remit.logic.rulebook import Rulebook
+    from remit.model.approval import Approval
     from remit.model.call import Call
     from remit.model.catalog import ToolFacts
     from remit.model.identity import Bearer
@@ -99,6 +101,13 @@ class Refused:
     message: str
 
 
+class Asked(Protocol):
+    """Hears of decisions, for the sake of those who answer questions. Never raises."""
+
+    async def told(self, facts: Facts, decision: Decision, approval: Approval | None) -> None:
+        """A decision is durable; ``approval``: the question it asks, or the approval that it used."""
+
+
 class Mediation:
     """Decides calls and records what became of them."""
 
@@ -113,11 +122,15 @@ class Mediation:
         approval_ttl: timedelta,
         approvals_max: int,
         records_max: int,
+        questions: Asked | None = None,
     ) -> None:
-        """``rulebook``: the policies and catalog in force now. ``records_max``: ledger records of one task."""
+        """``rulebook``: the policies and catalog in force now. ``records_max``: ledger records of one task. ``questions``: told of
+        what was asked and allowed, for those who answer.
+        """
         self._tasks, self._sightings, self._behaviour = tasks, sightings, behaviour
         self._rulebook, self._new_id = rulebook, new_id
         self._approval_ttl, self._approvals_max, self._records_max = approval_ttl, approvals_max, records_max
+        self._questions = questions
 
     async def authorize(self, bearer: Bearer, call: Call, *, seen_digest: str = "") -> Ticket | Refused:
         """Decide one call and make the decision durable. ``seen_digest``: of the tool as its server declares it now.
@@ -142,6 +155,8 @@ class Mediation:
             return tuple(TaintRow(server=call.server, key=self._sightings.key(form), task=bearer.task) for form in written)
 
         task, (facts, decision, approval) = await self._changed(bearer.task, build, rows)
+        if self._questions is not None:
+            await self._questions.told(facts, decision, task.approvals.get(approval))
         if isinstance(decision, Allow):
             return self._ticket(rules, bearer, call, facts, decision, decision_id)
         message = message_for_model(task, call, decision, approval)
@@ -276,6 +291,7 @@ class Mediation:
             seen_digest=seen_digest,
             approvals_max=self._approvals_max,
             origins=trace(call.arguments, pinned.input_schema if pinned else {}, seen),
+            terms=rules.consent.terms(tool, task, rules.classes) if tool else Terms(),
         )
         return replace(facts, signals=signals_of(facts, profile)) if task.watched else facts
 
@@ -315,6 +331,7 @@ class Mediation:
             data_class=tool.data_class if tool else "",
             trust=tool.trust.value if tool else "",
             signals=[signal.value for signal in facts.signals],
+            question=_terms(facts, decision),
         )
         return body, approval
 
@@ -341,6 +358,13 @@ def _taught(plain: CallFinished, learnt: Learnt, *, released: bool) -> CallFinis
         untrusted=learnt.labels.untrusted,
         learnt=bool(learnt.data),
     )
+
+
+def _terms(facts: Facts, decision: Decision) -> QuestionTerms | None:
+    """The terms of a question, also of one that nobody could have answered."""
+    asked = isinstance(decision, Ask) or any(reason.code is Code.NO_APPROVER for reason in decision.reasons)
+    terms = facts.terms
+    return QuestionTerms(needed=terms.needed, four_eyes=terms.four_eyes, approvers=terms.approvers) if asked else None
 
 
 def _where(code: Code, where: str) -> str:

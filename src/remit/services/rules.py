@@ -58,6 +58,7 @@ def make_rulebook(configuration: Configuration, pinned: Mapping[str, PinnedTool]
         classes=configuration.classes,
         digest=configuration.digest,
         applications=applications,
+        consent=configuration.consent,
     )
 
 
