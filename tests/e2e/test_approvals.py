@@ -17,13 +17,22 @@ import aiohttp
 import mcp.types as types
 import pytest
 from aiohttp import web
+from click.testing import CliRunner
 from mcp.client.client import Client
 
 from bench.common import free_port
+from remit.cli.common import operator
+from remit.cli.main import main
 from remit.errors import Mistake
+from remit.logic.arguments import make_call
 from remit.logic.records import decode
+from remit.model.catalog import Kind
+from remit.model.identity import Bearer
 from remit.model.record import ApprovalAnswered, CallDecided
+from remit.node import open_node
 from remit.services.configuration import load_configuration
+from remit.services.mediation import Refused
+from remit.services.pinning import pin_servers
 from tests.e2e.gateway import Running, gateway, http, http_server, stdio, until
 
 pytestmark = pytest.mark.anyio
@@ -510,6 +519,75 @@ async def test_a_wait_ends_and_says_so(tmp_path):
         assert "Not yet" in text(await here.pay())
         await asyncio.sleep(1.2)
         assert "expired unanswered" in text(await here.pay())
+
+
+# ---- at a terminal
+
+
+async def question(folder: Path) -> tuple[str, str]:
+    """Pin, open a task for alice, have it ask; gives the question and the task."""
+    configuration = load_configuration(folder)
+    await pin_servers(configuration, configuration.servers, only_new=True)
+    async with open_node(folder, deciding=True) as node:
+        task = await node.dispatcher.open(agent="tester", task_type="all", inputs={}, on_behalf_of="alice", opened_by="dispatcher")
+        bearer = Bearer(agent=task.agent, task=task.id, proof="test")
+        refused = await node.mediation.authorize(bearer, make_call(Kind.TOOL, "bank", "send_money", PAY))
+        assert isinstance(refused, Refused)
+        return str(refused.approval_id), task.id
+
+
+def terminal(folder: Path, *words: str, secret: str = "") -> Any:
+    """One command as a person gives it."""
+    environment = {"REMIT_APPROVER_SECRET": secret or None, "REMIT_TASK": None}
+    return CliRunner(env=environment).invoke(main, [*words, "-C", str(folder)])
+
+
+def write(folder: Path, more: str) -> None:
+    (folder / "tasks").mkdir()
+    (folder / "policies").mkdir()
+    (folder / "tasks" / "all.toml").write_text('objective = "Pay"\ndata_ceiling = "public"\n[[grant]]\ntool = "bank/*"\n')
+    (folder / "policies" / "main.cedar").write_text(POLICY)
+    (folder / "remit.toml").write_text(f'[agents.tester]\ntasks = ["all"]\n{more}\n{BANK[0]}')
+
+
+def test_at_a_terminal_one_proves_who_one_is(tmp_path):
+    (tmp_path / "anna.secret").write_text(ANNA + "\n")
+    (tmp_path / "anna.secret").chmod(0o600)
+    write(tmp_path, APPROVERS.replace('secret = "${ANNA}"', 'secret_file = "anna.secret"'))
+    approval, _ = asyncio.run(question(tmp_path))
+    assert terminal(tmp_path, "approve", approval).exit_code == 1, "the operator is none of the approvers"
+    assert terminal(tmp_path, "approve", approval, "--as", "anna", secret=BERT).exit_code == 1
+    assert terminal(tmp_path, "approve", approval, "--as", "alice", secret=ALICE).exit_code == 1, "four eyes"
+    assert terminal(tmp_path, "approve", approval, "--as", "anna", "--for", "soon", secret=ANNA).exit_code == 2
+    shown = terminal(tmp_path, "approvals", "--as", "anna", secret=ANNA).output
+    assert 'recipient = "bob"' in shown
+    assert "/amount was seen nowhere in this task" in shown
+    done = terminal(tmp_path, "approve", approval, "--as", "anna", "--calls", "3", "--for", "5m", "--any", "amount", secret=ANNA)
+    assert "is granted: 3 calls until" in done.output
+    assert terminal(tmp_path, "deny", approval, "--as", "bert", secret=BERT).exit_code == 2
+    one = json.loads(terminal(tmp_path, "approvals", approval, "--as", "bert", "--json", secret=BERT).output)
+    assert (one["state"], one["answers"][0]["by"], one["answers"][0]["via"]) == ("granted", "anna", "cli")
+
+
+def test_an_account_of_the_machine_may_stand_for_an_approver(tmp_path):
+    me = operator().removeprefix("local:")
+    write(tmp_path, f'[approvers.kim]\naccounts = ["{me}"]\ntools = ["bank/*"]\n')
+    approval, _ = asyncio.run(question(tmp_path))
+    assert terminal(tmp_path, "deny", approval, "--reason", "no").exit_code == 0
+    assert json.loads(terminal(tmp_path, "approvals", approval, "--json").output)["answers"][0]["by"] == "kim"
+
+
+def test_who_would_be_asked_in_vain_is_told_before(tmp_path):
+    write(tmp_path, APPROVERS.replace('tools = ["*"]', 'tools = ["bank/echo"]') + "[approvals]\nneeded = 3\n")
+    asyncio.run(question_of_nobody(tmp_path))
+    told = json.loads(terminal(tmp_path, "policy", "check", "--json").stdout)
+    assert any("2 of 3 needed approvers cover bank/send_money" in line for line in told["unanswerable"])
+    assert terminal(tmp_path, "doctor").exit_code == 1
+
+
+async def question_of_nobody(folder: Path) -> None:
+    configuration = load_configuration(folder)
+    await pin_servers(configuration, configuration.servers, only_new=True)
 
 
 # ---- what the configuration refuses

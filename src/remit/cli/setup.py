@@ -21,6 +21,7 @@ from remit.node import load_rules, open_node
 from remit.services.configuration import load_configuration
 from remit.services.pinning import pin_servers
 from remit.services.pins import Pins
+from remit.services.rules import unanswerable
 from remit.services.scaffold import write_folder
 
 _CONNECT_SECONDS = 5
@@ -87,7 +88,11 @@ async def policy_check(schema: bool, folder: Path, as_json: bool) -> None:
         say(f"note: {server} is not pinned yet, so policies cannot name its tools: remit pin {server}")
     if not configuration.policies:
         say("note: there is no policy, so nothing is permitted: policies/*.cedar")
+    nobody = unanswerable(configuration, rulebook)
+    for why in nobody:
+        say(f"note: {why}")
     data = {
+        "unanswerable": nobody,
         "policies": list(rulebook.policies.ids),
         "task_types": sorted(configuration.task_types),
         "tools": sorted(rulebook.pinned),
@@ -141,6 +146,7 @@ async def doctor(folder: Path, as_json: bool) -> int:
         found.append(("good", "configuration", f"{len(configuration.task_types)} task types, {len(rulebook.policies.ids)} policies"))
         if not rulebook.policies.ids:
             found.append(("bad", "policies", "there is no policy, so nothing is permitted"))
+        found += [("bad", "approvers", why) for why in unanswerable(configuration, rulebook)]
     except RemitError as error:
         found.append(("bad", "configuration", str(error)))
         return _diagnosis(found, as_json=as_json)

@@ -16,7 +16,7 @@ from remit.logic.policy import Policies
 from remit.logic.records import encode
 from remit.logic.rulebook import Rulebook
 from remit.logic.schema_words import missing_its_mark
-from remit.model.catalog import Kind
+from remit.model.catalog import Effect, Kind
 from remit.model.record import PolicyActivated, Record
 from remit.services.reading import Mistakes
 from remit.store.database import Append
@@ -60,6 +60,22 @@ def make_rulebook(configuration: Configuration, pinned: Mapping[str, PinnedTool]
         applications=applications,
         consent=configuration.consent,
     )
+
+
+def unanswerable(configuration: Configuration, rulebook: Rulebook) -> list[str]:
+    """Granted calls that change something, and about which too few configured approvers could answer, a sentence each."""
+    found = []
+    for task_type in configuration.task_types.values():
+        tools = {tool.id: tool for line in task_type.grants for tool in _named(line, rulebook.pinned)}
+        for tool in tools.values():
+            facts = rulebook.tool(Kind.TOOL, tool.server, tool.name)
+            if facts is None or facts.effect is Effect.READ:
+                continue
+            data_class = rulebook.classes.name(rulebook.classes.rank(facts.data_class))
+            why = rulebook.consent.uncovered(facts, task_type.name, data_class)
+            if why:
+                found.append(f"should policy ask, nobody could approve: {why}")
+    return sorted(found)
 
 
 class Rules:

@@ -31,6 +31,7 @@ label { display: block; margin: 1.5rem 0 .25rem } input { width: 100%; padding: 
   background: transparent; border: 1px solid var(--line); border-radius: 8px }
 button { margin: 1rem .75rem 0 0; padding: .6rem 1.4rem; font: inherit; font-weight: 600; color: #fff;
   border: 0; border-radius: 8px; cursor: pointer }
+.answers { display: flex; flex-flow: row-reverse wrap; justify-content: flex-end }
 .yes { background: var(--yes) } .no { background: var(--no) } .go { background: #0969da }
 button:focus-visible, input:focus-visible { outline: 3px solid #0969da; outline-offset: 2px }
 """
@@ -67,8 +68,8 @@ def question_page(question: Question, approver: str, form: str) -> str:
         f'<form method="post"><input type="hidden" name="form" value="{escape(form)}">'
         '<label for="reason">Why (it is recorded; when denied the agent reads it)</label>'
         '<input id="reason" name="reason" maxlength="500" autocomplete="off">'
-        '<button class="yes" name="answer" value="approve">Approve exactly this call, once</button>'
-        '<button class="no" name="answer" value="deny">Deny</button></form>'
+        '<div class="answers"><button class="no" name="answer" value="deny">Deny</button>'  # first: the Enter key presses it
+        '<button class="yes" name="answer" value="approve">Approve exactly this call, once</button></div></form>'
         f'<p class="soft">It expires {approval.expires_at:%Y-%m-%d %H:%M:%S} UTC.</p>',
     )
 
