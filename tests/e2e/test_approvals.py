@@ -188,6 +188,12 @@ async def test_an_approver_widens_to_a_class_and_it_is_counted(tmp_path):
         assert (await here.pay(recipient="eve", amount=5)).is_error
         assert text(await here.pay(recipient="bob", amount=8)) == "sent 8 to bob"
         assert (await here.pay(recipient="bob", amount=9)).is_error
+        shown = (await here.http("GET", "/v1/approvals", ANNA))[1]["approvals"][-1]["evidence"]
+        assert shown["earlier"] == 2
+        assert {one["name"]: one["before"] for one in shown["arguments"]} == {
+            "amount": "new: in the latest of 2 earlier calls it was 8",
+            "recipient": "same as in all 2 earlier calls",
+        }
         used = [body for body in await here.running.records() if isinstance(body, CallDecided) and body.outcome == "allow"]
         assert [body.approval for body in used] == [approval, approval]
 
@@ -503,8 +509,10 @@ async def test_the_gateway_waits_a_while_for_an_answer(tmp_path, mode):
     async with office(tmp_path, APPROVERS + '[approvals]\nwait = "30s"\n') as here:
 
         async def answers(granted: bool) -> None:
-            await until(lambda: any(one.state == "pending" for one in here.node.tasks._kept[here.running.task.id].task.approvals.values()))
-            (row,) = await here.node.approvals.pending()
+            async with asyncio.timeout(10):
+                while not (rows := await here.node.approvals.pending()):
+                    await asyncio.sleep(0.02)
+            (row,) = rows
             body = {"answer": "approve" if granted else "deny", "reason": "because"}
             assert (await here.http("POST", f"/v1/approvals/{row.approval}", ANNA, body))[0] == 200
 

@@ -7,7 +7,7 @@ do not count as approvers of it. Nobody configured: whoever works at a terminal 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -31,9 +31,7 @@ class _Standing:
     """What holds for a call, whoever the task is for."""
 
     approvers: tuple[Approver, ...]
-    needed: int
-    four_eyes: bool
-    elicitation: Elicitation
+    terms: Terms  # as if nobody were configured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +51,7 @@ class Consent:
     def terms(self, tool: ToolFacts, task: Task, classes: DataClasses) -> Terms:
         """What holds for a question about a call of this tool in this task, now."""
         standing = self._standing(tool, task, classes)
-        count = len(self._present(standing, task)) if self.approvers else -1
-        return Terms(needed=standing.needed, four_eyes=standing.four_eyes, approvers=count, elicitation=standing.elicitation)
+        return replace(standing.terms, approvers=len(self._present(standing, task))) if self.approvers else standing.terms
 
     def who(self, tool: ToolFacts, task: Task, classes: DataClasses) -> tuple[Approver, ...]:
         """The approvers who may answer."""
@@ -71,14 +68,13 @@ class Consent:
         if not self.approvers:
             return ""
         standing = self._of(tool.id, tool.effect, data_class, task_type)
-        if len(standing.approvers) >= standing.needed:
+        if len(standing.approvers) >= standing.terms.needed:
             return ""
-        return (
-            f"{len(standing.approvers)} of {standing.needed} needed approvers cover {tool.id} ({tool.effect}, {data_class}) in {task_type}"
-        )
+        have, what = len(standing.approvers), f"{tool.id} ({tool.effect}, {data_class}) in {task_type}"
+        return f"{have} of {standing.terms.needed} needed approvers cover {what}"
 
     def _present(self, standing: _Standing, task: Task) -> tuple[Approver, ...]:
-        out = excluded(task, four_eyes=standing.four_eyes)
+        out = excluded(task, four_eyes=standing.terms.four_eyes)
         return tuple(one for one in standing.approvers if not out & {same_name(name) for name in one.names})
 
     def _standing(self, tool: ToolFacts, task: Task, classes: DataClasses) -> _Standing:
@@ -101,12 +97,12 @@ class Consent:
         elicitation = _strictest(rules, lambda rule: rule.elicitation, self.elicitation)
         if elicitation is Elicitation.FORM and effect == Effect.IRREVERSIBLE:
             elicitation = Elicitation.URL  # a client that was taken over could answer for its user
-        return _Standing(
-            approvers=tuple(approver for approver in self.approvers if approver.scope.covers(*call)),
+        terms = Terms(
             needed=max((rule.needed for rule in rules if rule.needed is not None), default=self.needed),
             four_eyes=any(stated) if (stated := [rule.four_eyes for rule in rules if rule.four_eyes is not None]) else default,
             elicitation=elicitation,
         )
+        return _Standing(approvers=tuple(approver for approver in self.approvers if approver.scope.covers(*call)), terms=terms)
 
 
 def _strictest(rules: list[ApprovalRule], of: Callable[[ApprovalRule], Elicitation | None], default: Elicitation) -> Elicitation:

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from remit.store.database import ApprovalRow, Store
 
 _LOOK_SECONDS = 0.1
-_LIST_MAX = 200
+_LIST_MAX = 200  # shown to one person at a time
+_PENDING_MAX = 5_000  # looked at for it: a flood in one scope must not hide the questions of another
 _REASON_CHARACTERS_MAX = 500
 
 
@@ -131,17 +132,22 @@ class Approvals:
         current = next((one for one in consent.approvers if one.name == person.name), None)  # as configured now
         return current is not None and tool is not None and current in consent.who(tool, task, self._rulebook().classes)
 
-    async def pending(self, limit: int = _LIST_MAX) -> tuple[ApprovalRow, ...]:
+    async def pending(self, limit: int = _PENDING_MAX) -> tuple[ApprovalRow, ...]:
         """Rows of open questions, oldest first."""
         return await self._store.approvals(states=(ApprovalState.PENDING,), limit=limit, alive_at=self._clock())
 
     async def waiting(self, person: Person) -> list[Question]:
         """Open questions that this person may answer, the oldest first."""
-        found = []
+        found: list[Question] = []
         for row in await self.pending():
-            question = await self._question(row)
-            if question is not None and not question.task.over and self.may_answer(person, question.task, question.approval):
-                found.append(question)
+            task = await self._tasks.view(row.task)
+            approval = task.approvals.get(row.approval)
+            if approval is None or task.over or not self.may_answer(person, task, approval):
+                continue
+            details = await self._questions.details(row.approval)
+            found.append(Question(approval=approval, task=task, asked_at=row.asked_at, details=details))
+            if len(found) == _LIST_MAX:
+                break
         return found
 
     async def shown(self, approval: str, person: Person) -> Question:
