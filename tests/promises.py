@@ -88,12 +88,15 @@ PROMISES = (
         ),
     ),
     Promise(
-        says="An approval opens one call, once, and never comes from the one who asked (6).",
+        says="An approval opens one call, once, or a class that its approvers described, so many times and so long, "
+        "and never comes from the one who asked (6).",
         against=("hijacked agent",),
         tests=(
             _LIFE,
             *_SIMULATION,
             "tests/unit/test_authorize.py::test_an_approval_opens_exactly_its_call",
+            "tests/property/test_approvals.py",
+            "tests/e2e/test_approvals.py",
             "tests/e2e/test_run_one_task.py::test_an_agent_cannot_answer_its_own_question",
         ),
     ),

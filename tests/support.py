@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from remit.drivers.sealing import ValueSealer
+from remit.drivers.sealing import Sealer
+from remit.drivers.value_sealing import ValueSealer
 from remit.logic.arguments import make_call
 from remit.logic.checkpoint import Checkpoint, Verifier, sign_checkpoint
+from remit.logic.consent import Consent
 from remit.logic.policy import Policies
 from remit.logic.rulebook import Catalog, CatalogEntry, Rulebook, ServerFacts
 from remit.logic.rulebook_text import rulebook_text, rules_digest
@@ -24,9 +26,11 @@ from remit.model.identity import Bearer, SpiffeId
 from remit.model.labels import DataClasses
 from remit.model.record import GrantLine, TaskOpened
 from remit.model.task import Task, TaskState
+from remit.services.approvals import Approvals
 from remit.services.behaviour import Behaviour
 from remit.services.ledger import Ledger
 from remit.services.mediation import Mediation
+from remit.services.questions import Questions
 from remit.services.replay import History
 from remit.services.sightings import Sightings
 from remit.services.tasks import Tasks
@@ -73,7 +77,11 @@ POLICY = """
 
 
 def rulebook(
-    policy: str = POLICY, *, tools: tuple[PinnedTool, ...] = (PAY, READ), entries: dict[str, CatalogEntry] | None = None
+    policy: str = POLICY,
+    *,
+    tools: tuple[PinnedTool, ...] = (PAY, READ),
+    entries: dict[str, CatalogEntry] | None = None,
+    consent: Consent | None = None,
 ) -> Rulebook:
     catalog = Catalog(servers={tool.server: ServerFacts() for tool in tools}, entries=STATED if entries is None else entries)
     known = []
@@ -82,7 +90,8 @@ def rulebook(
         assert facts is not None
         known.append((facts, tool))
     pinned = {tool.id: tool for tool in tools}
-    made = Rulebook(policies=Policies({"main.cedar": policy}, known), catalog=catalog, pinned=pinned, classes=CLASSES)
+    policies = Policies({"main.cedar": policy}, known)
+    made = Rulebook(policies=policies, catalog=catalog, pinned=pinned, classes=CLASSES, consent=consent or Consent())
     text = rulebook_text(made, QUESTIONS)
     return replace(made, kept=rules_digest(text), kept_text=text)
 
@@ -153,6 +162,7 @@ class World:
     rules: Rulebook = field(default_factory=rulebook)
     key: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
     numbers: Any = field(default_factory=lambda: itertools.count(1))
+    approvals_max: int = QUESTIONS
     sealer: ValueSealer | None = None
 
     def __post_init__(self) -> None:
@@ -160,6 +170,8 @@ class World:
         self.tasks = Tasks(self.store, self.clock, self.new_id, 1_000)
         self.sightings = Sightings(self.store, b"k" * 32, values_max=1_000, values_in_memory_max=10_000, tasks_max=100)
         self.behaviour = Behaviour(self.store)
+        self.questions = Questions(self.store, Sealer(b"k" * 32), self.clock)
+        self.approvals = Approvals(self.store, self.tasks, lambda: self.rules, self.questions, self.clock)
         self.mediation = Mediation(
             self.tasks,
             self.sightings,
@@ -167,15 +179,16 @@ class World:
             lambda: self.rules,
             self.new_id,
             approval_ttl=timedelta(minutes=5),
-            approvals_max=QUESTIONS,
+            approvals_max=self.approvals_max,
             records_max=500,
             sealer=self.sealer,
+            questions=self.questions,
         )
         self.ledger = Ledger(self.store, Verifier.of(ORIGIN, self.key))
 
     def beside(self) -> World:
         """Another process on the same file."""
-        return World(self.path, self.clock, self.rules, self.key, self.numbers, self.sealer)
+        return World(self.path, self.clock, self.rules, self.key, self.numbers, self.approvals_max, self.sealer)
 
     def new_id(self, prefix: str) -> str:
         return f"{prefix}_{next(self.numbers)}"
@@ -185,8 +198,8 @@ class World:
         opened = TaskOpened(
             type="pay",
             agent=AGENT.text,
-            on_behalf_of="alice",
-            opened_by="dispatcher",
+            on_behalf_of=changes.get("on_behalf_of", "alice"),
+            opened_by=changes.get("opened_by", "dispatcher"),
             objective="Pay",
             inputs=changes.get("inputs", {}),
             grants=[

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from remit.doors.api.access import AccessDoor
 from remit.doors.api.app import api_app
 from remit.doors.api.tasks import TaskDoor
+from remit.doors.gateway.asking import Asking
 from remit.doors.gateway.gate import Gate
 from remit.doors.gateway.legacy import LegacyDoor
 from remit.doors.gateway.links import Links
@@ -21,21 +22,28 @@ from remit.doors.gateway.modern import ModernDoor
 from remit.doors.gateway.relay import Relay
 from remit.drivers.base import UpstreamLimits
 from remit.drivers.keys import load_or_make_keys
-from remit.drivers.sealing import ValueSealer
+from remit.drivers.sealing import Sealer
 from remit.drivers.signing import TokenSigner
 from remit.drivers.upstream_http import http_session
+from remit.drivers.value_sealing import ValueSealer
+from remit.drivers.webhooks import WebhookClient
+from remit.errors import Outage
 from remit.logic.checkpoint import Checkpoint, Verifier, sign_checkpoint
 from remit.services.access import Access
 from remit.services.access_search import AccessSearch
+from remit.services.approvals import Approvals
 from remit.services.behaviour import Behaviour
 from remit.services.callers import Callers
 from remit.services.configuration import load_configuration
 from remit.services.feed import Feed
 from remit.services.identities import Identities
+from remit.services.invitations import Invitations
 from remit.services.ledger import Ledger
 from remit.services.mediation import Mediation
+from remit.services.notices import Notices
 from remit.services.opening import Dispatcher
 from remit.services.pins import Pins
+from remit.services.questions import Questions
 from remit.services.replay import History
 from remit.services.rules import Rules, make_rulebook
 from remit.services.sightings import Sightings
@@ -53,12 +61,13 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from remit.logic.rulebook import Rulebook
-    from remit.settings import Configuration
-    from remit.store.database import Store
+    from remit.settings import Configuration, Limits, Settings
+    from remit.store.database import CheckpointSigner, Store
 
 _LOG = logging.getLogger("remit")
 _IDLE_CHECK_SECONDS = 30.0
 _RELOAD_CHECK_SECONDS = 1.0
+_DROP_SECONDS = 60.0
 
 
 def utc_now() -> datetime:
@@ -87,6 +96,10 @@ class Node:
     rules: Rules
     dispatcher: Dispatcher
     mediation: Mediation
+    questions: Questions
+    approvals: Approvals
+    invitations: Invitations
+    notices: Notices
     gate: Gate
     links: Links
     legacy: LegacyDoor
@@ -99,6 +112,7 @@ class Node:
     async def end_task(self, task_id: str) -> None:
         """Let go of everything that hangs on an ended task."""
         await self.tasks.settle()
+        self.questions.forget(task_id)
         self.gate.close_endpoints(task_id)
         await self.legacy.end_task(task_id)
         await self.links.end_task(task_id)
@@ -112,6 +126,7 @@ class Node:
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
+        await self.notices.close()
         await self.links.close()
         await self.tasks.settle()
         await self.client.close()
@@ -119,13 +134,20 @@ class Node:
 
     def start(self) -> None:
         """Begin what runs beside the calls."""
-        for work in (self.feed.follow(), self.feed.sweep(), self._end_idle(), self._reload()):
+        for work in (self.feed.follow(), self.feed.sweep(), self._end_idle(), self._reload(), self.notices.run(), self._drop_questions()):
             self._background.append(asyncio.create_task(work))
 
     async def _end_idle(self) -> None:
         while True:
             await asyncio.sleep(_IDLE_CHECK_SECONDS)
             await self.legacy.end_idle()
+
+    async def _drop_questions(self) -> None:
+        """Delete what was kept of questions that are over."""
+        while True:
+            with contextlib.suppress(Outage):  # tried again a minute later
+                await self.questions.sweep()
+            await asyncio.sleep(_DROP_SECONDS)
 
     async def _reload(self) -> None:
         """Reload policies and task types when their files change; a bad set leaves the running one in force."""
@@ -171,23 +193,19 @@ async def open_node(
     def sign(size: int, root: bytes) -> str:
         return sign_checkpoint(Checkpoint(origin, size, root), keys.ledger)
 
-    store: Store
-    if settings.storage_url:
-        store = PostgresStore(settings.storage_url, sign, limits.write_queue)
-    else:
-        store = SqliteStore(settings.storage, sign, limits.write_queue)
+    store = _store(settings, sign)
     client = http_session()
-    sealer = ValueSealer(keys.derived("values of calls"))
+    values_sealer = ValueSealer(keys.derived("values of calls"))
     tasks = Tasks(store, clock, new_id, limits.tasks_in_memory)
     rules = Rules(store, clock, configuration, rulebook)
-    sightings = Sightings(
-        store,
-        keys.derived("sightings"),
-        values_max=limits.values_per_task,
-        values_in_memory_max=limits.values_in_memory,
-        tasks_max=limits.tasks_in_memory,
-    )
+    sightings = _sightings(store, keys.derived("sightings"), limits)
     behaviour = Behaviour(store)
+    sealer = Sealer(keys.derived("questions"))
+    questions = Questions(store, sealer, clock)
+    approvals = Approvals(store, tasks, lambda: rules.rulebook, questions, clock)
+    invitations = Invitations(approvals, sealer, clock, base=settings.issuer, consent=lambda: rules.rulebook.consent)
+    notices = Notices(store, approvals, invitations, WebhookClient(client), clock, queue_max=limits.write_queue)
+    questions.on_question = notices.asked
     mediation = Mediation(
         tasks,
         sightings,
@@ -197,23 +215,19 @@ async def open_node(
         approval_ttl=settings.approval_ttl,
         approvals_max=limits.questions_per_task,
         records_max=limits.records_per_task,
-        sealer=sealer if settings.keep_values else None,
+        sealer=values_sealer if settings.keep_values else None,
+        questions=questions,
     )
     tokens = Tokens(tasks, signer, clock, new_id, issuer=settings.issuer, token_ttl=settings.token_ttl)
-    upstream_limits = UpstreamLimits(
-        message_bytes_max=limits.result_bytes,
-        exchanges_max=limits.calls_under_way,
-        exchange_seconds=limits.call_seconds,
-        start_seconds=limits.server_start_seconds,
-    )
-    links = Links(lambda: rules.configuration.servers, upstream_limits, client, limits.conversations)
-    relay = Relay(mediation, tasks, limits.result_bytes)
+    links = Links(lambda: rules.configuration.servers, _upstream_limits(limits), client, limits.conversations)
+    asking = Asking(approvals, invitations, sealer, clock, lambda: rules.rulebook.consent)
+    relay = Relay(mediation, tasks, limits.result_bytes, asking)
     legacy = LegacyDoor(relay, links, limits.sessions, limits.session_idle_seconds)
     gate = Gate(tokens, tasks, clock)
     gateway = McpGateway(
         gate,
         legacy,
-        ModernDoor(relay, links),
+        ModernDoor(relay, links, asking),
         GatewayLimits(body_bytes_max=limits.body_bytes, depth_max=limits.json_depth),
         hosts=settings.allowed_hosts,
         origins=settings.allowed_origins,
@@ -250,7 +264,7 @@ async def open_node(
         folder=folder,
         configuration=configuration,
         store=store,
-        sealer=sealer,
+        sealer=values_sealer,
         ledger=Ledger(store, Verifier.of(origin, keys.ledger)),
         signer=signer,
         tasks=tasks,
@@ -259,6 +273,10 @@ async def open_node(
         rules=rules,
         dispatcher=dispatcher,
         mediation=mediation,
+        questions=questions,
+        approvals=approvals,
+        invitations=invitations,
+        notices=notices,
         gate=gate,
         links=links,
         legacy=legacy,
@@ -286,9 +304,42 @@ async def open_node(
         await node.close()
 
 
+def _store(settings: Settings, sign: CheckpointSigner) -> Store:
+    if settings.storage_url:
+        return PostgresStore(settings.storage_url, sign, settings.limits.write_queue)
+    return SqliteStore(settings.storage, sign, settings.limits.write_queue)
+
+
+def _sightings(store: Store, key: bytes, limits: Limits) -> Sightings:
+    return Sightings(
+        store,
+        key,
+        values_max=limits.values_per_task,
+        values_in_memory_max=limits.values_in_memory,
+        tasks_max=limits.tasks_in_memory,
+    )
+
+
+def _upstream_limits(limits: Limits) -> UpstreamLimits:
+    return UpstreamLimits(
+        message_bytes_max=limits.result_bytes,
+        exchanges_max=limits.calls_under_way,
+        exchange_seconds=limits.call_seconds,
+        start_seconds=limits.server_start_seconds,
+    )
+
+
 def application(node: Node) -> ASGIApp:
     """The ASGI application of a node: the gateway's paths go to the gateway, all others to the API."""
-    api = api_app(access=_access_door(node), door=node.door, ledger=node.ledger, signer=node.signer, settings=node.configuration.settings)
+    api = api_app(
+        access=_access_door(node),
+        approvals=node.approvals,
+        invitations=node.invitations,
+        door=node.door,
+        ledger=node.ledger,
+        signer=node.signer,
+        settings=node.configuration.settings,
+    )
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         is_gateway = scope["type"] == "http" and scope["path"].startswith(("/mcp", "/run/"))

@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from remit.logic.consent import Consent
 from remit.model.access import AccessRules
 
 if TYPE_CHECKING:
@@ -94,3 +95,4 @@ class Configuration:
     digest: str
     access: AccessRules = field(default_factory=AccessRules)
     bundle: Bundle | None = None
+    consent: Consent = field(default_factory=Consent)

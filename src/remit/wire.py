@@ -7,7 +7,7 @@ a ``RemitError``; of anything else only that it happened. No stack trace, no pat
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -25,6 +25,7 @@ from remit.errors import (
 )
 from remit.logic.arguments import parse_json
 from remit.logic.narrow import tool_digest
+from remit.model.evidence import Evidence
 
 Json = dict[str, Any]
 OWN_TASK = "current"  # in a path: the task whose token is presented
@@ -64,6 +65,47 @@ class TaskView(msgspec.Struct, omit_defaults=True):
     budget_calls: int
     mcp: dict[str, str]
     token: TokenView | None = None
+
+
+class AnswerQuestion(msgspec.Struct, forbid_unknown_fields=True, rename={"lasts": "for", "free": "any"}):
+    """What an approver says. ``calls``, ``for`` (seconds) and ``any`` (names of arguments) widen a yes to a class of calls."""
+
+    answer: Literal["approve", "deny"]
+    reason: str = ""
+    calls: int = 1
+    lasts: int = 0
+    free: list[str] = []
+
+
+class AnswerView(msgspec.Struct):
+    """One person's answer."""
+
+    by: str
+    granted: bool
+    at: datetime
+    reason: str
+    via: str
+
+
+class QuestionView(msgspec.Struct):
+    """A question as an approver sees it. ``evidence``: what tells friend from foe; null where it is no longer kept."""
+
+    approval: str
+    state: str
+    call: str
+    arguments_digest: str
+    asked_at: datetime
+    expires_at: datetime
+    needed: int
+    answers: list[AnswerView]
+    task: str
+    evidence: Evidence | None
+
+
+class QuestionsView(msgspec.Struct):
+    """Questions that wait for the approver who asks, the oldest first."""
+
+    approvals: list[QuestionView]
 
 
 class AuthorizeCall(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):

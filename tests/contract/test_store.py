@@ -310,3 +310,28 @@ async def test_a_store_goes_on_after_its_connections_were_cut(engine):
         entries = await store.entries(0, 10)
         assert entries[0].body == b"before"
         assert entries[-1].body == b"after"
+
+
+async def test_documents_under_keys_are_listed_and_forgotten(engine):
+    async with opened(engine) as store:
+        for key in ("question/b", "question/a", "question/a/told/x", "sha-256:q", "Question/z"):
+            await store.put_document(key, key)
+        assert await store.document_keys("question/", "", 9) == ("question/a", "question/a/told/x", "question/b")
+        assert await store.document_keys("question/", "question/a", 1) == ("question/a/told/x",)
+        await store.drop_document("question/a")
+        await store.drop_document("question/a")
+        assert await store.document("question/a") is None
+        assert await store.document("sha-256:q") == "sha-256:q"
+
+
+async def test_approvals_that_have_expired_do_not_hide_those_that_wait(engine):
+    async with opened(engine) as store:
+        rows = [
+            ApprovalRow(approval=f"apr{number}", task="t0", state="pending", asked_at=NOW, expires_at=NOW + timedelta(minutes=number))
+            for number in range(3)
+        ]
+        await store.append(Append(body=body(1), rows=tuple(rows)))
+        assert await store.approvals(states=("pending",), limit=1, alive_at=NOW + timedelta(minutes=1)) == (rows[2],)
+        longer = ApprovalRow(approval="apr0", task="t0", state="granted", asked_at=NOW, expires_at=NOW + timedelta(hours=1))
+        await store.append(Append(body=body(2), rows=(longer,)))
+        assert await store.approval("apr0") == longer

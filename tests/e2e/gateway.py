@@ -61,7 +61,7 @@ def http(name: str, url: str) -> str:
 
 
 @contextlib.asynccontextmanager
-async def gateway(folder: Path, servers: str, *, task: str = "", more: str = "") -> AsyncIterator[Running]:
+async def gateway(folder: Path, servers: str, *, task: str = "", more: str = "", policy: str = "", port: int = 0) -> AsyncIterator[Running]:
     """Serve. ``task`` is the text of the task type's grant; without one everything of every server is granted."""
     (folder / "tasks").mkdir()
     (folder / "policies").mkdir()
@@ -69,14 +69,14 @@ async def gateway(folder: Path, servers: str, *, task: str = "", more: str = "")
     everything = "".join(f'[[grant]]\n{kind} = "{name}/*"\n' for name in names for kind in ("tool", "resource", "prompt"))
     head = 'objective = "Test"\ndata_ceiling = "public"\ndeadline = "30m"\nbudget = { calls = 1000 }\n'
     (folder / "tasks" / "all.toml").write_text(head + (task or everything), encoding="utf-8")
-    (folder / "policies" / "main.cedar").write_text('@id("all") permit (principal, action, resource);\n', encoding="utf-8")
+    (folder / "policies" / "main.cedar").write_text(policy or '@id("all") permit (principal, action, resource);\n', encoding="utf-8")
     (folder / "remit.toml").write_text(f'[agents.tester]\ntasks = ["all"]\n{more}\n{servers}', encoding="utf-8")
     configuration = load_configuration(folder)
     await pin_servers(configuration, configuration.servers, only_new=True)
     async with open_node(folder) as node:
         opened = await node.dispatcher.open(agent="tester", task_type="all", inputs={}, on_behalf_of="alice", opened_by="alice")
         node.start()
-        async with serving(application(node), "127.0.0.1", 0) as port:
+        async with serving(application(node), "127.0.0.1", port) as port:
             token, _ = await node.tokens.issue(opened.id, "jwt-svid")
             base = f"http://127.0.0.1:{port}/run/{node.gate.open_endpoint(opened.id)}/mcp"
             yield Running(node=node, task=opened, port=port, base=base, token=token)

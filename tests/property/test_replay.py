@@ -9,7 +9,7 @@ from pathlib import Path
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from remit.drivers.sealing import ValueSealer
+from remit.drivers.value_sealing import ValueSealer
 from remit.errors import RemitError
 from remit.logic.authorize import authorize
 from remit.logic.replay import decide_again, outcome_of

@@ -94,9 +94,9 @@ def forged(decision_id, bearer, call, decision):
     return Ticket(decision_id=decision_id, bearer=bearer, call=call, decision=decision, tool=tool, rules=ResultRules())
 
 
-def any_approval(task, call, digest, now):
+def any_approval(task, key, call, now):
     """A consent to one call that opens every call of that tool, for ever."""
-    return next((one for one in task.approvals.values() if (one.state, one.call) == (ApprovalState.GRANTED, call)), None)
+    return next((one for one in task.approvals.values() if (one.state, one.call) == (ApprovalState.GRANTED, key)), None)
 
 
 MUTANTS = [

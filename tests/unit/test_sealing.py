@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from remit.drivers.sealing import ValueSealer
+from remit.drivers.value_sealing import ValueSealer
 from remit.errors import Broken
 
 SEALER = ValueSealer(b"k" * 32)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import click
 
 from remit import __version__
+from remit.cli.approvals import approvals, approve, deny
 from remit.cli.audit import ledger
 from remit.cli.common import EXIT_CODES
 from remit.cli.policy import policy
 from remit.cli.run import run
 from remit.cli.setup import agent, doctor, init, pin
-from remit.cli.work import approvals, approve, deny, serve, task
+from remit.cli.work import serve, task
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_CODES)

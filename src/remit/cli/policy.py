@@ -23,7 +23,7 @@ from remit.services.mining import Mined, mine
 from remit.services.pins import Pins
 from remit.services.reading import Mistakes, near, read_text, read_texts
 from remit.services.replay import Replayed, Verified, replay, verify
-from remit.services.rules import known_names
+from remit.services.rules import known_names, unanswerable
 from remit.services.scenario_files import TEST_ENDING, read_scenarios
 from remit.services.scenarios import ScenarioClock, Stage, Tested, play
 
@@ -57,11 +57,15 @@ async def policy_check(schema: bool, strict: bool, folder: Path, as_json: bool) 
         say("note: policies come from the bundle; policies/*.cedar of this folder are not in force")
     if not configuration.policies:
         say("note: there is no policy, so nothing is permitted: policies/*.cedar")
+    nobody = unanswerable(configuration, rulebook)
+    for why in nobody:
+        say(f"note: {why}")
     findings = review(rulebook.policies, known_names(configuration, rulebook))
     for finding in findings:
         say("\n".join(safe(line) for line in str(finding).splitlines()))
     wrong = [finding for finding in findings if strict or finding.level == "error"]
     data = {
+        "unanswerable": nobody,
         "policies": list(rulebook.policies.ids),
         "task_types": sorted(configuration.task_types),
         "tools": sorted(rulebook.pinned),

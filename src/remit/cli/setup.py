@@ -21,6 +21,7 @@ from remit.node import load_rules, open_node
 from remit.services.configuration import load_configuration
 from remit.services.pinning import pin_servers
 from remit.services.pins import Pins
+from remit.services.rules import unanswerable
 from remit.services.scaffold import write_folder
 
 _CONNECT_SECONDS = 5
@@ -109,6 +110,7 @@ async def doctor(folder: Path, as_json: bool) -> int:
         found.append(("good", "configuration", f"{len(configuration.task_types)} task types, {len(rulebook.policies.ids)} policies"))
         if not rulebook.policies.ids:
             found.append(("bad", "policies", "there is no policy, so nothing is permitted"))
+        found += [("bad", "approvers", why) for why in unanswerable(configuration, rulebook)]
     except RemitError as error:
         found.append(("bad", "configuration", str(error)))
         return _diagnosis(found, as_json=as_json)

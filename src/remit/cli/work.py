@@ -1,16 +1,15 @@
-"""Commands on running work: ``serve``, ``task``, ``approvals``, ``approve``, ``deny``."""
+"""Commands on running work: ``serve``, ``task``. Questions are in ``approvals.py``."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from remit.cli.approvals import not_from_a_task
 from remit.cli.common import emit, folder_option, json_option, operator, reports_errors, safe, say
 from remit.cli.run import parse_inputs, receipt_text
 from remit.cli.server import serving
@@ -22,9 +21,6 @@ from remit.services.configuration import load_configuration
 from remit.services.pinning import pin_servers
 from remit.services.receipt import make_receipt
 from remit.services.tasks import LIVE_STATES
-
-if TYPE_CHECKING:
-    from remit.model.task import Task
 
 _LIST_MAX = 200
 
@@ -139,7 +135,7 @@ _mover("revoke", TaskState.REVOKED, "End a task at once.")
 @reports_errors
 async def task_declassify(task_id: str, data_class: str | None, trusted: bool, reason: str, folder: Path, as_json: bool) -> None:
     """Lower a task's labels: you answer for it that what it has read is of a lower class, or trustworthy. It is recorded."""
-    _not_from_a_task()
+    not_from_a_task()
     async with open_node(folder.resolve()) as node:
         classes = node.rules.rulebook.classes
         if data_class is not None and data_class not in classes.names:
@@ -151,83 +147,3 @@ async def task_declassify(task_id: str, data_class: str | None, trusted: bool, r
     name = classes.name(after.rank)
     human = f"{task_id} has read {name}, {'from strangers too' if after.untrusted else 'from trusted sources'}"
     emit({"task": task_id, "data_class": name, "untrusted": after.untrusted}, human, as_json=as_json)
-
-
-@click.command()
-@folder_option
-@json_option
-@reports_errors
-async def approvals(folder: Path, as_json: bool) -> None:
-    """What waits for a person."""
-    waiting = []
-    async with open_node(folder.resolve()) as node:
-        for row in await node.store.approvals(states=("pending",), limit=_LIST_MAX):
-            of: Task = await node.tasks.view(row.task)
-            if of.over or utc_now() >= row.expires_at:
-                continue
-            question = of.approvals[row.approval]
-            waiting.append(
-                {
-                    "approval": row.approval,
-                    "call": question.call,
-                    "arguments_digest": question.digest,
-                    "task": of.id,
-                    "type": of.type,
-                    "objective": of.objective,
-                    "agent": of.agent.text,
-                    "on_behalf_of": of.on_behalf_of,
-                    "untrusted": of.labels.untrusted,
-                    "expires_at": row.expires_at,
-                }
-            )
-    lines = [
-        f"{item['approval']}  {safe(item['call'])}\n  for {safe(item['on_behalf_of'])}: {safe(item['objective'])}\n"
-        f"  task {item['task']} ({safe(item['type'])}), agent {item['agent']}\n"
-        f"  arguments {item['arguments_digest']}; the task has{'' if item['untrusted'] else ' not'} read what strangers wrote"
-        for item in waiting
-    ]
-    emit(waiting, "\n".join(lines) or "nothing waits", as_json=as_json)
-
-
-def _answerer(name: str, words: str, *, granted: bool) -> click.Command:
-    @click.command(name, help=words)
-    @click.argument("approval")
-    @click.option("--reason", default="", help="Why; it is recorded, and the agent reads it when denied.")
-    @folder_option
-    @json_option
-    @reports_errors
-    async def answer(approval: str, reason: str, folder: Path, as_json: bool) -> None:
-        _not_from_a_task()
-        async with open_node(folder.resolve()) as node:
-            of = await node.tasks.answer(approval, granted=granted, by=operator(), reason=reason[:500])
-        state = of.approvals[approval].state
-        emit({"approval": approval, "state": state}, f"{approval} is {state}; it holds for one call, once", as_json=as_json)
-
-    return answer
-
-
-def _not_from_a_task() -> None:
-    """An agent's process, and what it starts, may not answer. A first fence only: run agents under an account of their own."""
-    if "REMIT_TASK" in os.environ or any(b"REMIT_TASK=" in environment for environment in _ancestors()):
-        raise Refusal(
-            "a process of a task cannot answer questions",
-            code="self_approval",
-            hint="answer from a terminal of your own",
-        )
-
-
-def _ancestors() -> list[bytes]:
-    """Environments of the processes that led to this one, as far as this account may read them."""
-    found: list[bytes] = []
-    process = os.getppid()
-    while process > 1 and len(found) < 64:
-        try:
-            found.append(Path(f"/proc/{process}/environ").read_bytes())
-            process = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
-        except (OSError, ValueError, IndexError):
-            break
-    return found
-
-
-approve = _answerer("approve", "Approve one question: exactly that call, once.", granted=True)
-deny = _answerer("deny", "Deny one question.", granted=False)

@@ -1,58 +1,38 @@
-"""Seals the values that the ledger only names by digest: AES-256-GCM under a key of its own for each decision.
+"""Seals texts that must rest in the store or travel in an address: AES-256-GCM (NIST SP 800-38D), one key a trust domain.
 
-Rules: the key of a decision is derived from the keys folder's secret of values and from the decision's id (HKDF-SHA256, RFC 5869),
-so a nonce never meets the same key twice; the id is also the associated data, so that a sealed value cannot be put under another
-decision. The first byte is the form's version. What does not open is damaged, never empty.
+Rules: every text is bound to its purpose, and opens for no other. Nonces are random: 96 bits suffice for far more texts than
+one key will ever seal here (2**32). The key lies beside the others, readable only by its owner.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import secrets
-from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from remit.errors import Broken
+from remit.errors import Unauthenticated
 
-_VERSION = b"\x01"
-_KEY_BYTES, _NONCE_BYTES = 32, 12
+_NONCE_BYTES = 12
 
 
-class Sealer(Protocol):
-    """Seals and opens bytes under a name."""
-
-    def seal(self, name: str, value: bytes) -> bytes:
-        """The value, sealed under that name."""
-
-    def open(self, name: str, sealed: bytes) -> bytes:
-        """The value again. Raises Broken where it was sealed under another name or key, or is damaged."""
-
-
-class ValueSealer:
-    """Seals with a key of the keys folder."""
+class Sealer:
+    """Seals and opens with one key of 32 bytes."""
 
     def __init__(self, key: bytes) -> None:
-        """``key``: 32 bytes (``Keys.derived``)."""
-        self._key = key
+        self._aead = AESGCM(key)
 
-    def seal(self, name: str, value: bytes) -> bytes:
-        """See Sealer."""
+    def seal(self, text: bytes, purpose: str) -> str:
+        """The sealed text, in letters that an address may hold."""
         nonce = secrets.token_bytes(_NONCE_BYTES)
-        return _VERSION + nonce + self._cipher(name).encrypt(nonce, value, name.encode())
+        return base64.urlsafe_b64encode(nonce + self._aead.encrypt(nonce, text, purpose.encode())).rstrip(b"=").decode()
 
-    def open(self, name: str, sealed: bytes) -> bytes:
-        """See Sealer."""
-        nonce = sealed[1 : 1 + _NONCE_BYTES]
-        if sealed[:1] != _VERSION or len(nonce) != _NONCE_BYTES:
-            raise Broken(f"the values kept of {name} are of an unknown form", code="sealed_value")
+    def open(self, sealed: str, purpose: str) -> bytes:
+        """The text that was sealed for this purpose. Raises Unauthenticated for anything else."""
         try:
-            return self._cipher(name).decrypt(nonce, sealed[1 + _NONCE_BYTES :], name.encode())
-        except InvalidTag:
-            hint = "they were sealed with another values.key, or changed since"
-            raise Broken(f"the values kept of {name} cannot be opened", code="sealed_value", hint=hint) from None
-
-    def _cipher(self, name: str) -> AESGCM:
-        return AESGCM(HKDF(hashes.SHA256(), _KEY_BYTES, salt=None, info=name.encode()).derive(self._key))
+            data = base64.urlsafe_b64decode(sealed.encode("ascii") + b"=" * (-len(sealed) % 4))
+            return self._aead.decrypt(data[:_NONCE_BYTES], data[_NONCE_BYTES:], purpose.encode())
+        except (InvalidTag, ValueError, binascii.Error):
+            raise Unauthenticated("this was not sealed here, or not for this") from None

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from remit.logic.approvals import granted_approval, vouches
 from remit.logic.budgets import exhausted, spent_by
-from remit.logic.grants import covering_line
-from remit.logic.life import granted_approval, pending_approval, refused_approval
+from remit.logic.grants import FINDINGS_MAX, covering_line
+from remit.logic.life import pending_approval, refused_approval
 from remit.logic.tracing import ARGUMENTS_MAX, NAME_CHARACTERS_MAX
 from remit.model.catalog import Effect, Kind
 from remit.model.decision import Allow, Ask, Code, Decision, Deny, Reason
@@ -95,7 +96,9 @@ def autonomy_of(task: Task, tool: ToolFacts, line: int) -> Autonomy:
 def _by_policy(facts: Facts, tool: ToolFacts, spent: Spent, policies: Policies, uncovered: tuple[Reason, ...]) -> Decision:
     """``uncovered``: what the grant leaves to a person's approval."""
     autonomy = autonomy_of(facts.task, tool, spent.grant)
-    approval = granted_approval(facts.task, call_key(facts), facts.call.digest, facts.now)
+    approval = granted_approval(facts.task, call_key(facts), facts.call, facts.now)
+    if approval and uncovered and not vouches(approval, facts.call, [reason.where for reason in uncovered], told_max=FINDINGS_MAX):
+        approval = None
     without = policies.evaluate(facts, tool, None)
     if without.error:
         return _error(without)
@@ -128,7 +131,14 @@ def _question(facts: Facts, policies: tuple[str, ...], why: tuple[Reason, ...]) 
     asked_before = pending_approval(task, key, facts.call.digest, facts.now)
     if not asked_before and len(task.approvals) >= facts.approvals_max:
         return Deny(reasons=(Reason(Code.TOO_MANY_QUESTIONS, f"this task has asked {len(task.approvals)} times"),))
+    if not facts.terms.answerable:
+        text = f"it needs {_persons(facts.terms.needed)} who may approve it, and there are {facts.terms.approvers}"
+        return Deny(reasons=(Reason(Code.NO_APPROVER, text),))
     return Ask(reasons=why or (Reason(Code.NEEDS_APPROVAL, "policy lets a person decide this one"),), policies=policies)
+
+
+def _persons(count: int) -> str:
+    return "a person" if count == 1 else f"{count} persons"
 
 
 def _denied(answer: Answer) -> Deny:

@@ -9,6 +9,7 @@ import json
 from typing import TYPE_CHECKING
 
 from remit.logic.grants import required_by
+from remit.model.approval import ApprovalState
 from remit.model.decision import Ask, Code, Deny
 
 if TYPE_CHECKING:
@@ -25,14 +26,31 @@ def message_for_model(task: Task, call: Call, decision: Ask | Deny, approval: st
     """What the agent reads instead of a result."""
     why = "; ".join(_pointed(reason.text, reason.where) for reason in decision.reasons) or "no reason"
     if isinstance(decision, Ask):
-        return (
-            f"Not yet: {call.id} needs a person's approval ({approval}). Nothing was done. "
-            "Go on with other work, or make exactly the same call again later; it will pass once it is approved."
-        )
+        return _not_yet(task, call, approval)
     codes = {reason.code for reason in decision.reasons}
     if codes & _FATAL:
         return f"Refused: {why}. Nothing was done, and this task can make no more such calls. Stop and report what you have."
     return f"Refused: {why}. Nothing was done.\n{granted_lines(task)}"
+
+
+def _not_yet(task: Task, call: Call, approval: str) -> str:
+    """The answer to a question that stands: what is missing, and what became of earlier ones about the same call."""
+    question = task.approvals.get(approval)
+    said = len(question.answers) if question else 0
+    who = "a person's approval" if question is None or question.needed == 1 else f"the approval of {question.needed} persons, {said} so far"
+    until = f" It waits until {question.expires_at:%H:%M:%S} UTC." if question else ""
+    ran_out = [
+        f" An earlier one ({one.id}) expired {'unanswered' if one.state is ApprovalState.PENDING else 'before it was used'}."
+        for one in task.approvals.values()
+        if question is not None
+        and one.id != approval
+        and (one.call, one.digest) == (question.call, question.digest)
+        and one.state in {ApprovalState.PENDING, ApprovalState.GRANTED}
+    ]
+    return (
+        f"Not yet: {call.id} needs {who} ({approval}). Nothing was done.{until}{''.join(ran_out[-1:])} "
+        "Go on with other work, or make exactly the same call again later; it will pass once it is approved."
+    )
 
 
 def granted_lines(task: Task) -> str:

@@ -31,7 +31,7 @@ Json = dict[str, Any]
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _BACKTRACKS_MAX = 100_000
 _PATTERN_BYTES_MAX = 1_048_576
-_FINDINGS_MAX = 5
+FINDINGS_MAX = 5
 _ORIGIN = '"origin"'
 _OPEN_ENDED = frozenset({"additionalProperties", "unevaluatedProperties", "patternProperties"})
 
@@ -52,7 +52,7 @@ def covering_line(facts: Facts, *, approved: bool) -> int | tuple[Reason, ...]:
         if not found:
             return index
         reasons += found
-    return reasons[:_FINDINGS_MAX]
+    return reasons[:FINDINGS_MAX]
 
 
 def required_by(narrowing: Json) -> list[str]:
@@ -91,7 +91,7 @@ def findings(schema_text: str, value: object, code: Code, whose: str) -> tuple[R
         for error in check.iter_errors(value):
             pointer = "".join(f"/{part}" for part in error.instance_path)
             found.append(Reason(code, f"{error.message[:200]} ({whose})", pointer))
-            if len(found) == _FINDINGS_MAX:
+            if len(found) == FINDINGS_MAX:
                 break
     except (Mistake, ValueError, RecursionError) as error:
         return (Reason(code, f"{str(error)[:200]} ({whose})"),)
@@ -131,7 +131,7 @@ def _line_refuses(facts: Facts, index: int, *, approved: bool) -> tuple[Reason, 
     refused = findings(_narrowing(grant), call.arguments, Code.ARGUMENTS_OUTSIDE_GRANT, "this task's grant")
     if refused or _ORIGIN not in grant.arguments:
         return refused
-    return tuple(_foreign(facts, _demanded(grant), approved=approved))[:_FINDINGS_MAX]
+    return tuple(_foreign(facts, _demanded(grant), approved=approved))[:FINDINGS_MAX]
 
 
 def _foreign(facts: Facts, demanded: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...], *, approved: bool) -> Iterator[Reason]:

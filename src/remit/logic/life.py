@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from remit.errors import Broken, Conflict
-from remit.model.approval import APPROVAL_MOVES, Approval, ApprovalState
+from remit.model.approval import APPROVAL_MOVES, Answer, Approval, ApprovalState, Widening
 from remit.model.budget import Budget, Spent, SumBudget
 from remit.model.call import Ending
 from remit.model.catalog import Kind
@@ -55,7 +55,7 @@ def fold(task: Task | None, record: Record, leaf: bytes) -> Task:
     if isinstance(body, CallFinished):
         return _finished(task, body, step)
     if isinstance(body, ApprovalAnswered):
-        return _answered(task, body, step)
+        return _answered(task, body, record.at, step)
     if isinstance(body, LabelsRaised):
         return replace(task, labels=task.labels.join(Labels(body.rank, body.untrusted)), **step)
     if isinstance(body, LabelsLowered):
@@ -80,11 +80,6 @@ def check_move(task: Task, to: TaskState) -> None:
 def pending_approval(task: Task, call: str, digest: str, now: datetime) -> Approval | None:
     """The question that already stands open for exactly this call."""
     return _approval(task, call, digest, ApprovalState.PENDING, now)
-
-
-def granted_approval(task: Task, call: str, digest: str, now: datetime) -> Approval | None:
-    """The unused, unexpired consent to exactly this call."""
-    return _approval(task, call, digest, ApprovalState.GRANTED, now)
 
 
 def refused_approval(task: Task, call: str, digest: str, now: datetime) -> Approval | None:
@@ -166,6 +161,8 @@ def _decided(task: Task, body: CallDecided, at: datetime, step: Step) -> Task:
             digest=body.arguments_digest,
             state=ApprovalState.PENDING,
             expires_at=body.approval_expires_at,
+            needed=body.question.needed if body.question else 1,
+            four_eyes=body.question.four_eyes if body.question else False,
         )
         approvals = {**approvals, body.approval: question}
     return replace(task, asked=task.asked + 1, approvals=approvals, **step)
@@ -176,7 +173,7 @@ def _allowed(task: Task, body: CallDecided, at: datetime, step: Step) -> Task:
         raise Broken(f"the ledger allows a call of task {task.id}, which is {task.state} after {task.calls} calls")
     approvals = task.approvals
     if body.approval:
-        approvals = {**approvals, body.approval: _stepped(task, body.approval, ApprovalState.USED)}
+        approvals = {**approvals, body.approval: _opened_once_more(task, body, at)}
     spent = Spent(grant=body.grant, sums={name: Decimal(amount) for name, amount in body.sums.items()}, resource=body.resource)
     rate = task.budget.rate_calls
     return replace(
@@ -215,13 +212,55 @@ def _added(sums: Mapping[str, Decimal], spent: Mapping[str, Decimal], sign: int)
     return {**sums, **{name: sums.get(name, Decimal()) + sign * amount for name, amount in spent.items()}}
 
 
-def _answered(task: Task, body: ApprovalAnswered, step: Step) -> Task:
-    answered = replace(_stepped(task, body.approval, ApprovalState(body.state)), by=body.by, reason=body.reason)
+def _answered(task: Task, body: ApprovalAnswered, at: datetime, step: Step) -> Task:
+    to = ApprovalState(body.state)
+    known = _known(task, body.approval, to)
+    if known.state is not ApprovalState.PENDING or any(answer.by == body.by for answer in known.answers):
+        raise Broken(f"the ledger answers approval {body.approval} of task {task.id}, which {body.by} cannot answer")
+    answers = (*known.answers, Answer(by=body.by, granted=to is not ApprovalState.DENIED, at=at, reason=body.reason, via=body.via))
+    if to is not ApprovalState.DENIED and to is not after_a_yes(known):
+        raise Broken(f"the ledger makes approval {body.approval} of task {task.id} {to} after {len(answers)} of {known.needed} answers")
+    widened = _widened(known, body)
+    granted = to is ApprovalState.GRANTED
+    answered = replace(
+        known,
+        state=to,
+        by=", ".join(answer.by for answer in answers) if granted else body.by,
+        reason=body.reason,
+        answers=answers,
+        widened=widened,
+        expires_at=widened.until if granted and widened is not None else known.expires_at,
+    )
     return replace(task, approvals={**task.approvals, body.approval: answered}, **step)
 
 
-def _stepped(task: Task, approval: str, to: ApprovalState) -> Approval:
+def after_a_yes(question: Approval) -> ApprovalState:
+    """The state of a pending question after one more yes."""
+    return ApprovalState.GRANTED if len(question.answers) + 1 >= question.needed else ApprovalState.PENDING
+
+
+def _widened(question: Approval, body: ApprovalAnswered) -> Widening | None:
+    """The class as far as all who answered agree: a later answer never widens what an earlier one held fast."""
+    if body.until is None:
+        return None
+    if question.answers and (question.widened is None or body.calls > question.widened.calls or body.until > question.widened.until):
+        raise Broken(f"the ledger widens approval {question.id} beyond what was answered before")
+    return Widening(calls=body.calls, until=body.until, free=tuple(body.free), fixed=body.fixed)
+
+
+def _opened_once_more(task: Task, body: CallDecided, at: datetime) -> Approval:
+    """The approval after one more use: never after its time, never more often than it was given for."""
+    known = _known(task, body.approval, ApprovalState.USED)
+    call = f"{body.tool_kind} {body.server}/{body.name}"
+    if at >= known.expires_at or known.call != call:
+        raise Broken(f"the ledger uses approval {body.approval} of task {task.id} for what it does not open")
+    uses = known.uses + 1
+    last = uses >= (known.widened.calls if known.widened else 1)
+    return replace(known, uses=uses, state=ApprovalState.USED if last else known.state)
+
+
+def _known(task: Task, approval: str, to: ApprovalState) -> Approval:
     known = task.approvals.get(approval)
     if known is None or to not in APPROVAL_MOVES[known.state]:
         raise Broken(f"the ledger makes approval {approval} of task {task.id} {to}")
-    return replace(known, state=to)
+    return known

@@ -19,6 +19,7 @@ from remit.logic.authorize import authorize
 from remit.logic.grants import demands
 from remit.logic.labelling import for_call
 from remit.logic.tracing import recorded_origins
+from remit.model.approver import Terms
 from remit.model.behaviour import Signal
 from remit.model.call import Call
 from remit.model.catalog import Kind, Trust
@@ -106,7 +107,14 @@ def facts_at(task: Task, record: Record, body: CallDecided, rules: Rulebook, que
         approvals_max=questions_max,
         origins=recorded_origins(body),
         signals=tuple(Signal(word) for word in body.signals),
+        terms=_terms(body),
     )
+
+
+def _terms(body: CallDecided) -> Terms:
+    """Under which terms a question was asked, or could not be; of other decisions nothing is said, and a person is taken to be there."""
+    told = body.question
+    return Terms(needed=told.needed, four_eyes=told.four_eyes, approvers=told.approvers) if told else Terms()
 
 
 def decide_again(facts: Facts, policies: Policies, body: CallDecided, *, whole: bool) -> tuple[Decision | None, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from remit.logic.consent import Consent
 from remit.logic.detectors import Detector
 from remit.logic.labelling import ResultRules
 from remit.model.catalog import Effect, Kind, PinnedTool, Sends, ToolFacts, Trust
@@ -104,6 +105,7 @@ class Rulebook:
     applications: Mapping[str, Application] = field(default_factory=dict)
     kept: str = ""
     kept_text: str = field(default="", compare=False, repr=False)
+    consent: Consent = field(default_factory=Consent)
     _tools: dict[str, ToolFacts | None] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def tool(self, kind: Kind, server: str, name: str) -> ToolFacts | None:

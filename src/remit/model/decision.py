@@ -42,6 +42,7 @@ class Code(StrEnum):
     NEEDS_APPROVAL = "needs_approval"
     APPROVAL_REFUSED = "approval_refused"
     TOO_MANY_QUESTIONS = "too_many_questions"
+    NO_APPROVER = "no_approver"
     NO_TASK = "no_task"
     TYPE_UNKNOWN = "type_unknown"
     ACTION_UNKNOWN = "action_unknown"

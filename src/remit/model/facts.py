@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from remit.model.approver import Terms
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -23,6 +25,7 @@ class Facts:
     declaration (``None`` for resources and prompts). ``seen_digest``: of what the server declares now ("" : not seen yet
     in this task). ``approvals_max``: questions one task may ask. ``origins``: of every leaf of the arguments.
     ``signals``: what of the call is unlike the past.
+    ``terms``: what would hold for a question about this call.
     """
 
     now: datetime
@@ -36,3 +39,4 @@ class Facts:
     approvals_max: int = 100
     origins: tuple[Traced, ...] = ()
     signals: tuple[Signal, ...] = ()
+    terms: Terms = field(default_factory=Terms)

@@ -126,13 +126,22 @@ class TokenRefused:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QuestionTerms:
+    """What holds for a question: how many must say yes, whether by four eyes, and how many there were who might."""
+
+    needed: int
+    four_eyes: bool
+    approvers: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CallDecided:
     """A decision. An allowed call raises the task's labels to ``rank``/``untrusted`` here, before anything is released.
 
-    ``approval``: for *ask* the question's id, for an approved *allow* the approval that was used up. ``sources`` and ``leaves``:
+    ``approval``: for *ask* the question's id, for an approved *allow* the approval of which this was one use. ``sources`` and ``leaves``:
     where the arguments came from. ``sums``: amounts spent, in decimal digits. ``resource``: digest of what the call names.
     ``signals``: what of it was unlike the past of the task type. ``rulebook``: digest of all that it was decided by
-    (``logic/rulebook_text.py``).
+    (``logic/rulebook_text.py``). ``question``: for *ask*, and where nobody could have been asked.
     """
 
     decision: str
@@ -160,6 +169,7 @@ class CallDecided:
     trust: str = ""
     signals: list[str] = field(default_factory=list)
     rulebook: str = ""
+    question: QuestionTerms | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,12 +209,20 @@ class LabelsLowered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApprovalAnswered:
-    """A person's answer to a question."""
+    """A person's answer to a question, and its state after it (still pending where more must say yes).
+
+    ``until``: set where the approver widened it to a class of calls (``model/approval.py``), as far as all agree so far.
+    """
 
     approval: str
     state: str
     by: str
     reason: str = ""
+    via: str = ""
+    calls: int = 1
+    until: datetime | None = None
+    free: list[str] = field(default_factory=list)
+    fixed: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,6 @@ not know is a mistake, not a guess. Values of the environment (``${NAME}``) go i
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import fields
 from datetime import timedelta
@@ -21,9 +20,10 @@ from remit.logic.rulebook import Catalog, ServerFacts
 from remit.model.identity import SpiffeId
 from remit.model.labels import DEFAULT_CLASSES, DataClasses
 from remit.services.access_configuration import read_access
+from remit.services.approvers import read_consent
 from remit.services.candidates import read_bundle
 from remit.services.catalog import read_detected, read_entry
-from remit.services.reading import FILE, NAME, Mistakes, Reader, near, parsed, read_text, read_texts
+from remit.services.reading import FILE, NAME, VARIABLE, Mistakes, Reader, fill, near, parsed, read_text, read_texts
 from remit.services.task_types import DEADLINE_MAX, read_task_type
 from remit.settings import Agent, Configuration, Limits, Settings
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from remit.model.task_type import TaskType
 
 RESERVED_SERVERS = frozenset({"resources", "prompts"})
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _ENV_NAME = re.compile(r"[^=\0]+\Z")
 _HOST = re.compile(r"[A-Za-z0-9.:_-]{1,253}\Z")
 _MODULE = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*\Z", re.ASCII)
@@ -43,6 +42,22 @@ _HTTP = re.compile(r"https?://(?:[^\s/?#@]*@)?(?:\[[0-9A-Fa-f:.]+\]|[^\s/?#@:\[\
 _TTL_MAX = timedelta(hours=1)
 
 AnyServer = StdioServer | HttpServer | PythonServer
+
+_TABLES = (
+    "server",
+    "storage",
+    "trust",
+    "data",
+    "agents",
+    "servers",
+    "tools",
+    "limits",
+    "approvals",
+    "approvers",
+    "access",
+    "ledger",
+    "policies",
+)
 
 
 def load_configuration(folder: Path) -> Configuration:
@@ -57,10 +72,11 @@ def load_configuration(folder: Path) -> Configuration:
     entries = {name: read_entry(table, classes) for name, table in root.tables("tools") if _known_server(root, "tools", name, known)}
     detected = read_detected(root.table("data").table("detected"), classes)
     access = read_access(root, folder, agents, settings.host)
-    root.done("server", "storage", "trust", "data", "agents", "servers", "tools", "limits", "approvals", "access", "ledger", "policies")
+    root.done(*_TABLES)
     task_types: dict[str, TaskType] = {}
     tasks, (policies, bundle) = read_texts(folder, "tasks", ".toml", found), _policies(folder, settings, found)
     names = {Path(name).stem for name in tasks}
+    consent = read_consent(root, folder, classes, servers, names)
     for name, task_text in tasks.items():
         try:
             if task_text is not None:
@@ -82,6 +98,7 @@ def load_configuration(folder: Path) -> Configuration:
         python_servers={name: server for name, server in servers.items() if isinstance(server, PythonServer)},
         catalog=Catalog(servers=server_facts, entries=entries, detected=detected),
         task_types=task_types,
+        consent=consent,
         policies={name: policy for name, policy in policies.items() if policy is not None},
         digest=digest_json({FILE: text, **tasks, **{f"access/{one.name}": one.digest for one in access.applications.values()}}),
         access=access,
@@ -140,7 +157,7 @@ def _settings(root: Reader, folder: Path) -> tuple[Settings, DataClasses]:
         bundle_keys=_bundle_keys(policies, needed=bool(bundle)),
         limits=Limits(**bounds),
     )
-    for table in (server, storage, trust, approvals, limits, ledger, policies):
+    for table in (server, storage, trust, limits, ledger, policies):
         table.done()
     data.done("detected")
     return settings, DataClasses(tuple(names))
@@ -161,7 +178,7 @@ def _bundle_keys(policies: Reader, *, needed: bool) -> tuple[Verifier, ...]:
 def _storage_url(storage: Reader) -> str:
     """A PostgreSQL URL, ``${NAME}`` taken from the environment."""
     text = storage.value("url", str, "")
-    url = _fill(storage, text, "url")
+    url = fill(storage, text, "url")
     if url and not url.startswith(("postgresql://", "postgres://")):
         storage.wrong("url is no PostgreSQL address", 'postgresql://user@host/database, or path = "…" for SQLite', "url")
     return url
@@ -211,7 +228,7 @@ def _python_server(table: Reader, name: str, folder: Path) -> PythonServer | Non
 
 def _mcp_server(table: Reader, name: str, folder: Path) -> StdioServer | HttpServer | None:
     command, url = table.value("command", str, ""), table.value("url", str, "")
-    arguments, environment = tuple(_fill(table, text, "args") for text in table.texts("args")), _filled(table, "env", _ENV_NAME)
+    arguments, environment = tuple(fill(table, text, "args") for text in table.texts("args")), _filled(table, "env", _ENV_NAME)
     headers, cwd = _filled(table, "headers", _HEADER_NAME), table.value("cwd", str, "")
     for key in (("headers",) if command else ("args", "env", "cwd")) if bool(command) != bool(url) else ():
         if key in table.data:
@@ -222,7 +239,7 @@ def _mcp_server(table: Reader, name: str, folder: Path) -> StdioServer | HttpSer
     if command:
         where = str((folder / cwd).resolve()) if cwd else None
         return StdioServer(name=name, command=(command, *arguments), environment=environment, folder=where)
-    filled = _fill(table, url, "url")
+    filled = fill(table, url, "url")
     if not _HTTP.match(filled):
         table.wrong(f"url = {url!r}", "http:// or https://, then a host", "url")
         return None
@@ -234,17 +251,10 @@ def _filled(table: Reader, key: str, names: re.Pattern[str]) -> dict[str, str]:
     values: dict[str, str] = {}
     inner = table.table(key)
     for name in inner.data:
-        values[name] = _fill(inner, inner.value(name, str, ""), name)
+        values[name] = fill(inner, inner.value(name, str, ""), name)
         if not names.match(name) or any(sign in values[name] for sign in "\0\r\n"[: 3 if key == "headers" else 1]):
             inner.wrong(f"{name!r} cannot be passed on", "a plain name; a value without NUL, in a header without line ends", name)
     return values
-
-
-def _fill(table: Reader, text: str, key: str) -> str:
-    for variable in _VARIABLE.findall(text):
-        if variable not in os.environ:
-            table.wrong(f"the environment has no {variable}", f"export {variable}=… before starting remit", key)
-    return _VARIABLE.sub(lambda found: os.environ.get(found.group(1), ""), text)
 
 
 def _known_server(root: Reader, key: str, name: str, servers: Collection[str]) -> bool:
@@ -257,4 +267,4 @@ def _known_server(root: Reader, key: str, name: str, servers: Collection[str]) -
 
 def environment_names(folder: Path) -> frozenset[str]:
     """Variables that servers take from the environment: an agent's process does not get them."""
-    return frozenset(_VARIABLE.findall(read_text(folder / FILE, FILE)))
+    return frozenset(VARIABLE.findall(read_text(folder / FILE, FILE)))

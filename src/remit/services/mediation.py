@@ -12,7 +12,7 @@ call ended is recorded behind it, without making the agent wait. What a crash le
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 import rfc8785
@@ -26,11 +26,12 @@ from remit.logic.labelling import ResultRules, for_call, whole
 from remit.logic.laundering import marks
 from remit.logic.life import pending_approval
 from remit.logic.tracing import origin_lines, trace
+from remit.model.approver import Terms
 from remit.model.call import Ending
 from remit.model.decision import Allow, Ask, Code, Decision, Deny
 from remit.model.facts import Facts
 from remit.model.labels import Labels
-from remit.model.record import Body, CallDecided, CallFinished, LabelsRaised, ReasonLine
+from remit.model.record import Body, CallDecided, CallFinished, LabelsRaised, QuestionTerms, ReasonLine
 from remit.services.sightings import Laundered
 from remit.store.database import SightingRow, TaintRow, ValueRow
 
@@ -38,9 +39,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime, timedelta
 
-    from remit.drivers.sealing import Sealer
+    from remit.drivers.value_sealing import SealsValues
     from remit.logic.policy import Policies
     from remit.logic.rulebook import Rulebook
+    from remit.model.approval import Approval
     from remit.model.call import Call
     from remit.model.catalog import ToolFacts
     from remit.model.identity import Bearer
@@ -51,7 +53,7 @@ if TYPE_CHECKING:
     from remit.services.tasks import Tasks
     from remit.store.database import Row
 
-_ATTEMPTS = 16  # of one decision against results that other processes record meanwhile
+_ATTEMPTS = 64  # of one decision against results that other processes record meanwhile
 _POINTS_AT_INPUT = frozenset(
     {
         Code.ARGUMENTS_INVALID,
@@ -101,6 +103,13 @@ class Refused:
     message: str
 
 
+class Asked(Protocol):
+    """Hears of decisions, for the sake of those who answer questions. Never raises."""
+
+    async def told(self, facts: Facts, decision: Decision, approval: Approval | None) -> None:
+        """A decision is durable; ``approval``: the question it asks, or the approval that it used."""
+
+
 class Mediation:
     """Decides calls and records what became of them."""
 
@@ -115,16 +124,19 @@ class Mediation:
         approval_ttl: timedelta,
         approvals_max: int,
         records_max: int,
-        sealer: Sealer | None = None,
+        sealer: SealsValues | None = None,
+        questions: Asked | None = None,
     ) -> None:
         """``rulebook``: the policies and catalog in force now. ``records_max``: ledger records of one task.
 
-        ``sealer``: keeps the arguments of each decided call, sealed; ``None``: they are not kept.
+        ``sealer``: keeps the arguments of each decided call, sealed; ``None``: they are not kept. ``questions``: told of what was
+        asked and allowed, for those who answer.
         """
         self._tasks, self._sightings, self._behaviour = tasks, sightings, behaviour
         self._rulebook, self._new_id = rulebook, new_id
         self._approval_ttl, self._approvals_max, self._records_max = approval_ttl, approvals_max, records_max
         self._sealer = sealer
+        self._questions = questions
 
     async def authorize(self, bearer: Bearer, call: Call, *, seen_digest: str = "") -> Ticket | Refused:
         """Decide one call and make the decision durable. ``seen_digest``: of the tool as its server declares it now.
@@ -152,6 +164,8 @@ class Mediation:
             return (*taints, *values)
 
         task, (facts, decision, approval) = await self._changed(bearer.task, build, rows)
+        if self._questions is not None:
+            await self._questions.told(facts, decision, task.approvals.get(approval))
         if isinstance(decision, Allow):
             return self._ticket(rules, bearer, call, facts, decision, decision_id)
         message = message_for_model(task, call, decision, approval)
@@ -190,7 +204,9 @@ class Mediation:
         await self._tasks.change(ticket.bearer.task, lambda _task, _now: (raised, None))
 
     async def _learn(self, ticket: Ticket, plain: CallFinished, result: Any) -> Observed:
+        """Between the last look at the task and the append nothing is waited for, so results of one process line up."""
         parsed = self._sightings.parse(result, ticket.tool, ticket.rules, self._rulebook().classes)
+        laundered: Laundered | None = None
         for _ in range(_ATTEMPTS):
             task = await self._tasks.view(ticket.bearer.task)
             if task.over:
@@ -199,9 +215,10 @@ class Mediation:
             if seen is None:
                 await self._sightings.load(task)
                 continue
-            fresh = parsed.fresh(seen)
-            laundered = await self._sightings.laundered(ticket.call, ticket.origins, fresh) if fresh else Laundered()
-            learnt = self._sightings.learnt(seen, parsed, laundered, ticket.tool.id, ticket.decision_id)
+            if laundered is None and (fresh := parsed.fresh(seen)):
+                laundered = await self._sightings.laundered(ticket.call, ticket.origins, fresh)
+                continue  # what is fresh only becomes less
+            learnt = self._sightings.learnt(seen, parsed, laundered or Laundered(), ticket.tool.id, ticket.decision_id)
             over = 0 < task.budget.bytes_read < task.bytes_read + plain.size
             if not learnt.data and task.labels.covers(learnt.labels) and not task.budget.bytes_read:
                 self._tasks.finish_soon(ticket.bearer.task, plain)
@@ -286,6 +303,7 @@ class Mediation:
             seen_digest=seen_digest,
             approvals_max=self._approvals_max,
             origins=trace(call.arguments, pinned.input_schema if pinned else {}, seen),
+            terms=rules.consent.terms(tool, task, rules.classes) if tool else Terms(),
         )
         return replace(facts, signals=signals_of(facts, profile)) if task.watched else facts
 
@@ -331,6 +349,7 @@ class Mediation:
             trust=tool.trust.value if tool else "",
             signals=[signal.value for signal in facts.signals],
             rulebook=rules.kept,
+            question=_terms(facts, decision),
         )
         return body, approval
 
@@ -357,6 +376,13 @@ def _taught(plain: CallFinished, learnt: Learnt, *, released: bool) -> CallFinis
         untrusted=learnt.labels.untrusted,
         learnt=bool(learnt.data),
     )
+
+
+def _terms(facts: Facts, decision: Decision) -> QuestionTerms | None:
+    """The terms of a question, also of one that nobody could have answered."""
+    asked = isinstance(decision, Ask) or any(reason.code is Code.NO_APPROVER for reason in decision.reasons)
+    terms = facts.terms
+    return QuestionTerms(needed=terms.needed, four_eyes=terms.four_eyes, approvers=terms.approvers) if asked else None
 
 
 def _where(code: Code, where: str) -> str:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 FILE = "remit.toml"
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\Z")  # of servers, task types
+VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _DURATION = re.compile(r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s)?\Z", re.ASCII)
 _FILE_BYTES_MAX = 1_048_576
 
@@ -183,6 +184,14 @@ def parsed(name: str, text: str) -> TomlText:
         return TomlText(name, text)
     except RecursionError:
         raise Mistake("nested too deep", code="toml", place=Place(file=name)) from None
+
+
+def fill(table: Reader, text: str, key: str) -> str:
+    """A text with ``${NAME}`` taken from the environment; a name that is not there is a mistake."""
+    for variable in VARIABLE.findall(text):
+        if variable not in os.environ:
+            table.wrong(f"the environment has no {variable}", f"export {variable}=… before starting remit", key)
+    return VARIABLE.sub(lambda found: os.environ.get(found.group(1), ""), text)
 
 
 def near(word: str, known: Collection[str]) -> str:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from datetime import datetime
 
-    from remit.drivers.sealing import Sealer
+    from remit.drivers.value_sealing import SealsValues
     from remit.logic.checkpoint import Verifier
     from remit.logic.rulebook import Rulebook
     from remit.logic.rulebook_text import KeptRules
@@ -106,7 +106,7 @@ class Replayed:
 class History:
     """The recorded decisions of one store."""
 
-    def __init__(self, store: Store, verifier: Verifier, sealer: Sealer) -> None:
+    def __init__(self, store: Store, verifier: Verifier, sealer: SealsValues) -> None:
         self._store, self._verifier, self._sealer = store, verifier, sealer
         self._rules: OrderedDict[tuple[str, int], tuple[Rulebook, KeptRules]] = OrderedDict()
         self.broken: list[Named] = []  # tasks whose records do not fold, and values that do not open

@@ -19,7 +19,7 @@ from remit.logic.records import encode
 from remit.logic.rulebook import Rulebook
 from remit.logic.rulebook_text import rulebook_text, rules_digest
 from remit.logic.schema_words import missing_its_mark
-from remit.model.catalog import Kind
+from remit.model.catalog import Effect, Kind
 from remit.model.record import PolicyActivated, Record
 from remit.services.reading import Mistakes
 from remit.store.database import Append, MarkRow
@@ -64,6 +64,7 @@ def make_rulebook(configuration: Configuration, pinned: Mapping[str, PinnedTool]
         classes=configuration.classes,
         digest=configuration.digest,
         applications=applications,
+        consent=configuration.consent,
     )
     text = rulebook_text(rulebook, configuration.settings.limits.questions_per_task)
     return replace(rulebook, kept=rules_digest(text), kept_text=text)
@@ -81,6 +82,22 @@ def known_names(configuration: Configuration, rulebook: Rulebook) -> Known:
         types=tuple(configuration.task_types),
         classes=configuration.classes.names,
     )
+
+
+def unanswerable(configuration: Configuration, rulebook: Rulebook) -> list[str]:
+    """Granted calls that change something, and about which too few configured approvers could answer, a sentence each."""
+    found = []
+    for task_type in configuration.task_types.values():
+        tools = {tool.id: tool for line in task_type.grants for tool in _named(line, rulebook.pinned)}
+        for tool in tools.values():
+            facts = rulebook.tool(Kind.TOOL, tool.server, tool.name)
+            if facts is None or facts.effect is Effect.READ:
+                continue
+            data_class = rulebook.classes.name(rulebook.classes.rank(facts.data_class))
+            why = rulebook.consent.uncovered(facts, task_type.name, data_class)
+            if why:
+                found.append(f"should policy ask, nobody could approve: {why}")
+    return sorted(found)
 
 
 class Rules:

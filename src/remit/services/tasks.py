@@ -14,11 +14,12 @@ import asyncio
 import contextlib
 import logging
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from remit.errors import Broken, Conflict, NotFound, Outage, RemitError
-from remit.logic.life import check_move, fold
+from remit.logic.approvals import check_answer
+from remit.logic.life import after_a_yes, check_move, fold
 from remit.logic.records import decode, encode, leaf_hash
 from remit.model.approval import ApprovalState
 from remit.model.record import ApprovalAnswered, Body, CallDecided, CallFinished, LabelsLowered, Record, TaskMoved, TaskOpened
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from datetime import datetime
 
+    from remit.model.approval import Approval, Widening
     from remit.model.labels import Labels
     from remit.store.database import Row, Store
 
@@ -178,17 +180,34 @@ class Tasks:
 
         return await self._reach(task_id, build, lambda task: task.over)
 
-    async def answer(self, approval: str, *, granted: bool, by: str, reason: str = "") -> Task:
-        """Answer a question. Raises NotFound, Conflict (answered, expired, ended, or asked by ``by``), Outage."""
+    async def answer(
+        self,
+        approval: str,
+        *,
+        granted: bool,
+        by: str,
+        reason: str = "",
+        via: str = "",
+        names: Iterable[str] = (),
+        judge: Callable[[Task, Approval, datetime], Widening | None] | None = None,
+    ) -> Task:
+        """Answer a question as ``by``, also known by ``names``. ``judge`` says how far it goes, or raises, on the task as it is then.
+
+        Raises NotFound, Conflict (answered, expired, ended, or asked by ``by``), Outage.
+        """
         row = await self._store.approval(approval)
         if row is None:
             raise NotFound(f"there is no approval {approval[:80]}", hint="`remit approvals` lists what waits")
         await self.view_with(row.task, lambda task: approval in task.approvals)
-        state = ApprovalState.GRANTED if granted else ApprovalState.DENIED
 
         def build(task: Task, now: datetime) -> tuple[Body, None]:
-            _check_answer(task, approval, by, now)
-            return ApprovalAnswered(approval=approval, state=state.value, by=by, reason=reason), None
+            question = check_answer(task, approval, {by, *names}, now)
+            widened = judge(task, question, now) if judge else None
+            state = after_a_yes(question) if granted else ApprovalState.DENIED
+            answered = ApprovalAnswered(approval=approval, state=state.value, by=by, reason=reason, via=via)
+            if widened is not None:
+                answered = replace(answered, calls=widened.calls, until=widened.until, free=list(widened.free), fixed=widened.fixed)
+            return answered, None
 
         return (await self.change(row.task, build))[0]
 
@@ -308,18 +327,6 @@ def _folded(entries: Iterable[Entry]) -> Task | None:
     for entry in entries:
         task = fold(task, decode(entry.body), entry.leaf)
     return task
-
-
-def _check_answer(task: Task, approval: str, by: str, now: datetime) -> None:
-    question = task.approvals.get(approval)
-    if question is None:
-        raise NotFound(f"there is no approval {approval[:80]}")
-    if question.state is not ApprovalState.PENDING:
-        raise Conflict(f"approval {approval} is already {question.state}" + (f" by {question.by}" if question.by else ""))
-    if now >= question.expires_at or task.over or now >= task.deadline:
-        raise Conflict(f"approval {approval} has expired", hint="the agent asks again, and you get a new question")
-    if by in {task.agent.text, task.id}:
-        raise Conflict("an agent cannot approve its own call", code="self_approval")
 
 
 def _task_row(task: Task) -> TaskRow:

@@ -15,14 +15,15 @@ Left out: what entries mean (``logic/life.py`` folds them), proofs (``services/l
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 from remit.errors import Conflict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
 
+ALWAYS = datetime.min.replace(tzinfo=UTC)  # before any time
 ENTRY_BYTES_MAX = 65_535  # C2SP tlog-tiles: an entry bundle carries a uint16 length
 
 
@@ -76,7 +77,7 @@ class TaintRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ValueRow:
-    """What a decided call was given, sealed (``drivers/sealing.py``); never in clear. ``decision``: the id it is kept under."""
+    """What a decided call was given, sealed (``drivers/value_sealing.py``); never in clear. ``decision``: the id it is kept under."""
 
     decision: str
     sealed: bytes
@@ -167,8 +168,8 @@ class Store(Protocol):
     async def due_tasks(self, now: datetime, limit: int) -> tuple[str, ...]:
         """Tasks that have not ended although their deadline has passed, the longest overdue first."""
 
-    async def approvals(self, *, states: Sequence[str], limit: int) -> tuple[ApprovalRow, ...]:
-        """Rows of approvals in one of ``states``, oldest first."""
+    async def approvals(self, *, states: Sequence[str], limit: int, alive_at: datetime = ALWAYS) -> tuple[ApprovalRow, ...]:
+        """Rows of approvals in one of ``states`` that expire after ``alive_at``, oldest first."""
 
     async def approval(self, approval: str) -> ApprovalRow | None:
         """One approval's row."""
@@ -180,10 +181,16 @@ class Store(Protocol):
         """Which of the keys are tainted at a server."""
 
     async def put_document(self, digest: str, text: str) -> None:
-        """Keep a text under its digest (``sha-256:…``); putting the same again is a success."""
+        """Keep a text under its digest (``sha-256:…``), or under a key of another form; the first text of a key stays."""
 
     async def document(self, digest: str) -> str | None:
-        """The text of that digest."""
+        """The text of that digest or key."""
+
+    async def document_keys(self, beginning: str, after: str, limit: int) -> tuple[str, ...]:
+        """Keys of documents that begin so, in order, those after one ("" : from the start)."""
+
+    async def drop_document(self, digest: str) -> None:
+        """Forget a document; one that is not there is a success."""
 
     async def values(self, decisions: Sequence[str]) -> dict[str, bytes]:
         """Of some decisions (at most a thousand) the sealed values that were kept."""

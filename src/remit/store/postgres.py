@@ -14,7 +14,7 @@ import psycopg
 
 from remit.errors import Outage, RemitError
 from remit.logic.merkle import root_of
-from remit.store.database import ApprovalRow, Entry, Head, MarkRow, SightingRow, TaskRow
+from remit.store.database import ALWAYS, ApprovalRow, Entry, Head, MarkRow, SightingRow, TaskRow
 from remit.store.rows import PUT, approval_row_of, entry_of, moment, row_values, task_row_of, unpacked
 from remit.store.sql import migrations, queries
 from remit.store.threaded import ThreadedStore, Waiting
@@ -84,9 +84,9 @@ class PostgresStore(ThreadedStore[Connection]):
         """See Store."""
         return tuple(row[0] for row in await self._all("due_tasks", moment(now), limit))
 
-    async def approvals(self, *, states: Sequence[str], limit: int) -> tuple[ApprovalRow, ...]:
+    async def approvals(self, *, states: Sequence[str], limit: int, alive_at: datetime = ALWAYS) -> tuple[ApprovalRow, ...]:
         """See Store."""
-        return tuple(approval_row_of(row) for row in await self._all("approvals", list(states), limit))
+        return tuple(approval_row_of(row) for row in await self._all("approvals", list(states), moment(alive_at), limit))
 
     async def approval(self, approval: str) -> ApprovalRow | None:
         """See Store."""
@@ -119,6 +119,14 @@ class PostgresStore(ThreadedStore[Connection]):
         """See Store."""
         rows = await self._all("mark", name)
         return MarkRow(name=name, number=rows[0][0], text=rows[0][1]) if rows else None
+
+    async def document_keys(self, beginning: str, after: str, limit: int) -> tuple[str, ...]:
+        """See Store."""
+        return tuple(row[0] for row in await self._all("document_keys", after, beginning, limit))
+
+    async def drop_document(self, digest: str) -> None:
+        """See Store."""
+        await self._read(lambda db: db.execute(_SQL["drop_document"], (digest,)))
 
     async def _all(self, name: str, *values: object) -> list[tuple[Any, ...]]:
         return await self._read(lambda db: db.execute(_SQL[name], values).fetchall())

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from remit.errors import Mistake, Outage, RemitError
 from remit.logic.merkle import root_of
-from remit.store.database import ApprovalRow, Entry, Head, MarkRow, SightingRow, TaskRow
+from remit.store.database import ALWAYS, ApprovalRow, Entry, Head, MarkRow, SightingRow, TaskRow
 from remit.store.rows import PUT, approval_row_of, entry_of, moment, row_values, task_row_of, unpacked
 from remit.store.sql import migrations, queries
 from remit.store.threaded import ThreadedStore, Waiting
@@ -111,10 +111,10 @@ class SqliteStore(ThreadedStore[sqlite3.Connection]):
         rows = await self._read(lambda db: db.execute(_SQL["due_tasks"], (moment(now), limit)).fetchall())
         return tuple(row[0] for row in rows)
 
-    async def approvals(self, *, states: Sequence[str], limit: int) -> tuple[ApprovalRow, ...]:
+    async def approvals(self, *, states: Sequence[str], limit: int, alive_at: datetime = ALWAYS) -> tuple[ApprovalRow, ...]:
         """See Store."""
         wanted = json.dumps(list(states))
-        rows = await self._read(lambda db: db.execute(_SQL["approvals"], (wanted, limit)).fetchall())
+        rows = await self._read(lambda db: db.execute(_SQL["approvals"], (wanted, moment(alive_at), limit)).fetchall())
         return tuple(approval_row_of(row) for row in rows)
 
     async def approval(self, approval: str) -> ApprovalRow | None:
@@ -156,6 +156,15 @@ class SqliteStore(ThreadedStore[sqlite3.Connection]):
         """See Store."""
         row = await self._read(lambda db: db.execute(_SQL["mark"], (name,)).fetchone())
         return MarkRow(name=name, number=row[0], text=row[1]) if row else None
+
+    async def document_keys(self, beginning: str, after: str, limit: int) -> tuple[str, ...]:
+        """See Store."""
+        rows = await self._read(lambda db: db.execute(_SQL["document_keys"], (after, beginning, limit)).fetchall())
+        return tuple(row[0] for row in rows)
+
+    async def drop_document(self, digest: str) -> None:
+        """See Store."""
+        await self._read(lambda db: db.execute(_SQL["drop_document"], (digest,)))
 
     def _head(self, connection: sqlite3.Connection) -> Head:
         size, packed, checkpoint = connection.execute(_SQL["head"]).fetchone()

@@ -1,7 +1,7 @@
 """The control API: identities, tasks, their calls and the ledger over HTTP, beside the gateway. Translates; decides nothing.
 
-An agent proves itself with a JWT-SVID or a task token as Bearer (``tasks.py`` says which for what). What a human operator
-does goes through the CLI on the machine itself.
+An agent proves itself with a JWT-SVID or a task token as Bearer (``tasks.py`` says which for what). Approvers answer in
+``approvals.py``. What a human operator does goes through the CLI on the machine itself.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from remit.doors.api.approvals import ApproversApi
 from remit.doors.api.openapi import openapi
 from remit.doors.problems import http_status, problem, problem_headers
 from remit.errors import Broken, Mistake, RemitError, Unauthenticated
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from remit.doors.api.access import AccessDoor
     from remit.doors.api.tasks import TaskDoor
     from remit.drivers.signing import TokenSigner
+    from remit.services.approvals import Approvals
+    from remit.services.invitations import Invitations
     from remit.services.ledger import Ledger
     from remit.settings import Settings
 
@@ -107,9 +110,9 @@ def _proof(request: Request) -> str:
     return token.strip()
 
 
-def api_app(*, access: AccessDoor, **services: Any) -> ASGIApp:
+def api_app(*, access: AccessDoor, approvals: Approvals, invitations: Invitations, **services: Any) -> ASGIApp:
     """The API as an application. ``access``: the decision API beside it."""
-    api = _Api(**services)
+    api, approvers = _Api(**services), ApproversApi(approvals=approvals, invitations=invitations)
     endpoints: dict[tuple[str, str], Callable[[Request], Awaitable[Response]]] = {
         ("POST", "/v1/tasks"): api.open_task,
         ("GET", "/v1/tasks/{task}"): api.show_task,
@@ -117,6 +120,11 @@ def api_app(*, access: AccessDoor, **services: Any) -> ASGIApp:
         ("POST", "/v1/tasks/{task}/complete"): api.complete_task,
         ("POST", "/v1/tasks/{task}/authorize"): api.authorize_call,
         ("POST", "/v1/tasks/{task}/observe"): api.observe_call,
+        ("GET", "/v1/approvals"): approvers.list,
+        ("GET", "/v1/approvals/{approval}"): approvers.show,
+        ("POST", "/v1/approvals/{approval}"): approvers.answer,
+        ("GET", "/approve/{token}"): approvers.page,
+        ("POST", "/approve/{token}"): approvers.posted,
         ("GET", "/oauth/jwks"): api.jwks,
         ("GET", "/spiffe/bundle"): api.bundle,
         ("GET", "/ledger/checkpoint"): api.checkpoint,

@@ -7,19 +7,34 @@ from typing import Any
 import msgspec
 
 from remit.doors.api.access_openapi import access_components, access_paths
-from remit.wire import AuthorizeCall, DecisionView, ObserveCall, OpenTask, Problem, TaskView, TokenView
+from remit.wire import (
+    AnswerQuestion,
+    AuthorizeCall,
+    DecisionView,
+    ObserveCall,
+    OpenTask,
+    Problem,
+    QuestionsView,
+    QuestionView,
+    TaskView,
+    TokenView,
+)
 
 Json = dict[str, Any]
 _PROBLEM = {
     "description": "a refusal, as problem details (RFC 9457)",
     "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
 }
-_WORDS = (OpenTask, TaskView, TokenView, AuthorizeCall, DecisionView, ObserveCall, Problem)
+_WORDS = (AnswerQuestion, QuestionView, QuestionsView, OpenTask, TaskView, TokenView, AuthorizeCall, DecisionView, ObserveCall, Problem)
 
 
 def openapi() -> Json:
     """The document. Deterministic: ``docs/openapi.json`` is this, and a test compares them."""
-    _, components = msgspec.json.schema_components(_WORDS, ref_template="#/components/schemas/{name}")
+    _, made = msgspec.json.schema_components(_WORDS, ref_template="#/components/schemas/{name}")
+    components = msgspec.json.decode(msgspec.json.encode(made))  # defaults that are tuples become what JSON has
+    approver: list[Json] = [{"approver_secret": []}]
+    approval = [{"name": "approval", "in": "path", "required": True, "schema": {"type": "string"}}]
+    link = [{"name": "token", "in": "path", "required": True, "schema": {"type": "string"}}]
     svid: list[Json] = [{"jwt_svid": []}]
     token: list[Json] = [{"task_token": []}]
     either = svid + token
@@ -41,6 +56,15 @@ def openapi() -> Json:
             "/v1/tasks/{task}/observe": {
                 "post": _operation("Tell how an allowed call ended", status="204", body="ObserveCall", security=token, parameters=task)
             },
+            "/v1/approvals": {"get": _operation("Questions that wait for you", "QuestionsView", security=approver)},
+            "/v1/approvals/{approval}": {
+                "get": _operation("Look at a question", "QuestionView", security=approver, parameters=approval),
+                "post": _operation("Answer a question", "QuestionView", body="AnswerQuestion", security=approver, parameters=approval),
+            },
+            "/approve/{token}": {
+                "get": _operation("The page of a link for one approver and one question", kind="text/html", parameters=link),
+                "post": _operation("The approver's secret, then the answer, from that page's forms", kind="text/html", parameters=link),
+            },
             "/oauth/jwks": {"get": _operation("Keys that verify task tokens (RFC 7517)")},
             "/spiffe/bundle": {"get": _operation("The trust domain's bundle")},
             "/ledger/checkpoint": {"get": _operation("The signed head of the ledger (C2SP tlog-checkpoint)", kind="text/plain")},
@@ -55,6 +79,7 @@ def openapi() -> Json:
                 "jwt_svid": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT-SVID"},
                 "caller": {"type": "http", "scheme": "bearer", "bearerFormat": "a caller's secret, a task token or a JWT-SVID"},
                 "task_token": {"type": "http", "scheme": "bearer", "bearerFormat": "at+jwt"},
+                "approver_secret": {"type": "http", "scheme": "bearer"},
             },
         },
     }

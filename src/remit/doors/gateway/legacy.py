@@ -234,7 +234,8 @@ class LegacyDoor:
             session.level = str(params.get("level", ""))[:20]
             return {"jsonrpc": "2.0", "id": message["id"], "result": {}}
         exchange = session.exchange if modern else None
-        answer = await self._relay.request(session.bearer, session.link, message, sink, modern=False, exchange=exchange)
+        client = _AtClient(session, write)
+        answer = await self._relay.request(session.bearer, session.link, message, sink, modern=False, exchange=exchange, client=client)
         if method in {"resources/subscribe", "resources/unsubscribe"} and "result" in answer:
             await session.watch(str(params.get("uri")), on=method == "resources/subscribe")
         return answer
@@ -274,3 +275,17 @@ class LegacyDoor:
                 hearers.remove(session.push)
         session.link.subscriptions.pop(session.id, None)
         await self._links.leave(session.link)
+
+
+class _AtClient:
+    """The person at a session's client, asked on the stream of the request (``asking.Client``)."""
+
+    rounds = False
+
+    def __init__(self, session: Session, write: Callable[[Message], Awaitable[None]]) -> None:
+        self._session, self._write = session, write
+        self.capabilities = session.capabilities
+
+    async def ask(self, question: Message, seconds: float) -> Message | None:
+        """See ``asking.Client``."""
+        return await self._session.ask(question, self._write, seconds)

@@ -28,6 +28,7 @@ from remit.errors import Mistake, Outage
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from remit.doors.gateway.asking import Asking
     from remit.doors.gateway.exchange import HttpExchange
     from remit.doors.gateway.links import Link, Links
     from remit.doors.gateway.relay import Relay
@@ -65,8 +66,8 @@ def is_modern(http: HttpExchange, message: Message) -> bool:
 class ModernDoor:
     """Stateless requests."""
 
-    def __init__(self, relay: Relay, links: Links) -> None:
-        self._relay, self._links = relay, links
+    def __init__(self, relay: Relay, links: Links, asking: Asking | None = None) -> None:
+        self._relay, self._links, self._asking = relay, links, asking
         self._rounds = Rounds()
 
     async def post(self, http: HttpExchange, bearer: Bearer, server: str, message: Message) -> None:
@@ -100,12 +101,21 @@ class ModernDoor:
         if message["method"] == "server/discover":
             return {"jsonrpc": "2.0", "id": message["id"], "result": modern_opening(link.upstream)}
         headers = {name: value for name, value in http.headers.items() if name.startswith(PREFIX)}
+        client: _AtClient | None = _AtClient(client_capabilities(message))
+        if self._asking is not None and self._asking.asked_already(message):
+            message, client = await self._asking.resumed(bearer, message), None
         if link.upstream.era == "legacy":
-            return await self._translated(bearer, link, message, http.interim, headers)
-        return await self._relay.request(bearer, link, _plain(message), http.interim, modern=True, headers=headers)
+            return await self._translated(bearer, link, message, http.interim, headers, client)
+        return await self._relay.request(bearer, link, _plain(message), http.interim, modern=True, headers=headers, client=client)
 
     async def _translated(
-        self, bearer: Bearer, link: Link, message: Message, sink: Callable[[Message], Awaitable[None]], headers: Mapping[str, str]
+        self,
+        bearer: Bearer,
+        link: Link,
+        message: Message,
+        sink: Callable[[Message], Awaitable[None]],
+        headers: Mapping[str, str],
+        client: _AtClient | None,
     ) -> Message:
         """Carry a request to a legacy server, whose questions become rounds."""
         if str(message["params"].get("requestState", "")).startswith(HANDLE):
@@ -120,7 +130,9 @@ class ModernDoor:
         this = Round(link, message, client_capabilities(message))
 
         async def work() -> Message:
-            return await self._relay.request(bearer, link, message, this.said, modern=True, headers=headers, exchange=exchange)
+            return await self._relay.request(
+                bearer, link, message, this.said, modern=True, headers=headers, exchange=exchange, client=client
+            )
 
         if message["method"] == "subscriptions/listen":
             return await self._relay.request(bearer, link, message, sink, modern=True)
@@ -131,6 +143,20 @@ def _complete(answer: Message) -> Message:
     """Every result of this era says what it is; those that remit makes itself are complete."""
     result = answer.get("result")
     return {**answer, "result": {"resultType": "complete", **result}} if isinstance(result, dict) else answer
+
+
+class _AtClient:
+    """The person at a stateless agent's client, asked by an answer that asks back (``asking.Client``)."""
+
+    rounds = True
+
+    def __init__(self, capabilities: Message) -> None:
+        self.capabilities = capabilities
+
+    async def ask(self, question: Message, seconds: float) -> Message | None:
+        """See ``asking.Client``."""
+        del question, seconds
+        return None
 
 
 class _Watch:

@@ -34,6 +34,7 @@ from remit.services.mediation import Mediation, Refused, Ticket
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from remit.doors.gateway.asking import Asking, Client
     from remit.drivers.base import Message
     from remit.model.identity import Bearer
     from remit.services.tasks import Tasks
@@ -55,10 +56,11 @@ _PASSED = frozenset({"logging/setLevel"})
 class Relay:
     """Carries requests of agents to servers, by way of Mediation."""
 
-    def __init__(self, mediation: Mediation, tasks: Tasks, result_bytes_max: int) -> None:
-        """``result_bytes_max``: a larger result is not released."""
+    def __init__(self, mediation: Mediation, tasks: Tasks, result_bytes_max: int, asking: Asking | None = None) -> None:
+        """``result_bytes_max``: a larger result is not released. ``asking``: what is done about a call that needs a person."""
         self._mediation, self._tasks, self._result_bytes_max = mediation, tasks, result_bytes_max
         self._held: OrderedDict[tuple[str, ...], Ticket] = OrderedDict()
+        self._asking = asking
 
     async def request(
         self,
@@ -70,9 +72,11 @@ class Relay:
         modern: bool,
         headers: Mapping[str, str] | None = None,
         exchange: Exchange | None = None,
+        client: Client | None = None,
     ) -> Message:
         """Answer one request. ``sink`` takes what comes before the answer. ``headers``: the agent's, where they must agree with
-        the body. ``exchange`` carries it to a server of the other era. Raises Outage where nothing could be recorded.
+        the body. ``exchange`` carries it to a server of the other era. ``client``: where a person may be asked. Raises Outage where
+        nothing could be recorded.
         """
         method, request_id = message["method"], message["id"]
         params = message.get("params", {})
@@ -95,7 +99,7 @@ class Relay:
             return rpc_error(request_id, INVALID_PARAMS, error.message)
         if call is None:
             return rpc_error(request_id, METHOD_NOT_FOUND, f"remit does not pass on {str(method)[:80]!r}")
-        return await self._guarded(bearer, link, call, message, sink, modern=modern, headers=headers, exchange=exchange)
+        return await self._guarded(bearer, link, call, message, sink, modern=modern, headers=headers, exchange=exchange, client=client)
 
     async def _guarded(
         self,
@@ -108,6 +112,7 @@ class Relay:
         modern: bool,
         headers: Mapping[str, str] | None,
         exchange: Exchange | None,
+        client: Client | None,
     ) -> Message:
         request_id = message["id"]
         ticket = await self._continued(bearer, call, message)
@@ -119,6 +124,13 @@ class Relay:
             if wrong := await self._mismatch(bearer, link, call, headers):
                 return rpc_error(request_id, HEADER_MISMATCH, wrong)
             verdict = await self._mediation.authorize(bearer, call, seen_digest=seen)
+            if isinstance(verdict, Refused) and self._asking is not None:
+                settled = await self._asking.settle(bearer, verdict, message, client)
+                if isinstance(settled, dict):
+                    return settled
+                if settled:  # time has passed: the tool is looked at again, and what was answered is now among the facts
+                    seen = await link.seen_digest(call.name) if call.kind is Kind.TOOL else ""
+                    verdict = await self._mediation.authorize(bearer, call, seen_digest=seen)
             if isinstance(verdict, Refused):
                 return _refusal(message, verdict, modern=modern)
             ticket = verdict

@@ -122,6 +122,16 @@ class Session:
             translated = {**translated, "params": params}
         return rpc_error(message["id"], INTERNAL, f"the server asked more than {_ROUNDS_MAX} times")
 
+    async def ask(self, request: Message, sink: Callable[[Message], Awaitable[None]], seconds: float) -> Message | None:
+        """Show the person at the agent's client a question of remit itself; its result, or ``None`` where there is none in time."""
+        try:
+            async with asyncio.timeout(seconds):
+                (reply,) = await self._ask_all({"remit": request}, sink)
+        except TimeoutError:
+            return None
+        result = reply.get("result")
+        return result if isinstance(result, dict) else None
+
     async def _ask_all(self, requests: Mapping[str, Any], sink: Callable[[Message], Awaitable[None]]) -> list[Message]:
         """Show a round of questions to the agent and wait for all answers."""
         waiting: list[asyncio.Future[Message]] = []

@@ -30,7 +30,7 @@ ON CONFLICT (task) DO UPDATE SET state = excluded.state, deadline = excluded.dea
 -- name: put_approval
 -- Replace an approval's row.
 INSERT INTO remit.approvals (approval, task, state, asked_at, expires_at) VALUES (%s, %s, %s, %s, %s)
-ON CONFLICT (approval) DO UPDATE SET state = excluded.state
+ON CONFLICT (approval) DO UPDATE SET state = excluded.state, expires_at = excluded.expires_at
 
 -- name: entries_of_task
 -- All entries of one task, in order.
@@ -63,13 +63,22 @@ WHERE (%s OR state = ANY(%s)) AND (opened_at, task) < (%s, %s)
 ORDER BY opened_at DESC, task DESC LIMIT %s
 
 -- name: approvals
--- Rows of approvals in some states, oldest first.
+-- Rows of approvals in some states that expire after a time, oldest first.
 SELECT approval, task, state, asked_at, expires_at FROM remit.approvals
-WHERE state = ANY(%s) ORDER BY asked_at, approval LIMIT %s
+WHERE state = ANY(%s) AND expires_at > %s ORDER BY asked_at, approval LIMIT %s
 
 -- name: approval
 -- One approval.
 SELECT approval, task, state, asked_at, expires_at FROM remit.approvals WHERE approval = %s
+
+-- name: document_keys
+-- Keys of documents that begin with a text, after one of them, in order.
+SELECT digest FROM remit.documents
+WHERE digest COLLATE "C" > %s AND starts_with(digest, %s) ORDER BY digest COLLATE "C" LIMIT %s
+
+-- name: drop_document
+-- Forget a document.
+DELETE FROM remit.documents WHERE digest = %s
 
 -- name: due_tasks
 -- Tasks past their deadline that have not ended.

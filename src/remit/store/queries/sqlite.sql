@@ -26,7 +26,7 @@ ON CONFLICT (task) DO UPDATE SET state = excluded.state, deadline = excluded.dea
 -- name: put_approval
 -- Replace an approval's row.
 INSERT INTO approvals (approval, task, state, asked_at, expires_at) VALUES (?, ?, ?, ?, ?)
-ON CONFLICT (approval) DO UPDATE SET state = excluded.state;
+ON CONFLICT (approval) DO UPDATE SET state = excluded.state, expires_at = excluded.expires_at;
 
 -- name: entries_of_task
 -- All entries of one task, in order.
@@ -59,9 +59,9 @@ WHERE (? = '[]' OR state IN (SELECT value FROM json_each(?))) AND (opened_at, ta
 ORDER BY opened_at DESC, task DESC LIMIT ?;
 
 -- name: approvals
--- Rows of approvals in some states (a JSON array), oldest first.
+-- Rows of approvals in some states (a JSON array) that expire after a time, oldest first.
 SELECT approval, task, state, asked_at, expires_at FROM approvals
-WHERE state IN (SELECT value FROM json_each(?)) ORDER BY asked_at, approval LIMIT ?;
+WHERE state IN (SELECT value FROM json_each(?)) AND expires_at > ? ORDER BY asked_at, approval LIMIT ?;
 
 -- name: approval
 -- One approval.
@@ -74,6 +74,14 @@ INSERT OR IGNORE INTO documents (digest, text) VALUES (?, ?);
 -- name: document
 -- The text of a digest.
 SELECT text FROM documents WHERE digest = ?;
+
+-- name: document_keys
+-- Keys of documents that begin with a text, after one of them, in order.
+SELECT digest FROM documents WHERE digest > ?1 AND substr(digest, 1, length(?2)) = ?2 ORDER BY digest LIMIT ?3;
+
+-- name: drop_document
+-- Forget a document.
+DELETE FROM documents WHERE digest = ?;
 
 -- name: due_tasks
 -- Tasks past their deadline that have not ended.

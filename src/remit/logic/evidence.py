@@ -1,0 +1,155 @@
+"""What an approver is shown about a question: made once, when it is asked, from the facts of that moment. Pure.
+
+Rules: everything that strangers may have written is made visible here, for every way in which it will be shown: no control
+characters, no tricks of direction, nothing that cannot be seen, one line a value. Long values are cut, with their length and
+digest, and letters that look like others are named. Values are for approvers, never for the ledger.
+"""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from typing import TYPE_CHECKING, Any
+
+from remit.logic.arguments import digest_json
+from remit.logic.tracing import by_argument, explained
+from remit.model.evidence import ArgumentShown, Evidence
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
+
+    from remit.model.facts import Facts
+    from remit.model.origin import Traced
+
+_VALUE_CHARACTERS_MAX = 600
+_NAME_CHARACTERS_MAX = 120
+_ARGUMENTS_MAX = 40
+_STRANGE_MAX = 5
+_ORIGINS_MAX = 5
+_OVERLAID = frozenset(map(chr, range(0x0300, 0x0370)))  # marks that are drawn over any letter or digit
+
+
+def evidence_of(
+    facts: Facts,
+    *,
+    approval: str,
+    expires_at: datetime,
+    policies: Iterable[str],
+    reasons: Iterable[str],
+    earlier: Sequence[Mapping[str, Any]] = (),
+) -> Evidence:
+    """The evidence for a question. ``earlier``: arguments of this tool's allowed calls in this task, as far as they are known."""
+    task, call, tool, classes = facts.task, facts.call, facts.tool, facts.classes
+    names = sorted(call.arguments)
+    origins = origins_of(facts)
+    latest = earlier[-1] if earlier else {}
+    return Evidence(
+        approval=approval,
+        asked_at=facts.now,
+        expires_at=expires_at,
+        needed=facts.terms.needed,
+        task=task.id,
+        type=visible(task.type),
+        objective=visible(task.objective),
+        agent=task.agent.text,
+        on_behalf_of=visible(task.on_behalf_of),
+        opened_by=visible(task.opened_by),
+        call=visible(f"{call.kind} {call.id}"),
+        digest=call.digest,
+        effect=tool.effect.value if tool else "irreversible",
+        sends=tool.sends.value if tool else "external",
+        tool_class=classes.name(classes.rank(tool.data_class if tool else "")),
+        data_class=classes.name(task.labels.rank),
+        untrusted=task.labels.untrusted,
+        arguments=tuple(_shown(name, call.arguments[name], origins.get(name, ()), earlier) for name in names[:_ARGUMENTS_MAX]),
+        policies=tuple(visible(policy) for policy in policies),
+        reasons=tuple(visible(reason) for reason in reasons),
+        earlier=len(earlier),
+        gone=tuple(visible(name, _NAME_CHARACTERS_MAX) for name in sorted(set(latest) - set(call.arguments))[:_ARGUMENTS_MAX]),
+        left_out=max(len(names) - _ARGUMENTS_MAX, 0),
+    )
+
+
+def origins_of(facts: Facts) -> dict[str, tuple[str, ...]]:
+    """For each top-level argument, sentences that say where its parts come from."""
+    return {name: _sentences(leaves) for name, leaves in by_argument(facts.origins).items()}
+
+
+def _sentences(leaves: Sequence[Traced]) -> tuple[str, ...]:
+    """Strange ones first: they are what an approver must not miss when there are many."""
+    strange_first = sorted(leaves, key=lambda leaf: leaf.trusted)
+    told = [visible(explained(leaf)) for leaf in strange_first[:_ORIGINS_MAX]]
+    more = len(leaves) - len(told)
+    return (*told, f"and {more} more parts of it") if more else tuple(told)
+
+
+def evidence_lines(evidence: Evidence) -> list[str]:
+    """The evidence in lines of plain text: for terminals, and for the person at an agent's client."""
+    read = f"{evidence.data_class} data" + (", among it what strangers wrote" if evidence.untrusted else ", nothing of strangers")
+    lines = [
+        f"{evidence.call}  ({evidence.effect}, sends {evidence.sends}, {evidence.tool_class} data)",
+        f"for {evidence.on_behalf_of}: {evidence.objective}",
+        f"task {evidence.task} ({evidence.type}), agent {evidence.agent}, opened by {evidence.opened_by or 'unknown'}",
+        f"the task has read {read}",
+    ]
+    for argument in evidence.arguments:
+        lines.append(f"  {argument.name} = {argument.value}")
+        lines += [f"    {note}" for note in (*argument.notes, *argument.origins, argument.before) if note]
+    if evidence.left_out:
+        lines.append(f"  and {evidence.left_out} more arguments, not shown")
+    lines += [f"  {name}: not in this call, but in the one before it" for name in evidence.gone]
+    lines.append(f"asked because of {', '.join(evidence.policies) or 'no policy that permits it by itself'}")
+    lines.append(f"arguments {evidence.digest}; {evidence.needed} must say yes before {evidence.expires_at:%Y-%m-%d %H:%M:%S %Z}")
+    return lines
+
+
+def visible(text: str, characters_max: int = _VALUE_CHARACTERS_MAX) -> str:
+    """Text of strangers as one line in which nothing is hidden: what cannot be seen is written as its code point."""
+    shown = "".join(_character(character) for character in text[: characters_max + 1])
+    return f"{shown[:characters_max]}…" if len(shown) > characters_max else shown
+
+
+def _character(character: str) -> str:
+    if character.isascii() and character.isprintable():
+        return character
+    known = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(character)
+    if known is not None:
+        return known
+    category = unicodedata.category(character)
+    if category[0] in "CZ" or category == "Me" or character in _OVERLAID:
+        return f"\\u{{{ord(character):x}}}"
+    return character
+
+
+def _shown(name: str, value: object, origins: tuple[str, ...], earlier: Sequence[Mapping[str, Any]]) -> ArgumentShown:
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True)
+    notes = []
+    if len(text) > _VALUE_CHARACTERS_MAX:
+        notes.append(f"cut: it has {len(text):,} characters, digest {digest_json(value)}")
+    strange = sorted({character for character in text if not character.isascii() and character.isalnum()})
+    if strange:
+        names = ", ".join(f"{character} (U+{ord(character):04X})" for character in strange[:_STRANGE_MAX])
+        notes.append(f"holds letters beyond ASCII: {names}" + (" and more" if len(strange) > _STRANGE_MAX else ""))
+    return ArgumentShown(
+        name=visible(name, _NAME_CHARACTERS_MAX),
+        value=visible(text),
+        notes=tuple(notes),
+        origins=origins,
+        before=_compared(name, value, earlier),
+    )
+
+
+def _compared(name: str, value: object, earlier: Sequence[Mapping[str, Any]]) -> str:
+    """How one argument compares with those of earlier calls of the same tool in this task."""
+    if not earlier:
+        return ""
+    count = len(earlier)
+    digest = digest_json(value)
+    same = sum(1 for arguments in earlier if name in arguments and digest_json(arguments[name]) == digest)
+    calls = "the earlier call" if count == 1 else f"all {count} earlier calls"
+    if same == count:
+        return f"same as in {calls}"
+    latest = earlier[-1]
+    was = visible(json.dumps(latest[name], ensure_ascii=False, sort_keys=True), _NAME_CHARACTERS_MAX) if name in latest else "not given"
+    return f"new: in the latest of {count} earlier calls it was {was}" if not same else f"same as in {same} of {count} earlier calls"
