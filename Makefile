@@ -1,9 +1,9 @@
-# make setup | lint | test | check | demo | bench | pin. Everything lands in .venv.
+# make setup | lint | test | check | demo | bench | agentdojo | pin. Everything lands in .venv; agentdojo has a .venv-agentdojo of its own.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
-.PHONY: setup setup-demo lint format types test check demo bench pin serve clean
+.PHONY: setup setup-demo lint format types test check demo bench agentdojo pin serve clean
 .DEFAULT_GOAL := check
 
 $(BIN)/python:
@@ -52,6 +52,16 @@ demo: setup-demo
 bench: setup $(VENV)/.anchor
 	$(BIN)/python -m bench
 
+# AgentDojo brings the clients of every model vendor with it, so it stays out of .venv. ARGS: what bench/agentdojo takes.
+.venv-agentdojo/.made: constraints/agentdojo.txt pyproject.toml
+	$(PYTHON) -m venv .venv-agentdojo
+	.venv-agentdojo/bin/pip --disable-pip-version-check --quiet install --require-hashes -r constraints/agentdojo.txt
+	.venv-agentdojo/bin/pip --disable-pip-version-check --quiet install --no-deps --no-build-isolation --editable .
+	touch $@
+
+agentdojo: .venv-agentdojo/.made
+	.venv-agentdojo/bin/python -W ignore -m bench.agentdojo $(ARGS)
+
 serve: setup-demo
 	$(BIN)/remit serve
 
@@ -62,6 +72,7 @@ pin:
 	$(COMPILE) pyproject.toml --group build --group demo -o constraints/demo.txt
 	$(COMPILE) pyproject.toml --group build --group demo --group dev -o constraints/dev.txt
 	$(COMPILE) --group anchor -o constraints/anchor.txt
+	$(COMPILE) pyproject.toml --group build --group agentdojo -o constraints/agentdojo.txt
 
 clean:
-	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-agentdojo .cache .mypy_cache .ruff_cache .hypothesis

@@ -40,7 +40,13 @@ ENTRIES = {
         data_class="public",
         trust=Trust.UNTRUSTED,
         sends=Sends.NOWHERE,
-        result=ResultRules(fields=(FieldRule(pattern=("", "query"), states=TRUSTED), FieldRule(pattern=("", "id"), states=TRUSTED))),
+        result=ResultRules(
+            fields=(
+                FieldRule(pattern=("", "query"), states=TRUSTED),
+                FieldRule(pattern=("", "id"), states=TRUSTED),
+                FieldRule(pattern=("", "names", "*"), states=Statement(identifier=True)),
+            )
+        ),
     ),
     "notes/pay": CatalogEntry(effect=Effect.WRITE, data_class="public", trust=Trust.TRUSTED, sends=Sends.NOWHERE, selectors=("to",)),
 }
@@ -115,6 +121,32 @@ async def test_an_argument_that_comes_back_in_a_trusted_field_gains_nothing(worl
     await made(world, task, "find", {"query": "account-9", "id": "account-10"}, words="account-9")
     assert not await pays(world, task, "account-9")
     assert await pays(world, task, "account-10")
+
+
+async def test_an_echo_says_nothing_of_a_value_so_that_another_result_may_vouch_for_it(world):
+    task = await opened(world)
+    await made(world, task, "find", {"query": "account-9", "names": ["account-8"]}, words="account-9, account-8")
+    assert not await pays(world, task, "account-9")
+    assert not await pays(world, task, "account-8")
+    await made(world, task, "list", {"names": ["account-9", "account-8"]})
+    assert await pays(world, task, "account-9")
+    assert await pays(world, task, "account-8")
+
+
+async def test_an_echo_in_a_text_of_strangers_is_theirs(world):
+    task = await opened(world)
+    await made(world, task, "find", {"body": "account-9"}, words="account-9")
+    await made(world, task, "list", {"names": ["account-9"]})
+    assert not await pays(world, task, "account-9")
+
+
+async def test_an_identifier_is_vouched_for_whole_and_what_stands_in_it_is_not(world):
+    task = await opened(world)
+    await made(world, task, "find", {"names": ["account-1", "account-2 pay account-3"]}, words="x")
+    assert await pays(world, task, "account-1")
+    assert await pays(world, task, "account-2 pay account-3")
+    assert not await pays(world, task, "account-3")
+    assert (await world.tasks.view(task.id)).labels.untrusted, "a stranger's words were read with it"
 
 
 async def test_the_first_sighting_stands(world):

@@ -15,7 +15,7 @@ from remit.logic.audit import Verified, verify_export
 from remit.logic.authorize import authorize
 from remit.logic.life import fold
 from remit.logic.records import decode
-from remit.logic.tracing import recorded_origins
+from remit.logic.tracing import recorded_origins, recorded_references
 from remit.model.decision import Allow
 from remit.model.identity import SpiffeId
 from remit.model.record import ApprovalAnswered, CallDecided, CallFinished, Record, TaskMoved, TokenIssued
@@ -213,8 +213,10 @@ def _replayed(history: History, own: Sequence[tuple[Entry, Record]]) -> Iterator
             rules = by_digest[body.policy_set]
             wanted = history.calls[f"{body.server}/{body.name}", body.arguments_digest]
             agent = SpiffeId.parse(body.agent)
-            origins = recorded_origins(body)
-            known = facts(task, wanted, rules, now=record.at, agent=agent, approvals_max=APPROVALS_MAX, origins=origins)
+            origins, references = recorded_origins(body), recorded_references(body)
+            known = facts(
+                task, wanted, rules, now=record.at, agent=agent, approvals_max=APPROVALS_MAX, origins=origins, references=references
+            )
             again = authorize(known, rules.policies)
             codes = [reason.code.value for reason in again.reasons]
             if (type(again).__name__.lower(), codes) != (body.outcome, [line.code for line in body.reasons]):

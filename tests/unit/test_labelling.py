@@ -90,3 +90,15 @@ def test_what_of_a_result_is_looked_at():
     assert list(views({"messages": [{"role": "user", "content": {"type": "text", "text": "words"}}]})) == [("words", True)]
     assert list(views([1, 2])) == [([1, 2], False)]
     assert list(views("words")) == [("words", True)]
+
+
+def test_the_statement_that_names_most_of_a_leaf_says_whether_it_identifies():
+    rules = ResultRules(
+        fields=(
+            FieldRule(pattern=pointer("/mails/*"), states=Statement(identifier=True)),
+            FieldRule(pattern=pointer("/mails/*/body"), states=UNTRUSTED),
+        )
+    )
+    found = {leaf.pointer: (leaf.identifier, leaf.labels.untrusted) for leaf in labelled(MAILS, INBOX, rules, CLASSES)}
+    assert found["/mails/0/from"] == (True, True)
+    assert found["/mails/0/body"] == (False, True)

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from remit.logic.authorize import authorize
-from remit.logic.tracing import LEAVES_MAX, Inputs, admits, explained, trace
+from remit.logic.tracing import LEAVES_MAX, Inputs, admits, explained, trace, trace_references
 from remit.model.catalog import Trust
 from remit.model.decision import Allow, Ask, Deny
-from remit.model.origin import Source, SourceKind
-from tests.support import AGENT, call, facts, grant, rulebook, task
+from remit.model.origin import Source, SourceKind, Traced
+from tests.support import AGENT, STATED, call, facts, grant, rulebook, task
 
 
 def result(name="crm/get", trust=Trust.TRUSTED, where="/mail", number=1):
@@ -162,3 +162,31 @@ def test_more_arguments_than_can_be_looked_at_are_refused():
     rules = rulebook(ALWAYS)
     decision = authorize(facts(task(), wanted, rules), rules.policies)
     assert "arguments_invalid" in [reason.code for reason in decision.reasons]
+
+
+def test_what_leads_somewhere_in_a_text_is_traced_by_itself():
+    seen = Seen({"ours.example": CRM, "evil.example": MAIL, "evil.example/a/b": MAIL})
+    text = {"body": "See ours.example, (evil.example/a/b) or write to a@new.example. And/or not, 5/10, e.g. this.", "to": ["evil.example"]}
+    assert [(leaf.pointer, leaf.names) for leaf in trace_references(text, seen)] == [
+        ("/body", ("crm/get",)),
+        ("/body", ("untrusted:mail/read",)),
+        ("/body", ("unknown",)),
+        ("/to/0", ("untrusted:mail/read",)),
+    ]
+
+
+def test_too_many_references_are_one_unknown():
+    (*_, last) = trace_references({"body": " ".join(f"host{n}.example" for n in range(LEAVES_MAX + 1))}, Seen())
+    assert (last.pointer, last.names) == ("/body", ("unknown",))
+    assert trace_references({"a": "x" * 300_000}, Seen())[0].names == ("unknown",)
+
+
+def test_policies_see_references_of_what_is_no_selector():
+    policy = '@id("p") permit (principal, action == Action::"bank/pay", resource) when { context.references.trusted };'
+    entries = {"bank/pay": replace(STATED["bank/pay"], selectors=("to",))}
+    rules = rulebook(policy, entries=entries)
+    wanted = call(to="evil.example", amount=1, note="for evil.example")
+    leaf = Traced(pointer="/note", sources=(MAIL,))
+    assert isinstance(authorize(facts(task(), wanted, rules, references=(leaf,)), rules.policies), Deny)
+    assert isinstance(authorize(facts(task(), wanted, rules, references=(replace(leaf, sources=(CRM,)),)), rules.policies), Allow)
+    assert isinstance(authorize(facts(task(), wanted, rules, references=(Traced(pointer="/to", sources=(MAIL,)),)), rules.policies), Allow)

@@ -29,7 +29,7 @@ class _Server(uvicorn.Server):
 async def serving(app: Any, host: str, port: int) -> AsyncIterator[int]:
     """Serve while the block runs; gives the port. ``port`` 0 takes a free one. Raises Mistake where it is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # named, or asyncio leaves Nagle's delay on
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))

@@ -48,7 +48,10 @@ def cedar_schema(tools: Iterable[tuple[ToolFacts, PinnedTool]], *, arguments: bo
 
     def shown(of: Json, names: Iterable[str]) -> Json:
         origin: Json = {"type": "Record", "attributes": {name: {**_ORIGIN, "required": False} for name in names}}
-        return {**({"arguments": of} if arguments else {}), **({"origins": origin, "selectors": _ORIGIN} if origins else {})}
+        return {
+            **({"arguments": of} if arguments else {}),
+            **({"origins": origin, "selectors": _ORIGIN, "references": _ORIGIN} if origins else {}),
+        }
 
     actions: Json = {effect.value: {} for effect in Effect}
     for effect in Effect:  # a group without a member could not be named by any policy

@@ -37,10 +37,11 @@ Pointer = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
-    """A data class and a trust; ``None`` is not stated."""
+    """A data class and a trust; ``None`` is not stated. ``identifier``: of fields, whether the system vouches for the whole value."""
 
     data_class: str | None = None
     trust: Trust | None = None
+    identifier: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,11 +82,12 @@ class ResultRules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Labelled:
-    """A leaf of a result with what it is."""
+    """A leaf of a result with what it is. ``identifier``: the whole value is the system's, though what stands in it may be anybody's."""
 
     pointer: str
     value: Any
     labels: Labels
+    identifier: bool = False
 
 
 def for_call(tool: ToolFacts, rules: ResultRules, arguments: dict[str, Any], classes: DataClasses) -> ToolFacts:
@@ -110,7 +112,8 @@ def labelled(result: Any, tool: ToolFacts, rules: ResultRules, classes: DataClas
     found = []
     for pointer, value in leaves(result, LEAVES_MAX):
         if value is not None and value != "":
-            found.append(Labelled(pointer=pointer, value=value, labels=_labels_of(pointer, tool, rules, elements, classes)))
+            labels = _labels_of(pointer, tool, rules, elements, classes)
+            found.append(Labelled(pointer=pointer, value=value, labels=labels, identifier=_identifies(pointer, rules)))
     return found
 
 
@@ -205,6 +208,15 @@ def _labels_of(
         joined = _joined(stated[weight], classes)
         data_class, trust = joined.data_class or data_class, joined.trust or trust
     return Labels(classes.rank(data_class), trust is not Trust.TRUSTED)
+
+
+def _identifies(pointer: str, rules: ResultRules) -> bool:
+    """Whether the statement that names most of a leaf calls it an identifier. A ``when`` says nothing of that."""
+    segments = tuple(pointer.split("/"))
+    naming = [rule for rule in rules.fields if matches_pointer(rule.pattern, segments)]
+    most = max((len(rule.pattern) for rule in naming), default=0)
+    stated = [rule.states.identifier for rule in naming if len(rule.pattern) == most]
+    return bool(stated) and all(stated)
 
 
 def _elements(result: Any, rules: ResultRules) -> list[tuple[Pointer, Statement]]:

@@ -259,7 +259,7 @@ def _parse(statement: Statement) -> Policy:
     (body,) = parsed["staticPolicies"].values()
     name = body.get("annotations", {}).get("id") or f"{statement.file}#{statement.number}"
     conditions = json.dumps(body["conditions"])
-    origins = '"origins"' in conditions or '"selectors"' in conditions
+    origins = any(f'"{word}"' in conditions for word in ("origins", "selectors", "references"))
     return Policy(name, statement.place, body, '"arguments"' in conditions, origins, '"now"' in conditions)
 
 
@@ -335,6 +335,7 @@ def _context(facts: Facts, tool: ToolFacts, approved_by: str | None, request_sli
         context["origins"] = {name: _origin(traced.get(name, ())) for name in facts.call.arguments if name in request_slice.traced}
         named = tool.selectors
         context["selectors"] = _origin([leaf for leaf in facts.origins if named is None or leaf.argument in named])
+        context["references"] = _origin([leaf for leaf in facts.references if named is not None and leaf.argument not in named])
     return context
 
 

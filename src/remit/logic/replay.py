@@ -18,7 +18,7 @@ from remit.logic.arguments import digest_json, parse_json
 from remit.logic.authorize import authorize
 from remit.logic.grants import demands
 from remit.logic.labelling import for_call
-from remit.logic.tracing import recorded_origins
+from remit.logic.tracing import recorded_origins, recorded_references
 from remit.model.approver import Terms
 from remit.model.behaviour import Signal
 from remit.model.call import Call
@@ -106,6 +106,7 @@ def facts_at(task: Task, record: Record, body: CallDecided, rules: Rulebook, que
         seen_digest=body.tool_digest,
         approvals_max=questions_max,
         origins=recorded_origins(body),
+        references=recorded_references(body),
         signals=tuple(Signal(word) for word in body.signals),
         terms=_terms(body),
     )

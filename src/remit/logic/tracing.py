@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from remit.logic.values import composed, escaped, normal, parts, stands_in, tokens
+from remit.logic.values import composed, escaped, normal, parts, references, stands_in, tokens
 from remit.model.catalog import Trust
 from remit.model.origin import TASK, TRUSTED, Source, SourceKind, Traced
 from remit.model.record import CallDecided, LeafLine, SourceLine
@@ -26,6 +26,7 @@ LEAVES_MAX = 500
 _POINTERS_MAX = 16_384  # characters of all pointers: they are recorded
 _SOURCES_MAX = 64  # different ones
 _DEPTH_MAX = 32
+_REFERENCED_CHARACTERS_MAX = 262_144  # of a call's texts in which references are looked for
 _TOO_DEEP = object()  # has no normal form: unknown
 
 
@@ -54,6 +55,25 @@ def trace(arguments: Json, schema: Json, seen: Seen) -> tuple[Traced, ...]:
             of_argument.append(traced)
         found += of_argument
     return tuple(found)
+
+
+def trace_references(arguments: Json, seen: Seen) -> tuple[Traced, ...]:
+    """Whatever leads somewhere in the texts of the arguments, an entry for each, within bounds: beyond them one that is unknown."""
+    found: list[Traced] = []
+    bounds, left = _Bounds(), _REFERENCED_CHARACTERS_MAX
+    for name, value in arguments.items():
+        pointer = f"/{escaped(name)}"
+        for where, leaf in _leaves(value, {}, pointer, 0):
+            left -= len(leaf) if isinstance(leaf, str) else 0
+            if leaf is _TOO_DEEP or left < 0:
+                return (*found, Traced(pointer=pointer))
+            for reference in references(leaf) if isinstance(leaf, str) else ():
+                source = seen.find(reference)
+                traced = Traced(pointer=where, sources=(source,) if source else ())
+                if not bounds.admit(traced):
+                    return (*found, Traced(pointer=pointer))
+                found.append(traced)
+    return tuple(dict.fromkeys(found))
 
 
 class _Bounds:
@@ -151,24 +171,38 @@ def is_known(leaves: Iterable[Traced]) -> bool:
     return all(leaf.sources for leaf in leaves)
 
 
-def origin_lines(origins: Iterable[Traced]) -> tuple[list[SourceLine], list[LeafLine]]:
-    """Origins as they are recorded: each source once."""
+def origin_lines(origins: Iterable[Traced], referenced: Iterable[Traced] = ()) -> tuple[list[SourceLine], list[LeafLine], list[LeafLine]]:
+    """Origins and references as they are recorded: each source once."""
     places: dict[Source, int] = {}
-    leaves = []
-    for leaf in origins:
-        known = [replace(source, decision="") for source in leaf.sources]
-        leaves.append(LeafLine(pointer=leaf.pointer, sources=[places.setdefault(source, len(places)) for source in known]))
+
+    def lines_of(traced: Iterable[Traced]) -> list[LeafLine]:
+        leaves = []
+        for leaf in traced:
+            known = [replace(source, decision="") for source in leaf.sources]
+            leaves.append(LeafLine(pointer=leaf.pointer, sources=[places.setdefault(source, len(places)) for source in known]))
+        return leaves
+
+    leaves, pointing = lines_of(origins), lines_of(referenced)
     lines = [
         SourceLine(
             kind=source.kind.value, name=source.name, trusted=source.trust is Trust.TRUSTED, field=source.field, number=source.number
         )
         for source in places
     ]
-    return lines, leaves
+    return lines, leaves, pointing
 
 
 def recorded_origins(body: CallDecided) -> tuple[Traced, ...]:
     """The origins that a decision was made on, from its record."""
+    return _recorded(body, body.leaves)
+
+
+def recorded_references(body: CallDecided) -> tuple[Traced, ...]:
+    """The references that a decision was made on, from its record."""
+    return _recorded(body, body.references)
+
+
+def _recorded(body: CallDecided, lines: Iterable[LeafLine]) -> tuple[Traced, ...]:
     sources = [
         Source(
             kind=SourceKind(line.kind),
@@ -179,7 +213,7 @@ def recorded_origins(body: CallDecided) -> tuple[Traced, ...]:
         )
         for line in body.sources
     ]
-    return tuple(Traced(pointer=leaf.pointer, sources=tuple(sources[place] for place in leaf.sources)) for leaf in body.leaves)
+    return tuple(Traced(pointer=leaf.pointer, sources=tuple(sources[place] for place in leaf.sources)) for leaf in lines)
 
 
 def explained(leaf: Traced) -> str:

@@ -35,6 +35,7 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _TRAILED = frozenset({"url", "path", "host"})
+_LEADING = frozenset({"url", "address", "iban", "host"})
 _TRAILING = ".,;:!?)]}>'\"*"
 _NUMBER_BEGINS = frozenset("-0123456789")
 _SEPARATOR = re.compile(r"[\s,;|]")
@@ -77,6 +78,14 @@ def parts(text: str) -> tuple[str, ...]:
         found.append(forms[0])
         end = after
     return tuple(found) if len(found) > 1 and _BETWEEN.match(text[end:]) else ()
+
+
+def references(text: str) -> Iterator[str]:
+    """The normal forms of what stands in a text and leads somewhere: URLs, hosts (with a path or without), addresses, accounts."""
+    for match in _TOKEN.finditer(text):
+        kind = match.lastgroup or ""
+        if kind in _LEADING or (kind == "path" and _CASELESS.match(match.group().split("/", 1)[0])):
+            yield _token(match)[1][0]
 
 
 def stands_in(value: str, text: str) -> bool:

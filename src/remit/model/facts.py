@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 class Facts:
     """``agent``: who proved itself. ``tool``: ``None`` where the catalog does not know it. ``pinned``: the tool's own
     declaration (``None`` for resources and prompts). ``seen_digest``: of what the server declares now ("" : not seen yet
-    in this task). ``approvals_max``: questions one task may ask. ``origins``: of every leaf of the arguments.
+    in this task). ``approvals_max``: questions one task may ask. ``origins``: of every leaf of the arguments;
+    ``references``: of whatever leads somewhere in their texts (links, hosts, addresses, accounts).
     ``signals``: what of the call is unlike the past.
     ``terms``: what would hold for a question about this call.
     """
@@ -40,3 +41,4 @@ class Facts:
     origins: tuple[Traced, ...] = ()
     signals: tuple[Signal, ...] = ()
     terms: Terms = field(default_factory=Terms)
+    references: tuple[Traced, ...] = ()

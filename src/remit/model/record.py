@@ -139,9 +139,9 @@ class CallDecided:
     """A decision. An allowed call raises the task's labels to ``rank``/``untrusted`` here, before anything is released.
 
     ``approval``: for *ask* the question's id, for an approved *allow* the approval of which this was one use. ``sources`` and ``leaves``:
-    where the arguments came from. ``sums``: amounts spent, in decimal digits. ``resource``: digest of what the call names.
-    ``signals``: what of it was unlike the past of the task type. ``rulebook``: digest of all that it was decided by
-    (``logic/rulebook_text.py``). ``question``: for *ask*, and where nobody could have been asked.
+    where the arguments came from; ``references``: where what leads somewhere in their texts did. ``sums``: amounts spent, in decimal
+    digits. ``resource``: digest of what the call names. ``signals``: what of it was unlike the past of the task type. ``rulebook``:
+    digest of all that it was decided by (``logic/rulebook_text.py``). ``question``: for *ask*, and where nobody could have been asked.
     """
 
     decision: str
@@ -170,6 +170,7 @@ class CallDecided:
     signals: list[str] = field(default_factory=list)
     rulebook: str = ""
     question: QuestionTerms | None = None
+    references: list[LeafLine] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ Rules: as ``services/reading.py``. What these statements mean is ``logic/labelli
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from remit.logic.detectors import Detector
@@ -72,7 +73,7 @@ def _fields(table: Reader, classes: DataClasses) -> tuple[FieldRule, ...]:
     found = []
     for name, inner in table.tables("fields"):
         pattern = _pointer(inner, name)
-        states = _statement(inner, classes)
+        states = replace(_statement(inner, classes), identifier=inner.value("identifier", bool, default=False))
         if states == Statement():
             inner.wrong(f"nothing is stated of {name}", 'trust = "trusted", data_class = "internal"')
         inner.done()

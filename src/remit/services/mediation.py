@@ -25,7 +25,7 @@ from remit.logic.explain import message_for_model
 from remit.logic.labelling import ResultRules, for_call, whole
 from remit.logic.laundering import marks
 from remit.logic.life import pending_approval
-from remit.logic.tracing import origin_lines, trace
+from remit.logic.tracing import origin_lines, trace, trace_references
 from remit.model.approver import Terms
 from remit.model.call import Ending
 from remit.model.decision import Allow, Ask, Code, Decision, Deny
@@ -304,6 +304,7 @@ class Mediation:
             approvals_max=self._approvals_max,
             origins=trace(call.arguments, pinned.input_schema if pinned else {}, seen),
             terms=rules.consent.terms(tool, task, rules.classes) if tool else Terms(),
+            references=trace_references(call.arguments, seen),
         )
         return replace(facts, signals=signals_of(facts, profile)) if task.watched else facts
 
@@ -322,7 +323,7 @@ class Mediation:
             approval = standing.id if standing else self._new_id("apr")
             expires_at = standing.expires_at if standing else facts.now + self._approval_ttl
         labels = self._raised(facts) if isinstance(decision, Allow) else Labels()
-        sources, leaves = origin_lines(facts.origins)
+        sources, leaves, references = origin_lines(facts.origins, facts.references)
         body = CallDecided(
             decision=decision_id,
             agent=facts.agent.text,
@@ -343,6 +344,7 @@ class Mediation:
             approval_expires_at=expires_at,
             sources=sources,
             leaves=leaves,
+            references=references,
             sums={name: f"{amount:f}" for name, amount in decision.spent.sums.items()} if isinstance(decision, Allow) else {},
             resource=decision.spent.resource if isinstance(decision, Allow) else "",
             data_class=tool.data_class if tool else "",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from remit.errors import Broken
-from remit.logic.labelling import found_in, labelled, views, whole, worst
+from remit.logic.labelling import Labelled, found_in, labelled, views, whole, worst
 from remit.logic.laundering import EVERYWHERE, is_marked, places, unvouched
 from remit.logic.tracing import Inputs
 from remit.logic.values import normal, tokens
@@ -92,10 +92,14 @@ class Parsed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Laundered:
-    """What of a result cannot count as trusted: everything, or what holds one of these keys."""
+    """What of a result cannot count as trusted: everything, or what holds one of these keys.
+
+    ``echoed``: keys of the call's own arguments. That they come back says nothing of them, neither good nor bad: they stay unseen.
+    """
 
     everything: bool = False
     keys: frozenset[bytes] = frozenset()
+    echoed: frozenset[bytes] = frozenset()
 
 
 class Seen:
@@ -201,13 +205,16 @@ class Sightings:
         try:
             for value, is_text in views(result):
                 if is_text:
-                    found = [("", text, whole(tool, classes)) for text in _texts(value)]
+                    found = [Labelled(pointer="", value=text, labels=whole(tool, classes)) for text in _texts(value)]
                 else:
-                    found = [(leaf.pointer, leaf.value, leaf.labels) for leaf in labelled(value, tool, rules, classes)]
-                for field, leaf, labels in found:
-                    length = len(leaf) if isinstance(leaf, str) else 0
+                    found = labelled(value, tool, rules, classes)
+                for leaf in found:
+                    length = len(leaf.value) if isinstance(leaf.value, str) else 0
                     full |= length > left
-                    parts.append(self._part(field, leaf, labels.join(found_in(leaf, rules, classes)), left))
+                    labels = leaf.labels.join(found_in(leaf.value, rules, classes))
+                    if leaf.identifier and labels.untrusted:  # the whole of it first, so that its first sighting is the system's
+                        parts.append(self._named(leaf, labels))
+                    parts.append(self._part(leaf, labels, left))
                     left = max(left - length, 0)
         except ValueError:
             return Parsed(parts=(Part(field="", labels=worst(tool, rules, classes), keys=(), marked=()),), full=True)
@@ -220,25 +227,37 @@ class Sightings:
             return Laundered(everything=True)
         named = {self.key(place) for place in places(call)}
         found = await self._store.tainted(call.server, [*named, *dict.fromkeys(fresh)])
-        return Laundered(everything=bool(found & named), keys=found | {self.key(form) for form in echoed})
+        back = frozenset(self.key(form) for form in echoed)
+        return Laundered(everything=bool(found & named), keys=found | back, echoed=back - found)
 
     def learnt(self, seen: Seen, parsed: Parsed, laundered: Laundered, tool: str, decision: str) -> Learnt:
         """What a result teaches a task that has seen this much."""
         labels, new = Labels(), _New(seen, self._values_max)
         for part in parsed.parts:
-            own = part.labels
+            own, keys = part.labels, part.keys
             if not own.untrusted and (laundered.everything or not laundered.keys.isdisjoint(part.marked)):
                 own = own.join(Labels(untrusted=True))
+                keys = keys if laundered.everything else tuple(key for key in keys if key not in laundered.echoed)
             labels = labels.join(own)
-            new.add(part.field, trusted=not own.untrusted, keys=part.keys)
+            new.add(part.field, trusted=not own.untrusted, keys=keys)
         full = parsed.full or new.full
         if seen.full or not (new.found or full):
             return Learnt(labels=labels)
         return Learnt(labels=labels, data=_ENCODER.encode(_Sighting(decision, tool, new.packed(), full)))
 
-    def _part(self, field: str, leaf: Any, labels: Labels, left: int) -> Part:
-        found = dict.fromkeys(form for form in (normal(leaf), *(tokens(leaf[:left]) if isinstance(leaf, str) else ())) if form)
-        keyed = [(self.key(form), is_marked(form)) for form in found]
+    def _named(self, leaf: Labelled, labels: Labels) -> Part:
+        """The whole value of an identifier, and nothing that stands in it."""
+        return self._keyed(leaf.pointer, Labels(labels.rank), [form for form in (normal(leaf.value),) if form])
+
+    def _part(self, leaf: Labelled, labels: Labels, left: int) -> Part:
+        value, whole_form = leaf.value, normal(leaf.value)
+        found = dict.fromkeys(form for form in (whole_form, *(tokens(value[:left]) if isinstance(value, str) else ())) if form)
+        if leaf.identifier and labels.untrusted:
+            found.pop(whole_form, None)  # is the system's
+        return self._keyed(leaf.pointer, labels, found)
+
+    def _keyed(self, field: str, labels: Labels, forms: Iterable[str]) -> Part:
+        keyed = [(self.key(form), is_marked(form)) for form in forms]
         return Part(
             field=field if len(field) <= _FIELD_CHARACTERS_MAX else "",
             labels=labels,
