@@ -75,7 +75,19 @@ PROMISES = (
             *_SIMULATION,
             "tests/property/test_decision.py::test_having_read_more_never_gives_more",
             "tests/property/test_decision.py::test_labels_form_a_semilattice",
+        ),
+    ),
+    Promise(
+        says=(
+            "A value's origin is where the task saw it first, in whichever process: no rewording, encoding, echo, store or forgetting "
+            "makes it better, and what was never seen is unknown."
+        ),
+        against=("hostile content",),
+        tests=(
             "tests/property/test_sightings.py",
+            "tests/unit/test_values.py",
+            "tests/unit/test_origins.py",
+            "tests/integration/test_context.py",
         ),
     ),
     Promise(
@@ -109,11 +121,6 @@ PROMISES = (
             "tests/e2e/test_init_and_doctor.py::test_init_takes_over_servers_and_copies_no_secret",
             "tests/integration/test_postgres_node.py::test_the_database_s_password_is_shown_nowhere",
         ),
-    ),
-    Promise(
-        says="Every recorded decision is computed to the same answer from the ledger and the policies of its day (8).",
-        against=("insider with the database",),
-        tests=(_LIFE, *_SIMULATION),
     ),
     Promise(
         says="Verification needs only the public key, and names the first entry that was changed, removed, inserted or reordered.",
@@ -150,9 +157,14 @@ PROMISES = (
         ),
     ),
     Promise(
-        says="Every recorded decision is made again to the same answer, from the ledger and the rules of its day; what cannot be is said.",
+        says=(
+            "Every recorded decision is made again to the same answer, from the ledger and the rules of its day; "
+            "what cannot be is said (8)."
+        ),
         against=("insider with the database",),
         tests=(
+            _LIFE,
+            *_SIMULATION,
             "tests/property/test_replay.py",
             "tests/integration/test_policy_work.py::test_a_changed_entry_is_not_replayed",
             "tests/integration/test_policy_work.py::test_another_ledger_is_refused",
