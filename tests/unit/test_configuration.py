@@ -318,3 +318,8 @@ def test_a_mistake_in_parts_of_results_is_named(tmp_path, part, words):
     text = wrong(tmp_path, GOOD + part)
     for word in words:
         assert word in text, text
+
+
+def test_a_syntax_error_is_told_whole(tmp_path):
+    text = wrong(tmp_path, task="budget = { calls = 1 }\n[budget.sums]\n" + TASK)
+    assert "tasks/pay.toml:2: not TOML: Cannot declare ('budget', 'sums') twice\n" in text + "\n"

@@ -11,7 +11,7 @@ from remit.errors import Mistake, Place
 _HEADER = re.compile(r"^\s*\[(\[?)\s*(.+?)\s*\]?\]\s*(?:#.*)?$")
 _KEY = re.compile(r"""^\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*=""")
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
-_AT = re.compile(r"\(at line (\d+)")
+_AT = re.compile(r"\(at line (\d+)(?:, column \d+)?\)")
 Path = tuple[str | int, ...]
 
 
@@ -27,7 +27,7 @@ class TomlText:
             found = _AT.search(str(error))
             line = int(found.group(1)) if found else len(text.splitlines())
             raise Mistake(
-                f"not TOML: {_AT.sub('', str(error)).split(',')[0].strip()}", code="toml", place=Place(file=file, line=line)
+                f"not TOML: {_AT.sub('', str(error)).strip()}", code="toml", place=Place(file=file, line=line)
             ) from None
         self._lines = _lines(text)
 
