@@ -26,9 +26,7 @@ class TomlText:
         except tomllib.TOMLDecodeError as error:
             found = _AT.search(str(error))
             line = int(found.group(1)) if found else len(text.splitlines())
-            raise Mistake(
-                f"not TOML: {_AT.sub('', str(error)).strip()}", code="toml", place=Place(file=file, line=line)
-            ) from None
+            raise Mistake(f"not TOML: {_AT.sub('', str(error)).strip()}", code="toml", place=Place(file=file, line=line)) from None
         self._lines = _lines(text)
 
     def place(self, *path: str | int) -> Place:
