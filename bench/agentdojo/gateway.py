@@ -19,9 +19,7 @@ import aiohttp
 from bench.agentdojo.script import Outcome, Step
 from bench.agentdojo.tools import ToolServer
 from remit.cli.server import serving
-from remit.logic.records import decode
-from remit.logic.tracing import explained, recorded_origins, recorded_references
-from remit.model.record import CallDecided
+from remit.logic.evidence import evidence_lines
 from remit.model.task import TaskState
 from remit.node import application, open_node
 from remit.services.configuration import load_configuration
@@ -80,6 +78,7 @@ class Agent:
     def __init__(self, node: Node, task: Task, client: aiohttp.ClientSession, url: str, approver: Approver) -> None:
         self._node, self._task, self._client, self._url, self._approver = node, task, client, url, approver
         self._asked: dict[str, Step] = {}
+        self._person = node.approvals.at_terminal("local:approver")
 
     async def call(self, step: Step) -> Outcome:
         """Make one call; where it needs approval, have it approved and make it again, once."""
@@ -90,25 +89,17 @@ class Agent:
         granted = self._approver(step)
         if granted is None:
             return Outcome(made=False, asked=1, reasons=("nobody_there",))
-        await self._node.tasks.answer(decision["approval"], granted=granted, by="approver")
+        await self._node.approvals.answer(self._person, decision["approval"], granted=granted)
         made, answer, decision = await self._post(step)
         return Outcome(made=made, answer=answer, asked=1, reasons=tuple(decision.get("reasons", ())))
 
     async def questions(self) -> list[tuple[str, str]]:
-        """Each question of the task: its call's key, and what there is to tell the approver, from the ledger."""
+        """Each question of the task: its call's key, and what the approver is shown."""
         shown = []
-        for entry in await self._node.store.task_entries(self._task.id):
-            body = decode(entry.body).body
-            if isinstance(body, CallDecided) and body.outcome == "ask" and (step := self._asked.get(body.approval)):
-                shown.append((step.key, self._question(step, body)))
+        for approval, step in self._asked.items():
+            details = (await self._node.approvals.shown(approval, self._person)).details
+            shown.append((step.key, "\n".join(evidence_lines(details.evidence)) if details else "its arguments are no longer kept"))
         return shown
-
-    def _question(self, step: Step, body: CallDecided) -> str:
-        lines = [self._task.objective, f"{body.server}/{body.name} ({body.effect}) {json.dumps(step.arguments)[:300]}"]
-        lines += [explained(leaf) for leaf in recorded_origins(body)]
-        whole = {leaf.pointer for leaf in recorded_origins(body) if leaf.sources}  # a link that is all of its argument was told of
-        lines += [f"a reference in {explained(leaf)}" for leaf in recorded_references(body) if leaf.pointer not in whole]
-        return "\n".join(lines)
 
     async def _post(self, step: Step) -> tuple[bool, Any, dict[str, Any]]:
         params = {"name": step.tool, "arguments": step.arguments, "_meta": _META}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from remit.logic.authorize import authorize
+from remit.logic.evidence import origins_of
 from remit.logic.tracing import LEAVES_MAX, Inputs, admits, explained, trace, trace_references
 from remit.model.catalog import Trust
 from remit.model.decision import Allow, Ask, Deny
@@ -190,3 +191,14 @@ def test_policies_see_references_of_what_is_no_selector():
     assert isinstance(authorize(facts(task(), wanted, rules, references=(leaf,)), rules.policies), Deny)
     assert isinstance(authorize(facts(task(), wanted, rules, references=(replace(leaf, sources=(CRM,)),)), rules.policies), Allow)
     assert isinstance(authorize(facts(task(), wanted, rules, references=(Traced(pointer="/to", sources=(MAIL,)),)), rules.policies), Allow)
+
+
+def test_an_approver_is_told_of_each_reference_that_the_origins_do_not_tell_of():
+    wanted = call(to="bob", amount=1, note="see evil.example")
+    origins = (Traced(pointer="/to", sources=(CRM,)), Traced(pointer="/note"))
+    references = (Traced(pointer="/to", sources=(CRM,)), Traced(pointer="/note", sources=(MAIL,)))
+    told = origins_of(facts(task(), wanted, rulebook(), origins=origins, references=references))
+    assert len(told["to"]) == 1
+    assert told["note"][1] == (
+        "a link or address in /note first appeared in result 17 of this task, from mail/read at /0/body, written by a stranger"
+    )

@@ -73,7 +73,11 @@ def evidence_of(
 
 def origins_of(facts: Facts) -> dict[str, tuple[str, ...]]:
     """For each top-level argument, sentences that say where its parts come from."""
-    return {name: _sentences(leaves) for name, leaves in by_argument(facts.origins).items()}
+    told = {name: _sentences(leaves) for name, leaves in by_argument(facts.origins).items()}
+    whole = {leaf.pointer for leaf in facts.origins if leaf.sources}  # what is told of the whole is not told again of its only part
+    for name, leaves in by_argument(leaf for leaf in facts.references if leaf.pointer not in whole).items():
+        told[name] = (*told.get(name, ()), *(f"a link or address in {sentence}" for sentence in _sentences(leaves)))
+    return told
 
 
 def _sentences(leaves: Sequence[Traced]) -> tuple[str, ...]:

@@ -73,7 +73,7 @@ def explain(facts: Facts, policies: Policies, body: CallDecided, *, whole: bool)
         refused_by=_keys(body) if body.outcome != "allow" else (),
         policies=tuple(f"{policy} ({places.get(policy, 'no longer known')})" for policy in body.policies),
         facts=_facts(facts, body),
-        origins=tuple(explained(leaf) for leaf in facts.origins[:_ORIGINS_MAX]),
+        origins=tuple(explained(leaf) for leaf in (*facts.origins, *facts.references)[:_ORIGINS_MAX]),
         changes=_changes(facts, policies, body) if whole else (),
         missing=missing or ("" if whole else "values were not kept, so what would change the answer cannot be tried"),
     )
@@ -210,7 +210,11 @@ def _unspent(facts: Facts) -> Facts:
 
 def _from_inputs(facts: Facts) -> Facts:
     source = Source(kind=SourceKind.INPUT, name="supposed", trust=Trust.TRUSTED)
-    return replace(facts, origins=tuple(Traced(pointer=leaf.pointer, sources=(source,)) for leaf in facts.origins))
+
+    def supposed(leaves: tuple[Traced, ...]) -> tuple[Traced, ...]:
+        return tuple(Traced(pointer=leaf.pointer, sources=(source,)) for leaf in leaves)
+
+    return replace(facts, origins=supposed(facts.origins), references=supposed(facts.references))
 
 
 def _approved(facts: Facts) -> Facts:
