@@ -202,3 +202,14 @@ def test_an_approver_is_told_of_each_reference_that_the_origins_do_not_tell_of()
     assert told["note"][1] == (
         "a link or address in /note first appeared in result 17 of this task, from mail/read at /0/body, written by a stranger"
     )
+
+
+@pytest.mark.parametrize(("selectors", "allowed"), [(("cc",), False), (("to",), True), ((), True), (None, True)])
+def test_a_call_that_names_no_selector_is_nobodys(selectors, allowed):
+    policy = 'permit (principal, action, resource) when { ["task", "crm/get"].containsAll(context.selectors.sources) };'
+    rules = rulebook(policy)
+    known = facts(task(), call(to="bob", amount=5), rules)
+    assert known.tool is not None
+    origins = trace(known.call.arguments, {}, SEEN)
+    decided = authorize(replace(known, origins=origins, tool=replace(known.tool, selectors=selectors)), rules.policies)
+    assert isinstance(decided, Allow) is allowed

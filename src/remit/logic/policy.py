@@ -26,6 +26,7 @@ from remit.logic.cedar_schema import ENTITY_TYPES, action_id, argument_type, ced
 from remit.logic.cedar_text import Statement, statements
 from remit.logic.tracing import by_argument, is_known, names_of
 from remit.model.catalog import Kind
+from remit.model.origin import UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -334,9 +335,13 @@ def _context(facts: Facts, tool: ToolFacts, approved_by: str | None, request_sli
         traced = by_argument(facts.origins)
         context["origins"] = {name: _origin(traced.get(name, ())) for name in facts.call.arguments if name in request_slice.traced}
         named = tool.selectors
-        context["selectors"] = _origin([leaf for leaf in facts.origins if named is None or leaf.argument in named])
+        selectors = [leaf for leaf in facts.origins if named is None or leaf.argument in named]
+        context["selectors"] = _origin(selectors) if selectors or named == () else _NOBODY
         context["references"] = _origin([leaf for leaf in facts.references if named is not None and leaf.argument not in named])
     return context
+
+
+_NOBODY: Json = {"known": False, "trusted": False, "sources": [UNKNOWN]}  # a call that does not say who leaves it to the server
 
 
 def _declared(facts: Facts) -> frozenset[str]:
