@@ -19,7 +19,7 @@ from remit.errors import Mistake, Outage
 from remit.logic.checkpoint import Checkpoint, Verifier, open_checkpoint, sign_checkpoint
 from remit.logic.merkle import EMPTY_ROOT, kept_at, leaf_hash, root_of, verify_consistency, verify_inclusion
 from remit.services.ledger import Ledger
-from remit.store.database import Append, ApprovalRow, MarkRow, StaleTask, TaskRow, ValueRow
+from remit.store.database import Append, ApprovalRow, MarkRow, SightingRow, StaleTask, TaintRow, TaskRow, ValueRow
 from remit.store.postgres import PostgresStore
 from remit.store.sqlite import SqliteStore
 from tests.servers.postgres import postgres
@@ -335,3 +335,37 @@ async def test_approvals_that_have_expired_do_not_hide_those_that_wait(engine):
         longer = ApprovalRow(approval="apr0", task="t0", state="granted", asked_at=NOW, expires_at=NOW + timedelta(hours=1))
         await store.append(Append(body=body(2), rows=(longer,)))
         assert await store.approval("apr0") == longer
+
+
+async def test_sightings_and_marks_come_with_their_entry_or_not_at_all(engine):
+    async with opened(engine) as store, opened(engine) as other:
+        first = await store.append(
+            Append(
+                body=body(1),
+                task="t",
+                seq=1,
+                rows=(SightingRow(task="t", number=1, data=b"\x00one"), TaintRow(server="s", key=b"k" * 8, task="t")),
+            )
+        )
+        lost = Append(
+            body=body(2),
+            task="t",
+            seq=2,
+            after=b"x" * 32,
+            rows=(SightingRow(task="t", number=2, data=b"lost"), TaintRow(server="s", key=b"l" * 8, task="t")),
+        )
+        with pytest.raises(StaleTask):
+            await other.append(lost)
+        again = TaintRow(server="s", key=b"k" * 8, task="t")
+        rows = (SightingRow(task="t", number=2, data=b"two"), again)
+        await other.append(Append(body=body(3), task="t", seq=2, after=first.leaf, rows=rows))
+        assert [(row.number, row.data) for row in await store.sightings("t", 0)] == [(1, b"\x00one"), (2, b"two")]
+        assert [row.number for row in await store.sightings("t", 1)] == [2]
+        assert await store.sightings("unknown", 0) == ()
+        assert await store.tainted("s", [b"k" * 8, b"l" * 8]) == {b"k" * 8}
+        assert await store.tainted("s", []) == frozenset()
+        assert await store.tainted("elsewhere", [b"k" * 8]) == frozenset()
+        for _ in range(2):
+            await store.drop_sightings("t")
+        assert await other.sightings("t", 0) == ()
+        assert await other.tainted("s", [b"k" * 8]) == {b"k" * 8}, "a mark outlives the task that left it"

@@ -177,6 +177,9 @@ class Store(Protocol):
     async def sightings(self, task: str, after: int) -> tuple[SightingRow, ...]:
         """A task's rows with a number above ``after``, in order."""
 
+    async def drop_sightings(self, task: str) -> None:
+        """Forget a task's rows; none is a success."""
+
     async def tainted(self, server: str, keys: Sequence[bytes]) -> frozenset[bytes]:
         """Which of the keys are tainted at a server."""
 

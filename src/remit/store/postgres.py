@@ -98,6 +98,10 @@ class PostgresStore(ThreadedStore[Connection]):
         rows = await self._all("sightings", task, after)
         return tuple(SightingRow(task=task, number=number, data=bytes(data)) for number, data in rows)
 
+    async def drop_sightings(self, task: str) -> None:
+        """See Store."""
+        await self._read(lambda db: db.execute(_SQL["drop_sightings"], (task,)))
+
     async def tainted(self, server: str, keys: Sequence[bytes]) -> frozenset[bytes]:
         """See Store."""
         return frozenset(bytes(row[0]) for row in await self._all("tainted", server, list(keys)))

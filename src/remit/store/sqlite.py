@@ -127,6 +127,10 @@ class SqliteStore(ThreadedStore[sqlite3.Connection]):
         rows = await self._read(lambda db: db.execute(_SQL["sightings"], (task, after)).fetchall())
         return tuple(SightingRow(task=task, number=number, data=bytes(data)) for number, data in rows)
 
+    async def drop_sightings(self, task: str) -> None:
+        """See Store."""
+        await self._read(lambda db: db.execute(_SQL["drop_sightings"], (task,)))
+
     async def tainted(self, server: str, keys: Sequence[bytes]) -> frozenset[bytes]:
         """See Store."""
 

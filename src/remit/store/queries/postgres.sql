@@ -100,6 +100,10 @@ INSERT INTO remit.sightings (task, number, data) VALUES (%s, %s, %s) ON CONFLICT
 -- What a task's results taught it, from a number on.
 SELECT number, data FROM remit.sightings WHERE task = %s AND number > %s ORDER BY number;
 
+-- name: drop_sightings
+-- Forget what an ended task has seen.
+DELETE FROM remit.sightings WHERE task = %s;
+
 -- name: put_taint
 -- A value that was written from material nobody vouches for.
 INSERT INTO remit.taints (server, key, task) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING;

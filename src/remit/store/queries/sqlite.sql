@@ -95,6 +95,10 @@ INSERT INTO sightings (task, number, data) VALUES (?, ?, ?) ON CONFLICT (task, n
 -- What a task's results taught it, from a number on.
 SELECT number, data FROM sightings WHERE task = ? AND number > ? ORDER BY number;
 
+-- name: drop_sightings
+-- Forget what an ended task has seen.
+DELETE FROM sightings WHERE task = ?;
+
 -- name: put_taint
 -- A value that was written from material nobody vouches for.
 INSERT OR IGNORE INTO taints (server, key, task) VALUES (?, ?, ?);
