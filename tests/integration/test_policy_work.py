@@ -362,7 +362,7 @@ def test_where_values_were_not_kept_the_lines_of_a_tool_stay(folder):
 
 
 def test_demanded_origins_and_autonomy_stay_in_a_mined_line(folder):
-    line = 'tool = "bank/pay"\nautonomy = "decided"\narguments.properties.to.origin = ["task", "mail/read"]'
+    line = 'tool = "bank/pay"\nautonomy = "decided"\narguments.properties.to.origin = ["task", "mail/read#/from"]'
     (folder / "tasks" / "pay.toml").write_text(TASK.replace('tool = "bank/pay"', line))
     first = load_rules(folder)[0].task_types["pay"].grants[0]
     assert (first.server, first.name) == ("bank", "pay"), "an origin does not say whose tool it is"
@@ -370,7 +370,7 @@ def test_demanded_origins_and_autonomy_stay_in_a_mined_line(folder):
     assert remit(folder, "replay", "--verify")[0] == 0
     _, told, _ = remit(folder, "mine", "pay")
     assert told["covered"] == told["calls"] > 0
-    assert 'arguments.properties.to = { const = "{who}", origin = ["task", "mail/read"] }' in told["patch"]
+    assert 'arguments.properties.to = { const = "{who}", origin = ["task", "mail/read#/from"] }' in told["patch"]
     assert '+autonomy = "decided"' in told["patch"] or ' autonomy = "decided"' in told["patch"]
 
 

@@ -323,3 +323,30 @@ def test_a_mistake_in_parts_of_results_is_named(tmp_path, part, words):
 def test_a_syntax_error_is_told_whole(tmp_path):
     text = wrong(tmp_path, task="budget = { calls = 1 }\n[budget.sums]\n" + TASK)
     assert "tasks/pay.toml:2: not TOML: Cannot declare ('budget', 'sums') twice\n" in text + "\n"
+
+
+@pytest.mark.parametrize(
+    ("origin", "toml", "words"),
+    [
+        ("bank/pya", "", ["no value can come from 'bank/pya'", "did you mean 'pay'?", "tasks/pay.toml"]),
+        ("bank/pay", "", ["nothing that it returns is trusted", '"bank/pay#/field"']),
+        ("bank/pay#/id", "", []),
+        ("bank/pay", 'trust = "trusted"\n', []),
+        ("bank/pay", '[tools."bank/pay".fields]\n"/id" = { trust = "trusted" }\n', []),
+        ("bank/pay", '[tools."bank/pay".fields]\n"/name" = { identifier = true }\n', []),
+        ("bank/*", "", []),
+        ("bank/file:///x", "", []),
+        ("task", "", []),
+    ],
+)
+def test_an_origin_from_which_nothing_can_come_is_a_mistake(tmp_path, origin, toml, words):
+    folder(tmp_path, toml=GOOD + toml, task=f'{TASK}arguments.properties.amount.origin = ["{origin}"]\n')
+    Pins(tmp_path).pin("bank", LISTED)
+    try:
+        make_rulebook(load_configuration(tmp_path), Pins(tmp_path).tools())
+        told = ""
+    except Mistake as mistake:
+        told = str(mistake)
+    assert bool(told) is bool(words), told
+    for word in words:
+        assert word in told, told

@@ -18,14 +18,14 @@ from remit.logic.policy_review import Known
 from remit.logic.records import encode
 from remit.logic.rulebook import Rulebook
 from remit.logic.rulebook_text import rulebook_text, rules_digest
-from remit.logic.schema_words import missing_its_mark
-from remit.model.catalog import Effect, Kind
+from remit.logic.schema_words import missing_its_mark, origins_named
+from remit.model.catalog import Effect, Kind, Trust
 from remit.model.record import PolicyActivated, Record
 from remit.services.reading import Mistakes
 from remit.store.database import Append, MarkRow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
     from datetime import datetime
 
     from remit.logic.bundle import Bundle
@@ -39,7 +39,7 @@ _BUNDLE = "bundle"  # the mark of the latest one
 
 def make_rulebook(configuration: Configuration, pinned: Mapping[str, PinnedTool]) -> Rulebook:
     """Check everything against everything. Raises Mistakes. Pure but for the engine's parser."""
-    found = [*_unpinned(configuration, pinned), *_misspelt(configuration, pinned)]
+    found = [*_unpinned(configuration, pinned), *_misspelt(configuration, pinned), *_nowhere(configuration, pinned)]
     known = []
     for tool in pinned.values():
         facts = configuration.catalog.facts(Kind.TOOL, tool.server, tool.name, tool)
@@ -188,6 +188,42 @@ def _unpinned(configuration: Configuration, pinned: Mapping[str, PinnedTool]) ->
                 )
             )
     return found
+
+
+def _nowhere(configuration: Configuration, pinned: Mapping[str, PinnedTool]) -> list[Mistake]:
+    """Origins from which no value can ever come: a tool that its server does not have, or one whose catalog entry trusts nothing."""
+    pinned_servers = {tool.server for tool in pinned.values()}
+    found = []
+    for task_type in configuration.task_types.values():
+        for line in task_type.grants:
+            for path, origin in origins_named(line.arguments):
+                why = _why_nowhere(origin, configuration, pinned, pinned_servers)
+                if why:
+                    key = ".".join(("grant", "arguments", *map(str, path)))
+                    place = Place(file=f"tasks/{task_type.name}.toml", key=key)
+                    found.append(Mistake(f"no value can come from {origin!r}: {why[0]}", code="configuration", hint=why[1], place=place))
+    return found
+
+
+def _why_nowhere(
+    origin: str, configuration: Configuration, pinned: Mapping[str, PinnedTool], pinned_servers: Collection[str]
+) -> tuple[str, str] | None:
+    """Why nothing comes from an origin, and how to mend it; ``None`` where something may."""
+    name, hash_sign, _ = origin.partition("#")
+    server, slash, tool = name.partition("/")
+    if not slash or tool == "*" or "://" in tool or server not in pinned_servers:  # a resource is not pinned
+        return None
+    if name not in pinned:
+        listed = [one.name for one in pinned.values() if one.server == server]
+        close = get_close_matches(tool, listed, n=1)
+        return f"server {server} has no such tool", f"did you mean {close[0]!r}?" if close else f"it has: {', '.join(sorted(listed))}"
+    facts, rules = configuration.catalog.facts(Kind.TOOL, server, tool, pinned[name]), configuration.catalog.result_rules(name)
+    states = [*(rule.states for rule in rules.fields), *(rule.states for rule in rules.whens)]
+    trusted = facts is not None and facts.trust is Trust.TRUSTED
+    vouched = trusted or any(one.trust is Trust.TRUSTED or one.identifier for one in states)
+    if not hash_sign and not vouched:
+        return "nothing that it returns is trusted", f'[tools."{name}".fields], or name a field: "{name}#/field"'
+    return None
 
 
 def _misspelt(configuration: Configuration, pinned: Mapping[str, PinnedTool]) -> list[Mistake]:
