@@ -21,17 +21,18 @@ from remit.errors import Outage, Refusal
 from remit.logic.arguments import digest_bytes
 from remit.logic.authorize import authorize, call_key
 from remit.logic.behaviour import signals_of
+from remit.logic.decided import decided
 from remit.logic.explain import message_for_model
 from remit.logic.labelling import ResultRules, for_call, whole
 from remit.logic.laundering import marks
 from remit.logic.life import pending_approval
-from remit.logic.tracing import origin_lines, trace, trace_references
+from remit.logic.tracing import trace, trace_references
 from remit.model.approver import Terms
 from remit.model.call import Ending
-from remit.model.decision import Allow, Ask, Code, Decision, Deny
+from remit.model.decision import Allow, Ask, Decision, Deny
 from remit.model.facts import Facts
 from remit.model.labels import Labels
-from remit.model.record import Body, CallDecided, CallFinished, LabelsRaised, QuestionTerms, ReasonLine
+from remit.model.record import Body, CallFinished, LabelsRaised
 from remit.services.sightings import Laundered
 from remit.store.database import SightingRow, TaintRow, ValueRow
 
@@ -54,16 +55,6 @@ if TYPE_CHECKING:
     from remit.store.database import Row
 
 _ATTEMPTS = 64  # of one decision against results that other processes record meanwhile
-_POINTS_AT_INPUT = frozenset(
-    {
-        Code.ARGUMENTS_INVALID,
-        Code.ARGUMENTS_OUTSIDE_GRANT,
-        Code.ORIGIN_UNKNOWN,
-        Code.ORIGIN_NOT_ADMITTED,
-        Code.SUM_EXCEEDED,
-        Code.AMOUNT_UNCLEAR,
-    }
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -314,52 +305,14 @@ class Mediation:
         return (ValueRow(decision=decision_id, sealed=self._sealer.seal(decision_id, rfc8785.dumps(call.arguments))),)
 
     def _record(self, facts: Facts, decision: Decision, decision_id: str, rules: Rulebook) -> tuple[Body, str]:
-        call, tool = facts.call, facts.tool
         approval, expires_at = "", None
         if isinstance(decision, Allow):
             approval = decision.approval or ""
         elif isinstance(decision, Ask):
-            standing = pending_approval(facts.task, call_key(facts), call.digest, facts.now)
+            standing = pending_approval(facts.task, call_key(facts), facts.call.digest, facts.now)
             approval = standing.id if standing else self._new_id("apr")
             expires_at = standing.expires_at if standing else facts.now + self._approval_ttl
-        labels = self._raised(facts) if isinstance(decision, Allow) else Labels()
-        sources, leaves, references = origin_lines(facts.origins, facts.references)
-        body = CallDecided(
-            decision=decision_id,
-            agent=facts.agent.text,
-            outcome=type(decision).__name__.lower(),
-            tool_kind=call.kind.value,
-            server=call.server,
-            name=call.name,
-            arguments_digest=call.digest,
-            effect=tool.effect.value if tool else "",
-            reasons=[ReasonLine(code=reason.code.value, where=_where(reason.code, reason.where)) for reason in decision.reasons],
-            policies=list(decision.policies),
-            policy_set=rules.policies.digest,
-            tool_digest=facts.seen_digest or (tool.digest if tool else ""),
-            grant=decision.spent.grant if isinstance(decision, Allow) else -1,
-            rank=labels.rank,
-            untrusted=labels.untrusted,
-            approval=approval,
-            approval_expires_at=expires_at,
-            sources=sources,
-            leaves=leaves,
-            references=references,
-            sums={name: f"{amount:f}" for name, amount in decision.spent.sums.items()} if isinstance(decision, Allow) else {},
-            resource=decision.spent.resource if isinstance(decision, Allow) else "",
-            data_class=tool.data_class if tool else "",
-            trust=tool.trust.value if tool else "",
-            signals=[signal.value for signal in facts.signals],
-            rulebook=rules.kept,
-            question=_terms(facts, decision),
-        )
-        return body, approval
-
-    def _raised(self, facts: Facts) -> Labels:
-        """What the labels rise to when the call is allowed; trust waits for a result that may clear itself."""
-        assert facts.tool is not None, "what nobody declared is never allowed"
-        labels = whole(facts.tool, facts.classes)
-        return Labels(labels.rank) if self._rulebook().catalog.result_rules(facts.call.id).may_clear else labels
+        return decided(facts, decision, rules, decision_id, approval, expires_at), approval
 
 
 class _BehindError(Exception):
@@ -378,15 +331,3 @@ def _taught(plain: CallFinished, learnt: Learnt, *, released: bool) -> CallFinis
         untrusted=learnt.labels.untrusted,
         learnt=bool(learnt.data),
     )
-
-
-def _terms(facts: Facts, decision: Decision) -> QuestionTerms | None:
-    """The terms of a question, also of one that nobody could have answered."""
-    asked = isinstance(decision, Ask) or any(reason.code is Code.NO_APPROVER for reason in decision.reasons)
-    terms = facts.terms
-    return QuestionTerms(needed=terms.needed, four_eyes=terms.four_eyes, approvers=terms.approvers) if asked else None
-
-
-def _where(code: Code, where: str) -> str:
-    """Pointers are recorded, values are not: an engine's message may quote one."""
-    return where[:200] if code in _POINTS_AT_INPUT else ""
