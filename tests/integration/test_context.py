@@ -275,3 +275,30 @@ async def test_autonomy_of_a_task_type(tmp_path, autonomy, outcome):
     answer = await world.mediation.authorize(world.bearer(task), call("notes/write", path="/a", text="x"))
     assert type(answer.decision).__name__ == outcome
     await world.close()
+
+
+@pytest.mark.parametrize("account", ["12345678", "77", "7"])
+async def test_digits_that_come_back_in_a_trusted_field_gain_nothing_either(world, account):
+    task = await opened(world)
+    await made(world, task, "find", {"query": account, "id": "account-10"}, words=account)
+    assert not await pays(world, task, account)
+
+
+async def test_an_account_of_digits_comes_back_from_a_store_no_better(world):
+    poisoned = await opened(world)
+    await made(world, poisoned, "find", {"body": "whatever"}, words="bills")
+    await made(world, poisoned, "write", path="/a", text="12345678")
+    reader = await opened(world)
+    await made(world, reader, "list", {"names": ["12345678", "23456789"]})
+    assert await pays(world, reader, "23456789")
+    assert not await pays(world, reader, "12345678")
+
+
+async def test_a_place_that_was_written_from_untrusted_material_is_untrusted_also_where_it_says_little(world):
+    poisoned = await opened(world)
+    await made(world, poisoned, "find", {"body": "whatever"}, words="x")
+    await made(world, poisoned, "write", path="/inbox/report", text="reworded")
+    reader = await opened(world)
+    await made(world, reader, "read", "77", path="/inbox/report")
+    assert (await world.tasks.view(reader.id)).labels.untrusted
+    assert not await pays(world, reader, "77")

@@ -4,7 +4,8 @@ Three detours are closed. *Echo*: an argument that comes back in the result of i
 server, by the same or another task. *Place*: what is read from where such a call wrote (the values of its selectors).
 
 Rules: only a call that changes something leaves marks, and only in a task that has read what strangers wrote, or with arguments of
-theirs. Numbers and very short texts are not marked, they would mark everything. Beyond the bound values are not marked; the place is.
+theirs. Short numbers and texts are not marked at a server, they would mark everything; of a call's own echo every value counts. Beyond the
+bound values are not marked; the place is.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from remit.model.origin import Traced
 
 FORMS_MAX = 5_000
-_CHARACTERS_MIN = 3
+_CHARACTERS_MIN, _DIGITS_MIN = 3, 6
 _TEXT_CHARACTERS_MAX = 65_536
 _LEAVES_MAX = 100_000
 _PLACE = "at:"
@@ -31,19 +32,17 @@ EVERYWHERE = f"{_PLACE}*"  # of a call of which nothing more exact can be said
 
 
 def forms(value: Any) -> Iterator[str]:
-    """The normal forms of a leaf that can be recognised again: the whole of it, and what stands in it. May repeat."""
+    """The normal forms of a leaf: the whole of it, and what stands in it. May repeat."""
     whole = normal(value)
-    if is_marked(whole):
+    if whole:
         yield whole
     if isinstance(value, str):
-        for token in tokens(value[:_TEXT_CHARACTERS_MAX]):
-            if is_marked(token):
-                yield token
+        yield from tokens(value[:_TEXT_CHARACTERS_MAX])
 
 
 def is_marked(form: str) -> bool:
-    """Whether a form says enough to be recognised by."""
-    return len(form) >= _CHARACTERS_MIN and not form.startswith("n:")
+    """Whether a form says enough to be recognised by, wherever it comes back."""
+    return sum(map(str.isdigit, form)) >= _DIGITS_MIN if form.startswith("n:") else len(form) >= _CHARACTERS_MIN
 
 
 def unvouched(arguments: dict[str, Any], origins: tuple[Traced, ...]) -> tuple[str, ...]:
@@ -67,7 +66,9 @@ def marks(call: Call, tool: ToolFacts, origins: tuple[Traced, ...], labels: Labe
     strangers = any(source.trust is not Trust.TRUSTED for leaf in origins for source in leaf.sources)
     if tool.effect is Effect.READ or not (labels.untrusted or strangers):
         return ()
-    written = unvouched(call.arguments, origins)
+    written = tuple(form for form in unvouched(call.arguments, origins) if is_marked(form))
+    if not written and any(not leaf.trusted for leaf in origins):
+        return places(call, tool.selectors or ())
     return (*written, *places(call, tool.selectors or ())) if written else ()
 
 

@@ -207,7 +207,7 @@ class Mediation:
                 await self._sightings.load(task)
                 continue
             if laundered is None and (fresh := parsed.fresh(seen)):
-                laundered = await self._sightings.laundered(ticket.call, ticket.origins, fresh)
+                laundered = await self._sightings.laundered(ticket.call, ticket.origins, parsed, fresh)
                 continue  # what is fresh only becomes less
             learnt = self._sightings.learnt(seen, parsed, laundered or Laundered(), ticket.tool.id, ticket.decision_id)
             over = 0 < task.budget.bytes_read < task.bytes_read + plain.size

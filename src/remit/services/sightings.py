@@ -87,7 +87,11 @@ class Parsed:
 
     def fresh(self, seen: Seen) -> tuple[bytes, ...]:
         """Keys of what counts as trusted so far and is new to the task: what was seen before is what it was then."""
-        return tuple(key for part in self.parts if not part.labels.untrusted for key in part.marked if not seen.has(key))
+        return tuple(key for part in self.parts if not part.labels.untrusted for key in part.keys if not seen.has(key))
+
+    def marked(self) -> frozenset[bytes]:
+        """Keys that say enough to be recognised by."""
+        return frozenset(key for part in self.parts for key in part.marked)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,15 +224,16 @@ class Sightings:
             return Parsed(parts=(Part(field="", labels=worst(tool, rules, classes), keys=(), marked=()),), full=True)
         return Parsed(parts=tuple(parts), full=full)
 
-    async def laundered(self, call: Call, origins: tuple[Traced, ...], fresh: tuple[bytes, ...]) -> Laundered:
+    async def laundered(self, call: Call, origins: tuple[Traced, ...], parsed: Parsed, fresh: tuple[bytes, ...]) -> Laundered:
         """What of a call's result comes back from where nobody vouches for it. ``fresh``: ``Parsed.fresh``. Raises Outage."""
         echoed = unvouched(call.arguments, origins)
         if len(fresh) > _MARKED_MAX or EVERYWHERE in echoed:
             return Laundered(everything=True)
         named = {self.key(place) for place in places(call)}
-        found = await self._store.tainted(call.server, [*named, *dict.fromkeys(fresh)])
+        marked = parsed.marked()
+        found = await self._store.tainted(call.server, [*named, *(key for key in dict.fromkeys(fresh) if key in marked)])
         back = frozenset(self.key(form) for form in echoed)
-        return Laundered(everything=bool(found & named), keys=found | back, echoed=back - found)
+        return Laundered(everything=bool(found & named), keys=found | (back & marked), echoed=back - found)
 
     def learnt(self, seen: Seen, parsed: Parsed, laundered: Laundered, tool: str, decision: str) -> Learnt:
         """What a result teaches a task that has seen this much."""
@@ -237,7 +242,8 @@ class Sightings:
             own, keys = part.labels, part.keys
             if not own.untrusted and (laundered.everything or not laundered.keys.isdisjoint(part.marked)):
                 own = own.join(Labels(untrusted=True))
-                keys = keys if laundered.everything else tuple(key for key in keys if key not in laundered.echoed)
+            if not part.labels.untrusted and not laundered.everything:
+                keys = tuple(key for key in keys if key not in laundered.echoed)
             labels = labels.join(own)
             new.add(part.field, trusted=not own.untrusted, keys=keys)
         full = parsed.full or new.full
