@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _PAGE = 500
 _WAIT_SECONDS = 5.0
+_GATHER_SECONDS = 0.02  # a busy ledger is read in pieces, not entry by entry
 _SWEEP_SECONDS = 1.0
 _BEHIND_MAX = 10_000
 _MOVED = b'"kind":"task.moved"'
@@ -45,6 +46,9 @@ class Feed:
                 while entries := await self._store.entries(self.mark, _PAGE):
                     self.mark = entries[-1].index + 1
                     await self._tell(entries)
+                    if len(entries) < _PAGE:
+                        break
+                await asyncio.sleep(_GATHER_SECONDS)
             except Outage:
                 await asyncio.sleep(_SWEEP_SECONDS)
 

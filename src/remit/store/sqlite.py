@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _SQL = queries("sqlite")
 _BUSY_SECONDS = 10.0
 _AT_ONCE_MAX = 64  # appends of a group that the loop writes itself
+_LOOKED_UP_AT_ONCE_MAX = 16  # keys of an index that the loop looks up itself: a change of threads costs more
 _QUICK_SECONDS = 0.003  # a commit that takes longer belongs into the thread
 _TURNS_MAX = 200  # commits of the loop before the thread takes one, and with it the checkpoint
 _FADING = 0.9
@@ -139,6 +140,9 @@ class SqliteStore(ThreadedStore[sqlite3.Connection]):
                 return frozenset()
             return frozenset(key for key in keys if db.execute(_SQL["tainted"], (server, key)).fetchone() is not None)
 
+        if len(keys) <= _LOOKED_UP_AT_ONCE_MAX and not self._closed:
+            with contextlib.suppress(sqlite3.Error):  # the reader's thread finds out what is wrong
+                return read(self._at_once)
         return await self._read(read)
 
     async def put_document(self, digest: str, text: str) -> None:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 _NAMED = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
 _KEEP_ALIVE_SECONDS = 15.0
+_UNWATCHED_SECONDS = 0.05
 _ACCEPTED = 202
 _METHODS = frozenset(
     {
@@ -85,8 +86,7 @@ class ModernDoor:
         except Outage as outage:
             await http.answer(_complete(unopened(message, outage)))
             return
-        watch = _Watch(http)
-        watching = asyncio.create_task(watch.over(asyncio.current_task()))
+        watch = _Watch(http, asyncio.current_task())
         try:
             answer = _complete(await self._answer(http, bearer, link, message))
         except asyncio.CancelledError:
@@ -94,7 +94,7 @@ class ModernDoor:
                 raise
             return  # closing the response is how this era cancels
         finally:
-            watching.cancel()
+            watch.end()
         await http.answer(answer, rpc_status(answer))
 
     async def _answer(self, http: HttpExchange, bearer: Bearer, link: Link, message: Message) -> Message:
@@ -160,14 +160,27 @@ class _AtClient:
 
 
 class _Watch:
-    """Looks after the connection while an answer is worked on: keeps it alive, and cancels the work when the agent goes away."""
+    """Looks after the connection while an answer is worked on: keeps it alive, and cancels the work when the agent goes away.
 
-    def __init__(self, http: HttpExchange) -> None:
-        self._http = http
+    It begins to look a moment later: most answers are there before, and cost nothing for it.
+    """
+
+    def __init__(self, http: HttpExchange, work: asyncio.Task[None] | None) -> None:
+        self._http, self._work = http, work
+        self._watching: asyncio.Task[None] | None = None
+        self._beginning = asyncio.get_running_loop().call_later(_UNWATCHED_SECONDS, self._begin)
         self.gone = False
 
-    async def over(self, work: asyncio.Task[None] | None) -> None:
-        """Run until cancelled, or until the agent has gone."""
+    def end(self) -> None:
+        """Look no longer."""
+        self._beginning.cancel()
+        if self._watching is not None:
+            self._watching.cancel()
+
+    def _begin(self) -> None:
+        self._watching = asyncio.create_task(self._over())
+
+    async def _over(self) -> None:
         while not self.gone:
             try:
                 with within(_KEEP_ALIVE_SECONDS):
@@ -175,8 +188,8 @@ class _Watch:
                     self.gone = True
             except TimeoutError:
                 await self._http.keep_alive()
-        if work is not None:
-            work.cancel()
+        if self._work is not None:
+            self._work.cancel()
 
 
 def _plain(message: Message) -> Message:
