@@ -16,7 +16,7 @@ from remit.node import open_node
 from remit.services.reading import FILE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 
     from remit.doors.api.tasks import TaskDoor
     from remit.node import Node
@@ -44,7 +44,7 @@ class EmbeddedDoor:
 
     async def open(self, proof: str, wanted: OpenTask) -> TaskView:
         """As ``TaskDoor.open``."""
-        return await _sound(self._door.open(proof, wanted))
+        return await _sound(self._door.open(proof, _given(wanted)))
 
     async def show(self, proof: str, task: str) -> TaskView:
         """As ``TaskDoor.show``."""
@@ -60,11 +60,20 @@ class EmbeddedDoor:
 
     async def authorize(self, token: str, task: str, wanted: AuthorizeCall) -> DecisionView:
         """As ``TaskDoor.authorize``."""
-        return await _sound(self._door.authorize(token, task, wanted))
+        return await _sound(self._door.authorize(token, task, _given(wanted)))
 
     async def observe(self, token: str, task: str, told: ObserveCall) -> None:
         """As ``TaskDoor.observe``."""
-        await _sound(self._door.observe(token, task, told))
+        await _sound(self._door.observe(token, task, _given(told)))
+
+
+def _given(words: T) -> Callable[[], Awaitable[T]]:
+    """What the door reads once it knows who speaks: here it is there already."""
+
+    async def read() -> T:
+        return words
+
+    return read
 
 
 async def _sound(work: Coroutine[Any, Any, T]) -> T:

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import aiohttp
+    from starlette.applications import Starlette
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from remit.logic.rulebook import Rulebook
@@ -331,7 +332,18 @@ def _upstream_limits(limits: Limits) -> UpstreamLimits:
 
 def application(node: Node) -> ASGIApp:
     """The ASGI application of a node: the gateway's paths go to the gateway, all others to the API."""
-    api = api_app(
+    api = api_of(node)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        is_gateway = scope["type"] == "http" and scope["path"].startswith(("/mcp", "/run/"))
+        await (node.gateway if is_gateway else api)(scope, receive, send)
+
+    return app
+
+
+def api_of(node: Node) -> Starlette:
+    """The API of a node, beside the gateway."""
+    return api_app(
         access=_access_door(node),
         approvals=node.approvals,
         invitations=node.invitations,
@@ -340,12 +352,6 @@ def application(node: Node) -> ASGIApp:
         signer=node.signer,
         settings=node.configuration.settings,
     )
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        is_gateway = scope["type"] == "http" and scope["path"].startswith(("/mcp", "/run/"))
-        await (node.gateway if is_gateway else api)(scope, receive, send)
-
-    return app
 
 
 def _access_door(node: Node) -> AccessDoor:

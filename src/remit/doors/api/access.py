@@ -17,6 +17,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from remit.doors.api.access_words import question, questions, search
+from remit.doors.bodies import whole_body
 from remit.doors.problems import http_status
 from remit.errors import Broken, Mistake, NotFound, Outage, RemitError, Unauthenticated
 from remit.logic.arguments import parse_json
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from remit.services.access_search import AccessSearch
     from remit.services.callers import Callers
 
-_DROPPED_BODIES = 4  # as large as the largest allowed one
 _PORT = re.compile(r":\d{1,5}\Z")
 _LOG = logging.getLogger("remit")
 METADATA_PATH = "/.well-known/authzen-configuration"
@@ -108,25 +108,13 @@ class AccessDoor:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
             raise Mistake("Content-Type must be application/json", code="body")
-        return caller, parse_json(await self._body(request), depth_max=self.depth_max, bytes_max=self.body_bytes_max)
+        body = await whole_body(request.receive, self.body_bytes_max)
+        return caller, parse_json(body, depth_max=self.depth_max, bytes_max=self.body_bytes_max)
 
     def _address(self, request: Request) -> str:
         """Where a request comes from; "" where a web page may have sent it (it has an origin, or reached us by another name)."""
         by_page = "origin" in request.headers or _PORT.sub("", request.headers.get("host", "")) not in self.hosts
         return request.client.host if request.client and not by_page else ""
-
-    async def _body(self, request: Request) -> bytes:
-        """The body, bounded. A larger one is read on for a while and dropped, or its sender would never hear why."""
-        pieces, size = [], 0
-        async for piece in request.stream():
-            size += len(piece)
-            if size <= self.body_bytes_max:
-                pieces.append(piece)
-            elif size > self.body_bytes_max * _DROPPED_BODIES:
-                break
-        if size > self.body_bytes_max:
-            raise Mistake(f"the body is larger than {self.body_bytes_max:,} bytes", code="too_large")
-        return b"".join(pieces)
 
     def _guarded(self, endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
         """Errors in AuthZEN's form, and the request's id in every answer; no caller sees a stack trace."""

@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from remit.doors.api.approvals import ApproversApi
 from remit.doors.api.openapi import openapi
+from remit.doors.bodies import whole_body
 from remit.doors.problems import http_status, problem, problem_headers
 from remit.errors import Broken, Mistake, RemitError, Unauthenticated
 from remit.logic.arguments import parse_json
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from starlette.requests import Request
-    from starlette.types import ASGIApp
 
     from remit.doors.api.access import AccessDoor
     from remit.doors.api.tasks import TaskDoor
@@ -48,7 +48,7 @@ class _Api:
     settings: Settings
 
     async def open_task(self, request: Request) -> Response:
-        return _json(await self.door.open(_proof(request), await self._body(request, OpenTask)), 201)
+        return _json(await self.door.open(_proof(request), self._body(request, OpenTask)), 201)
 
     async def show_task(self, request: Request) -> Response:
         return _json(await self.door.show(_proof(request), request.path_params["task"]))
@@ -60,12 +60,12 @@ class _Api:
         return _json(await self.door.complete(_proof(request), request.path_params["task"]))
 
     async def authorize_call(self, request: Request) -> Response:
-        wanted = await self._body(request, AuthorizeCall)
-        return _json(await self.door.authorize(_proof(request), request.path_params["task"], wanted))
+        read = self._body(request, AuthorizeCall)
+        return _json(await self.door.authorize(_proof(request), request.path_params["task"], read))
 
     async def observe_call(self, request: Request) -> Response:
-        told = await self._body(request, ObserveCall, self.settings.limits.result_bytes)
-        await self.door.observe(_proof(request), request.path_params["task"], told)
+        read = self._body(request, ObserveCall, self.settings.limits.result_bytes)
+        await self.door.observe(_proof(request), request.path_params["task"], read)
         return Response(status_code=204)
 
     async def jwks(self, _request: Request) -> Response:
@@ -87,19 +87,18 @@ class _Api:
     async def document(self, _request: Request) -> Response:
         return _json(openapi())
 
-    async def _body(self, request: Request, kind: type[Words], bytes_max: int = 0) -> Words:
+    def _body(self, request: Request, kind: type[Words], bytes_max: int = 0) -> Callable[[], Awaitable[Words]]:
         limits = self.settings.limits
         most = max(bytes_max, limits.body_bytes)
-        pieces, size = [], 0
-        async for piece in request.stream():
-            size += len(piece)
-            if size > most:
-                raise Mistake("the body is too large", code="too_large")
-            pieces.append(piece)
-        try:
-            return msgspec.convert(parse_json(b"".join(pieces), depth_max=limits.json_depth + 1, bytes_max=most), kind)
-        except msgspec.ValidationError as error:
-            raise Mistake(str(error), code="body") from None
+
+        async def read() -> Words:
+            body = await whole_body(request.receive, most)
+            try:
+                return msgspec.convert(parse_json(body, depth_max=limits.json_depth + 1, bytes_max=most), kind)
+            except msgspec.ValidationError as error:
+                raise Mistake(str(error), code="body") from None
+
+        return read
 
 
 def _proof(request: Request) -> str:
@@ -110,7 +109,7 @@ def _proof(request: Request) -> str:
     return token.strip()
 
 
-def api_app(*, access: AccessDoor, approvals: Approvals, invitations: Invitations, **services: Any) -> ASGIApp:
+def api_app(*, access: AccessDoor, approvals: Approvals, invitations: Invitations, **services: Any) -> Starlette:
     """The API as an application. ``access``: the decision API beside it."""
     api, approvers = _Api(**services), ApproversApi(approvals=approvals, invitations=invitations)
     endpoints: dict[tuple[str, str], Callable[[Request], Awaitable[Response]]] = {

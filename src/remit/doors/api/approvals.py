@@ -15,6 +15,7 @@ import msgspec
 from starlette.responses import HTMLResponse, Response
 
 from remit.doors.api.page import CONTENT_SECURITY_POLICY, notice_page, question_page, secret_page
+from remit.doors.bodies import whole_body
 from remit.doors.problems import http_status
 from remit.errors import Mistake, Refusal, RemitError, Unauthenticated
 from remit.logic.approvals import Wish
@@ -60,7 +61,7 @@ class ApproversApi:
     async def answer(self, request: Request) -> Response:
         """Answer one question."""
         person = self._approver(request)
-        said = _said(await _body(request))
+        said = _said(await whole_body(request.receive, _BODY_BYTES_MAX))
         approval = request.path_params["approval"]
         await self.approvals.answer(person, approval, granted=said.answer == "approve", reason=said.reason, wish=_wish(said))
         return _json(_view(await self.approvals.shown(approval, person)))
@@ -76,7 +77,8 @@ class ApproversApi:
     async def posted(self, request: Request) -> Response:
         """The secret, which shows the question; or the answer, which the form of that page carries."""
         try:
-            fields = dict(parse_qsl((await _body(request)).decode("utf-8"), max_num_fields=_FIELDS_MAX, keep_blank_values=True))
+            body = await whole_body(request.receive, _BODY_BYTES_MAX)
+            fields = dict(parse_qsl(body.decode("utf-8"), max_num_fields=_FIELDS_MAX, keep_blank_values=True))
         except (UnicodeDecodeError, ValueError):
             return _refused(Mistake("this form cannot be read", code="body"))
         token = request.path_params["token"]
@@ -110,16 +112,6 @@ class ApproversApi:
         if scheme.lower() != "bearer" or not secret:
             raise Unauthenticated("an approver's secret is needed", hint="Authorization: Bearer <secret>")
         return self.approvals.by_secret(secret.strip(), "http")
-
-
-async def _body(request: Request) -> bytes:
-    pieces, size = [], 0
-    async for piece in request.stream():
-        size += len(piece)
-        if size > _BODY_BYTES_MAX:
-            raise Mistake("the body is too large", code="too_large")
-        pieces.append(piece)
-    return b"".join(pieces)
 
 
 def _said(body: bytes) -> AnswerQuestion:

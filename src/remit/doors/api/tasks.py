@@ -1,7 +1,8 @@
 """Tasks and their calls in the words of the wire: what the HTTP routes answer and what ``remit.open`` answers in process.
 
 An agent proves itself with a JWT-SVID to open a task and to renew its token; the task's own token is enough to look at it, to
-have its calls decided, to tell how they ended, and to end it. Translates; decides nothing.
+have its calls decided, to tell how they ended, and to end it. Translates; decides nothing. What somebody says is read (``read``)
+once it is known who says it: a stranger's words are not parsed.
 """
 
 from __future__ import annotations
@@ -46,9 +47,10 @@ class TaskDoor:
     mcp_servers: Callable[[], Collection[str]]
     end_task: Callable[[str], Awaitable[None]]
 
-    async def open(self, proof: str, wanted: OpenTask) -> TaskView:
+    async def open(self, proof: str, read: Callable[[], Awaitable[OpenTask]]) -> TaskView:
         """A new task of the proved agent, with its token. Raises Unauthenticated, Refusal, NotFound, Mistake, Outage."""
         name, workload = await self._agent(proof)
+        wanted = await read()
         if wanted.agent not in {"", name, workload.agent.text}:
             raise Refusal(f"the proof of identity is of agent {name}, not of {wanted.agent[:80]!r}", code="wrong_agent")
         task = await self.dispatcher.open(
@@ -78,15 +80,17 @@ class TaskDoor:
         await self.end_task(own.id)
         return self._view(ended)
 
-    async def authorize(self, token: str, task: str, wanted: AuthorizeCall) -> DecisionView:
+    async def authorize(self, token: str, task: str, read: Callable[[], Awaitable[AuthorizeCall]]) -> DecisionView:
         """Decide one call. Raises Unauthenticated, NotFound (another's task), Mistake, Refusal (task exhausted), Outage."""
         bearer = await self._bearer(token, task)
+        wanted = await read()
         answer = await self.tickets.decide(bearer, _call(wanted), seen_digest=wanted.tool_digest)
         return _decision(answer)
 
-    async def observe(self, token: str, task: str, told: ObserveCall) -> None:
+    async def observe(self, token: str, task: str, read: Callable[[], Awaitable[ObserveCall]]) -> None:
         """Take the end of an allowed call. Raises Unauthenticated, NotFound, Conflict, Mistake, Outage."""
         bearer = await self._bearer(token, task)
+        told = await read()
         if told.ending not in _TOLD:
             raise Mistake(f"ending {told.ending[:40]!r} is none", code="body", hint=f"one of: {_ENDINGS}")
         await self.tickets.observe(bearer, told.decision, Ending(told.ending), told.result, arguments=told.arguments)

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from remit.doors.bodies import whole_body
 from remit.doors.problems import http_status, problem, problem_headers
-from remit.drivers.patience import within
 from remit.drivers.sse import event
 from remit.errors import Mistake, Refusal, RemitError
 
@@ -27,8 +27,6 @@ _STREAM_HEADERS = [
     (b"x-accel-buffering", b"no"),
 ]
 
-
-_DRAINED_BYTES_MAX = 16_777_216
 _SINGLE = frozenset({b"host", b"origin", b"authorization", b"content-type", b"last-event-id"})
 
 
@@ -65,28 +63,7 @@ class HttpExchange:
         """The whole body, which is JSON. Raises Mistake (content_type, too_large, too_slow)."""
         if self.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise Mistake("the body must be application/json", code="content_type")
-        try:
-            with within(seconds_max):
-                return await self._whole_body(bytes_max)
-        except TimeoutError:
-            raise Mistake(f"the body did not arrive within {seconds_max:.0f} seconds", code="too_slow") from None
-
-    async def _whole_body(self, bytes_max: int) -> bytes:
-        pieces: list[bytes] = []
-        size, more = 0, True
-        while more:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                raise Mistake("the request ended early", code="json")
-            piece, more = message.get("body", b""), message.get("more_body", False)
-            size += len(piece)
-            if size <= bytes_max:
-                pieces.append(piece)
-            elif size > bytes_max + _DRAINED_BYTES_MAX:
-                break
-        if size > bytes_max:  # what follows was read and thrown away, so that the answer is not lost in a reset connection
-            raise Mistake(f"the body is larger than {bytes_max:,} bytes", code="too_large")
-        return b"".join(pieces)
+        return await whole_body(self._receive, bytes_max, seconds_max)
 
     async def disconnected(self) -> None:
         """Returns when the client has gone."""
