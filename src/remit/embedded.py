@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -31,7 +32,7 @@ class EmbeddedDoor:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._door: TaskDoor = node.door
+        self._door: TaskDoor = replace(node.door, unbound_is_well=True)
 
     async def prove(self, agent: str) -> str:
         """A JWT-SVID of a declared agent; of the only one where none is named. Raises NotFound, Mistake, Outage."""

@@ -20,6 +20,7 @@ from remit.doors.gateway.links import Links
 from remit.doors.gateway.mcp import GatewayLimits, McpGateway
 from remit.doors.gateway.modern import ModernDoor
 from remit.doors.gateway.relay import Relay
+from remit.doors.oauth.service import TokenDoor
 from remit.drivers.base import UpstreamLimits
 from remit.drivers.keys import load_or_make_keys
 from remit.drivers.sealing import Sealer
@@ -34,15 +35,20 @@ from remit.services.access_search import AccessSearch
 from remit.services.approvals import Approvals
 from remit.services.behaviour import Behaviour
 from remit.services.callers import Callers
+from remit.services.clients import Clients
 from remit.services.configuration import load_configuration
+from remit.services.exchange import Exchange
 from remit.services.feed import Feed
 from remit.services.identities import Identities
+from remit.services.introspection import Introspection
 from remit.services.invitations import Invitations
 from remit.services.ledger import Ledger
 from remit.services.mediation import Mediation
 from remit.services.notices import Notices
+from remit.services.once import Once
 from remit.services.opening import Dispatcher
 from remit.services.pins import Pins
+from remit.services.possession import Possessions
 from remit.services.questions import Questions
 from remit.services.replay import History
 from remit.services.rules import Rules, make_rulebook
@@ -54,7 +60,7 @@ from remit.store.postgres import PostgresStore
 from remit.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Collection
     from pathlib import Path
 
     import aiohttp
@@ -108,6 +114,9 @@ class Node:
     door: TaskDoor
     feed: Feed
     client: aiohttp.ClientSession
+    once: Once
+    possessions: Possessions
+    clock: Callable[[], datetime]
     _background: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def end_task(self, task_id: str) -> None:
@@ -144,10 +153,11 @@ class Node:
             await self.legacy.end_idle()
 
     async def _drop_questions(self) -> None:
-        """Delete what was kept of questions that are over."""
+        """Delete what was kept of questions that are over, and of proofs that can no longer be presented."""
         while True:
             with contextlib.suppress(Outage):  # tried again a minute later
                 await self.questions.sweep()
+                await self.once.sweep()
             await asyncio.sleep(_DROP_SECONDS)
 
     async def _reload(self) -> None:
@@ -219,17 +229,20 @@ async def open_node(
         sealer=values_sealer if settings.keep_values else None,
         questions=questions,
     )
-    tokens = Tokens(tasks, signer, clock, new_id, issuer=settings.issuer, token_ttl=settings.token_ttl)
+    once = Once(store, clock)
+    possessions = Possessions(keys.derived("DPoP nonces"), once, clock)
+    tokens = Tokens(tasks, signer, clock, new_id, issuer=settings.issuer, token_ttl=settings.token_ttl, rules=configuration.tokens)
     links = Links(lambda: rules.configuration.servers, _upstream_limits(limits), client, limits.conversations)
     asking = Asking(approvals, invitations, sealer, clock, lambda: rules.rulebook.consent)
     relay = Relay(mediation, tasks, limits.result_bytes, asking)
     legacy = LegacyDoor(relay, links, limits.sessions, limits.session_idle_seconds)
-    gate = Gate(tokens, tasks, clock)
+    gate = Gate(tokens, tasks, possessions, clock)
     gateway = McpGateway(
         gate,
         legacy,
         ModernDoor(relay, links, asking),
         GatewayLimits(body_bytes_max=limits.body_bytes, depth_max=limits.json_depth),
+        issuer=settings.issuer,
         hosts=settings.allowed_hosts,
         origins=settings.allowed_origins,
         report=lambda error: _LOG.error("a fault of remit", exc_info=error),
@@ -294,6 +307,9 @@ async def open_node(
         ),
         feed=Feed(store, tasks, on_end),
         client=client,
+        once=once,
+        possessions=possessions,
+        clock=clock,
     )
     ending.append(node)
     try:
@@ -344,13 +360,35 @@ def application(node: Node) -> ASGIApp:
 def api_of(node: Node) -> Starlette:
     """The API of a node, beside the gateway."""
     return api_app(
-        access=_access_door(node),
+        beside=(_access_door(node), _token_door(node)),
         approvals=node.approvals,
         invitations=node.invitations,
         door=node.door,
         ledger=node.ledger,
         signer=node.signer,
         settings=node.configuration.settings,
+    )
+
+
+def _token_door(node: Node) -> TokenDoor:
+    """The token service of a node."""
+    rules, issuer, token_rules = node.rules, node.configuration.settings.issuer, node.configuration.tokens
+    audiences = (issuer, f"{issuer}/oauth/token") if token_rules.endpoint_audience else (issuer,)
+    clients = Clients(node.identities, lambda: rules.configuration.agents, node.once, node.clock, audiences=audiences)
+
+    def servers() -> Collection[str]:
+        return rules.configuration.servers
+
+    return TokenDoor(
+        exchange=Exchange(clients, node.possessions, node.dispatcher, node.tasks, node.tokens, node.store, node.clock, servers=servers),
+        introspection=Introspection(node.tokens, issuer=issuer, mission=token_rules.mission),
+        clients=clients,
+        callers=Callers(node.tokens, node.identities, lambda: rules.configuration.access),
+        possessions=node.possessions,
+        signer=node.signer,
+        rules=token_rules,
+        issuer=issuer,
+        servers=servers,
     )
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from remit.logic.consent import Consent
 from remit.model.access import AccessRules
+from remit.model.token import TokenRules
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,12 +50,13 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agent:
-    """A declared agent. ``tasks``: task types it may be given; empty means none."""
+    """A declared agent. ``tasks``: task types it may be given; empty means none. ``keys``: public, as JSON Web Keys."""
 
     name: str
     spiffe_id: SpiffeId
     tasks: tuple[str, ...] = ()
     description: str = ""
+    keys: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,3 +98,4 @@ class Configuration:
     access: AccessRules = field(default_factory=AccessRules)
     bundle: Bundle | None = None
     consent: Consent = field(default_factory=Consent)
+    tokens: TokenRules = field(default_factory=TokenRules)

@@ -32,8 +32,8 @@ def accept(token, now=NOW):
 
 
 def test_a_task_token_names_agent_task_and_grant():
-    bearer, expires_at = accept(task_token())
-    assert (bearer.agent, bearer.task, expires_at) == (AGENT, "task_1", NOW + timedelta(minutes=5))
+    opened = accept(task_token())
+    assert (opened.bearer.agent, opened.bearer.task, opened.expires_at) == (AGENT, "task_1", NOW + timedelta(minutes=5))
     _, claims = SIGNER.open(task_token())
     assert claims["authorization_details"] == [
         {"type": "remit_grant", "locations": [AUDIENCE], "kind": "tool", "name": "bank/pay", "uses": 1}
@@ -81,9 +81,17 @@ CLAIMS = {"iss": ISSUER, "aud": AUDIENCE, "sub": AGENT.text, "iat": SECONDS, "ex
         pytest.param(task_token(exp="tomorrow"), id="exp is text"),
         pytest.param(task_token(exp=True), id="exp is a boolean"),
         pytest.param(task_token(task="task_1"), id="no task object"),
-        pytest.param(task_token(sub="spiffe://remit.test/agent/../root"), id="path traversal in the id"),
-        pytest.param(task_token(sub="spiffe://Remit.test/agent/x"), id="upper case trust domain"),
-        pytest.param(task_token(sub=7), id="sub is a number"),
+        pytest.param(task_token(client_id="spiffe://remit.test/agent/../root"), id="path traversal in the id"),
+        pytest.param(task_token(client_id="spiffe://Remit.test/agent/x"), id="upper case trust domain"),
+        pytest.param(task_token(jti=None), id="no id"),
+        pytest.param(task_token(aud=AUDIENCE + "/../v1"), id="an audience that climbs"),
+        pytest.param(task_token(aud=AUDIENCE + "/"), id="no server at all"),
+        pytest.param(task_token(cnf={}), id="bound to nothing"),
+        pytest.param(task_token(cnf={"jwk": {}}), id="bound in an unknown way"),
+        pytest.param(task_token(cnf={"jkt": "", "x5t#S256": "x"}), id="bound to an empty thumbprint"),
+        pytest.param(task_token(client_id=7), id="client_id is a number"),
+        pytest.param(task_token(sub="alice"), id="a subject that nobody acts for"),
+        pytest.param(task_token(sub="alice", act={"iss": ISSUER, "sub": "spiffe://remit.test/agent/other"}), id="another actor"),
     ],
 )
 def test_everything_else_is_refused(token):

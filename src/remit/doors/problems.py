@@ -1,4 +1,5 @@
-"""Errors in the forms of the protocols: JSON-RPC, and HTTP problem details (RFC 9457; written in ``wire.py``, for both ends).
+"""Errors in the forms of the protocols: JSON-RPC, OAuth (RFC 6749 §5.2), and HTTP problem details (RFC 9457; written in ``wire.py``,
+for both ends).
 
 Rules: what leaves is the sentence, the code and the hint of a ``RemitError``; of anything else only that it happened. No
 stack trace, no path of this machine, nothing of what a token or an upstream said.
@@ -8,9 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from remit.errors import Mistake, Outage, Refusal, RemitError, Unauthenticated
 from remit.wire import http_status, problem, problem_headers
 
-__all__ = ["http_status", "problem", "problem_headers", "rpc_error", "rpc_status", "tool_error"]
+__all__ = ["http_status", "oauth_error", "problem", "problem_headers", "rpc_error", "rpc_status", "tool_error"]
 Json = dict[str, Any]
 PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS, INTERNAL = -32700, -32600, -32601, -32602, -32603
 HEADER_MISMATCH, MISSING_CAPABILITY, UNSUPPORTED_VERSION = -32020, -32021, -32022  # MCP 2026-07-28
@@ -26,6 +28,39 @@ _RPC_STATUS = {
     MISSING_CAPABILITY: 400,
     UNSUPPORTED_VERSION: 400,
 }
+
+
+_OAUTH = {
+    "invalid_request": 400,
+    "invalid_client": 401,
+    "invalid_grant": 400,
+    "invalid_scope": 400,
+    "invalid_target": 400,
+    "invalid_authorization_details": 400,
+    "invalid_dpop_proof": 400,
+    "use_dpop_nonce": 400,
+    "unauthorized_client": 400,
+    "unsupported_grant_type": 400,
+    "access_denied": 400,
+}
+_OAUTH_OF_HTTP = {"too_large": 413, "too_slow": 408}
+_UNPROVED = "the proof of identity does not hold"  # whatever was wrong with it
+
+
+def oauth_error(error: RemitError) -> tuple[int, Json, dict[str, str]]:
+    """Status, body and headers of a refusal of the token service. Of a proof that does not hold it says nothing more."""
+    headers = {"Cache-Control": "no-store"}
+    if isinstance(error, Outage):
+        headers["Retry-After"] = str(error.retry_after_seconds)
+        return 503, {"error": "temporarily_unavailable", "error_description": "try again"}, headers
+    if isinstance(error, Unauthenticated) and error.code not in {"use_dpop_nonce", "invalid_dpop_proof"}:
+        return 401, {"error": "invalid_client", "error_description": _UNPROVED}, headers
+    if not isinstance(error, Refusal | Mistake):
+        return 500, {"error": "server_error", "error_description": "remit has a fault; its log says more"}, headers
+    code = error.code if error.code in _OAUTH else "unauthorized_client" if isinstance(error, Refusal) else "invalid_request"
+    said = error.message + (f" ({error.hint})" if error.hint else "")
+    printable = "".join(sign if " " <= sign <= "~" and sign not in '"\\' else "'" for sign in said)  # RFC 6749 §5.2
+    return _OAUTH_OF_HTTP.get(error.code, _OAUTH[code]), {"error": code, "error_description": printable}, headers
 
 
 def rpc_error(request_id: object, code: int, message: str, data: object = None) -> Json:

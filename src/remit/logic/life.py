@@ -30,6 +30,7 @@ from remit.model.record import (
     TaskOpened,
     TokenIssued,
     TokenRefused,
+    TokenRevoked,
 )
 from remit.model.task import TASK_MOVES, Task, TaskState
 
@@ -64,6 +65,8 @@ def fold(task: Task | None, record: Record, leaf: bytes) -> Task:
         return _moved(task, body, record.at, step)
     if isinstance(body, TokenIssued | TokenRefused):
         return replace(task, **step)
+    if isinstance(body, TokenRevoked):
+        return replace(task, revoked_tokens=task.revoked_tokens | {body.jti}, **step)
     raise Broken(f"a record {type(body).__name__} does not belong to a task")
 
 
@@ -119,6 +122,7 @@ def _opened(task: str, body: TaskOpened, at: datetime, leaf: bytes) -> Task:
         self_service=body.self_service,
         watched=body.watched,
         autonomy=body.autonomy,
+        on_behalf_proof=body.on_behalf_proof,
     )
 
 

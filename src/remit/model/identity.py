@@ -62,8 +62,13 @@ class Workload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bearer:
-    """Who presents a live task token, or speaks through an endpoint that was opened for one task."""
+    """Who presents a live task token, or speaks through an endpoint that was opened for one task.
+
+    ``server``: the only one that the token opens ("" : all of the grant). ``token``: the token's id ("" : none was presented).
+    """
 
     agent: SpiffeId
     task: str
     proof: str  # "task-token" | "endpoint" | "authzen"
+    server: str = ""
+    token: str = ""

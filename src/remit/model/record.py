@@ -69,7 +69,7 @@ class ReasonLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskOpened:
-    """A task begins its life, pending."""
+    """A task begins its life, pending. ``on_behalf_proof``: what proved whom it runs for ("" : somebody said so)."""
 
     type: str
     agent: str
@@ -91,6 +91,7 @@ class TaskOpened:
     autonomy: dict[str, str] = field(default_factory=dict)
     self_service: bool = False
     watched: bool = False
+    on_behalf_proof: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,21 +109,41 @@ class TaskMoved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenIssued:
-    """A token exchange. ``subject_proof``: how the agent proved itself; ``jti`` identifies the token, it is no secret."""
+    """A token exchange. ``subject_proof``: how the agent proved itself; ``jti`` identifies the token, it is no secret.
+
+    ``audience``: where it opens, where that is less than the whole gateway. ``bound``: what its holder must prove (thumbprints).
+    ``exchange``: the OAuth grant type it was given by.
+    """
 
     agent: str
     use: str
     jti: str
     expires_at: datetime
     subject_proof: str
+    audience: str = ""
+    bound: str = ""
+    exchange: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRefused:
-    """A proof that did not hold. ``claimed``: what it claimed to be, unverified and cut short."""
+    """A proof that did not hold, or an exchange that was refused. ``claimed``: what it claimed to be, unverified and cut short.
+
+    ``exchange``: the OAuth grant type that was tried, cut short; ``code``: what was answered.
+    """
 
     why: str
     claimed: str = ""
+    exchange: str = ""
+    code: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRevoked:
+    """One token of a task opens nothing any more; the task lives on (RFC 7009)."""
+
+    jti: str
+    by: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,6 +308,7 @@ Body = (
     | TaskMoved
     | TokenIssued
     | TokenRefused
+    | TokenRevoked
     | CallDecided
     | CallFinished
     | ApprovalAnswered
@@ -302,6 +324,7 @@ KINDS: dict[str, type[Body]] = {
     "task.moved": TaskMoved,
     "token.issued": TokenIssued,
     "token.refused": TokenRefused,
+    "token.revoked": TokenRevoked,
     "call.decided": CallDecided,
     "call.finished": CallFinished,
     "approval.answered": ApprovalAnswered,

@@ -55,6 +55,7 @@ class Task:
     far. ``results``: results whose values were learnt. ``sums``, ``recent``, ``bytes_read``, ``resources``: spent so far.
     ``watched``: calls are compared with the past of the task's type. ``last_call``: the one that was allowed last.
     ``autonomy``: by effect. ``self_service``: inputs that the agent gave to its own task count as the task's.
+    ``on_behalf_proof``: what proved whom it runs for ("" : claimed). ``revoked_tokens``: ids of tokens that open nothing any more.
     """
 
     id: str
@@ -89,6 +90,8 @@ class Task:
     recent: tuple[datetime, ...] = ()
     bytes_read: int = 0
     resources: frozenset[str] = frozenset()
+    on_behalf_proof: str = ""
+    revoked_tokens: frozenset[str] = frozenset()
     ended_at: datetime | None = None
     note: str = ""
 

@@ -25,6 +25,7 @@ from remit.services.candidates import read_bundle
 from remit.services.catalog import read_detected, read_entry
 from remit.services.reading import FILE, NAME, VARIABLE, Mistakes, Reader, fill, near, parsed, read_text, read_texts
 from remit.services.task_types import DEADLINE_MAX, read_task_type
+from remit.services.token_configuration import read_keys, read_tokens
 from remit.settings import Agent, Configuration, Limits, Settings
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ _TABLES = (
     "access",
     "ledger",
     "policies",
+    "tokens",
 )
 
 
@@ -72,6 +74,7 @@ def load_configuration(folder: Path) -> Configuration:
     entries = {name: read_entry(table, classes) for name, table in root.tables("tools") if _known_server(root, "tools", name, known)}
     detected = read_detected(root.table("data").table("detected"), classes)
     access = read_access(root, folder, agents, settings.host)
+    tokens = read_tokens(root)
     root.done(*_TABLES)
     task_types: dict[str, TaskType] = {}
     tasks, (policies, bundle) = read_texts(folder, "tasks", ".toml", found), _policies(folder, settings, found)
@@ -102,6 +105,7 @@ def load_configuration(folder: Path) -> Configuration:
         policies={name: policy for name, policy in policies.items() if policy is not None},
         digest=digest_json({FILE: text, **tasks, **{f"access/{one.name}": one.digest for one in access.applications.values()}}),
         access=access,
+        tokens=tokens,
         bundle=bundle,
     )
 
@@ -198,7 +202,7 @@ def _agents(root: Reader, settings: Settings) -> dict[str, Agent]:
         if spiffe_id in {agent.spiffe_id for agent in agents.values()}:
             table.wrong(f"two agents are {spiffe_id}", "one identity an agent", "spiffe_id")
         tasks, description = table.texts("tasks"), table.value("description", str, "")
-        agents[name] = Agent(name=name, spiffe_id=spiffe_id, tasks=tasks, description=description)
+        agents[name] = Agent(name=name, spiffe_id=spiffe_id, tasks=tasks, description=description, keys=read_keys(table))
         table.done()
     return agents
 

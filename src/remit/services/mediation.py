@@ -21,6 +21,7 @@ from remit.errors import Outage, Refusal
 from remit.logic.arguments import digest_bytes
 from remit.logic.authorize import authorize, call_key
 from remit.logic.behaviour import signals_of
+from remit.logic.claims import check_bearer
 from remit.logic.decided import decided
 from remit.logic.explain import message_for_model
 from remit.logic.labelling import ResultRules, for_call, whole
@@ -132,7 +133,8 @@ class Mediation:
     async def authorize(self, bearer: Bearer, call: Call, *, seen_digest: str = "") -> Ticket | Refused:
         """Decide one call and make the decision durable. ``seen_digest``: of the tool as its server declares it now.
 
-        Raises Outage where the decision cannot be recorded (then there is none), NotFound, Refusal (task exhausted).
+        Raises Outage where the decision cannot be recorded (then there is none), NotFound, Refusal (task exhausted), Unauthenticated
+        (the token was revoked, or opens another server).
         """
         decision_id = self._new_id("d")
         rules = self._rulebook()
@@ -142,6 +144,7 @@ class Mediation:
             nonlocal written
             if task.seq >= self._records_max:
                 raise Refusal(f"task {task.id} has used up its {self._records_max} records", code="task_exhausted")
+            check_bearer(bearer, task, call)
             facts = self._facts(rules, bearer, call, task, now, seen_digest)
             decision = authorize(facts, rules.policies)
             body, approval = self._record(facts, decision, decision_id, rules)
@@ -202,6 +205,8 @@ class Mediation:
             task = await self._tasks.view(ticket.bearer.task)
             if task.over:
                 return Observed(size=plain.size, released=False, why=f"the task is {task.state}")
+            if ticket.bearer.token in task.revoked_tokens:
+                return Observed(size=plain.size, released=False, why="its token was revoked")
             seen = self._sightings.known(task)
             if seen is None:
                 await self._sightings.load(task)

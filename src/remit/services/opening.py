@@ -27,8 +27,13 @@ class Dispatcher:
     def __init__(self, tasks: Tasks, rules: Rules, clock: Callable[[], datetime]) -> None:
         self._tasks, self._rules, self._clock = tasks, rules, clock
 
-    async def open(self, *, agent: str, task_type: str, inputs: Mapping[str, Any], on_behalf_of: str, opened_by: str) -> Task:
-        """An active task. Raises NotFound, Refusal (not this agent's), Mistake (inputs), Outage."""
+    async def open(
+        self, *, agent: str, task_type: str, inputs: Mapping[str, Any], on_behalf_of: str, opened_by: str, on_behalf_proof: str = ""
+    ) -> Task:
+        """An active task. ``on_behalf_proof``: what proved whom it runs for ("" : somebody says so).
+
+        Raises NotFound, Refusal (not this agent's), Mistake (inputs), Outage.
+        """
         configuration, rulebook = self._rules.configuration, self._rules.rulebook
         declared = configuration.agents.get(agent)
         if declared is None:
@@ -80,6 +85,7 @@ class Dispatcher:
             autonomy=dict(kind.autonomy),
             self_service=kind.self_service,
             watched=kind.watched,
+            on_behalf_proof=on_behalf_proof,
         )
         task = await self._tasks.open(opened)
         return await self._tasks.move(task.id, TaskState.ACTIVE, by=opened_by)

@@ -1,30 +1,44 @@
-"""Task tokens: given for a live task, checked at every use, dead the moment the task is.
+"""Task tokens: given for a live task, checked at every use, dead the moment the task is, or they are revoked.
 
-Rules: a token's signature is checked once and remembered, bounded; whether its task lives is checked every time. A token
-never outlives its task's deadline.
+Rules: a token's signature is checked once and remembered, bounded; whether its task lives and the token was not revoked is checked
+every time, here and again where a call is decided. A token never outlives its task's deadline. A bound token counts only with
+what it is bound to. Left out: who may have one (``services/exchange.py``), proofs of possession (``services/possession.py``).
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from remit.errors import NotFound, Unauthenticated
-from remit.logic.claims import TASK_TYPE, check_task_token, task_claims
-from remit.model.identity import Bearer
-from remit.model.record import Body, TokenIssued
+from remit.errors import NotFound, Refusal, Unauthenticated
+from remit.logic.claims import TASK_TYPE, audience_of, check_bearer, check_held, check_task_token, task_claims
+from remit.logic.missions import mission_claim
+from remit.model.record import Body, TokenIssued, TokenRevoked
 from remit.model.task import TaskState
+from remit.model.token import NOTHING, Bound, Possession, TaskToken, TokenRules
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from remit.drivers.signing import TokenSigner
+    from remit.model.identity import Bearer
     from remit.model.task import Task
     from remit.services.tasks import Tasks
 
 _REMEMBERED_MAX = 10_000
+_DEMANDED = {Bound.DPOP: "a DPoP proof", Bound.MTLS: "a client certificate", Bound.EITHER: "a DPoP proof or a client certificate"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """A token that was given."""
+
+    token: str
+    expires_at: datetime
+    task: Task
 
 
 class Tokens:
@@ -39,39 +53,109 @@ class Tokens:
         *,
         issuer: str,
         token_ttl: timedelta,
+        rules: TokenRules | None = None,
     ) -> None:
         """``issuer``: our URL; the gateway below it is the audience."""
         self._tasks, self._signer, self._clock, self._new_id = tasks, signer, clock, new_id
         self._issuer, self.audience, self._token_ttl = issuer, f"{issuer}/mcp", token_ttl
-        self._remembered: OrderedDict[bytes, tuple[Bearer, datetime]] = OrderedDict()
+        self._rules = rules or TokenRules()
+        self._remembered: OrderedDict[bytes, TaskToken] = OrderedDict()
 
     async def issue(self, task_id: str, proof: str) -> tuple[str, datetime]:
-        """A token for a live task, and when it ends. The exchange is recorded first. Raises Unauthenticated, NotFound, Outage."""
+        """A token for a live task, bound to nothing, and when it ends. For those who are on this machine or proved themselves.
+
+        Raises as ``give``.
+        """
+        given = await self.give(task_id, proof)
+        return given.token, given.expires_at
+
+    async def give(
+        self, task_id: str, proof: str, *, server: str = "", bound: Possession = NOTHING, exchange: str = "", unbound_is_well: bool = False
+    ) -> Given:
+        """A token for a live task. The exchange is recorded first. ``server``: the only one it opens; ``bound``: what was proved to
+        be held; ``exchange``: the OAuth grant type. ``unbound_is_well``: whatever ``[tokens] bound`` demands.
+
+        Raises Refusal (binding_required), Unauthenticated (the task has ended), NotFound, Outage.
+        """
+        if not unbound_is_well:
+            self.check_binding(bound)
         jti = self._new_id("tok")
 
         def build(task: Task, now: datetime) -> tuple[Body, datetime]:
             if task.over or now >= task.deadline:
                 raise Unauthenticated(f"task {task.id} has ended")
             expires_at = min(now + self._token_ttl, task.deadline)
-            issued = TokenIssued(agent=task.agent.text, use="task-token", jti=jti, expires_at=expires_at, subject_proof=proof)
+            issued = TokenIssued(
+                agent=task.agent.text,
+                use="task-token",
+                jti=jti,
+                expires_at=expires_at,
+                subject_proof=proof,
+                audience=audience_of(self.audience, server) if server else "",
+                bound=bound.key or bound.certificate,
+                exchange=exchange,
+            )
             return issued, expires_at
 
         task, expires_at = await self._tasks.change(task_id, build)
-        claims = task_claims(task, self._issuer, self.audience, self._clock(), expires_at, jti)
-        return self._signer.sign(claims, TASK_TYPE), expires_at
+        claims = task_claims(task, self._issuer, self.audience, self._clock(), expires_at, jti, server=server, bound=bound)
+        if self._rules.mission:
+            claims["mission"] = mission_claim(task, self._issuer, self.audience)
+        return Given(token=self._signer.sign(claims, TASK_TYPE), expires_at=expires_at, task=task)
 
-    async def bearer(self, token: str) -> Bearer:
-        """Whom a task token stands for. Raises Unauthenticated (always the same words), Outage."""
+    def check_binding(self, bound: Possession) -> None:
+        """Whether a token may be bound to no more than this. Raises Refusal (binding_required)."""
+        rule = self._rules.bound
+        held = {Bound.NONE: "nothing", Bound.DPOP: bound.key, Bound.MTLS: bound.certificate, Bound.EITHER: bound.key or bound.certificate}
+        if not held[rule]:
+            wanted = _DEMANDED[rule]
+            raise Refusal(f"a token is given here only with {wanted}", code="binding_required", hint="tokens.bound demands it")
+
+    async def bearer(self, token: str, *, server: str = "", shown: Possession = NOTHING) -> Bearer:
+        """Whom a task token stands for, at one server of the gateway, or ("") where the whole task is spoken of. ``shown``: what the
+        request proved to hold. Raises Unauthenticated (always the same words), Outage.
+        """
         try:
-            bearer = self._checked(token)
-            task = await self._tasks.view(bearer.task)
+            known = self._checked(token)
+            check_held(known, shown)
+            if known.bearer.server not in {"", server}:
+                raise Unauthenticated("the token opens another server")
+            await self._live(known)
         except (Unauthenticated, NotFound):
             raise Unauthenticated("the token does not open anything here") from None
-        if task.over or task.state is TaskState.PENDING or task.agent != bearer.agent or self._clock() >= task.deadline:
-            raise Unauthenticated("the token does not open anything here")
-        return bearer
+        return known.bearer
 
-    def _checked(self, token: str) -> Bearer:
+    async def look(self, token: str) -> tuple[TaskToken, Task]:
+        """A live token and its task, whoever holds it, for those who may ask about it. Raises Unauthenticated, Outage."""
+        try:
+            known = self._checked(token)
+            return known, await self._live(known)
+        except (Unauthenticated, NotFound):
+            raise Unauthenticated("the token is not active") from None
+
+    async def revoke(self, token: TaskToken, by: str) -> None:
+        """From now on the token opens nothing, at any door and node; a revoked one again is a success. Raises NotFound, Outage."""
+        bearer = token.bearer
+
+        def build(task: Task, _now: datetime) -> tuple[Body, None]:
+            if bearer.token in task.revoked_tokens or task.over:
+                raise _DeadAlreadyError
+            return TokenRevoked(jti=bearer.token, by=by), None
+
+        try:
+            await self._tasks.change(bearer.task, build)
+        except _DeadAlreadyError:
+            return
+
+    async def _live(self, known: TaskToken) -> Task:
+        bearer = known.bearer
+        task = await self._tasks.view(bearer.task)
+        if task.over or task.state is TaskState.PENDING or task.agent != bearer.agent or self._clock() >= task.deadline:
+            raise Unauthenticated("the token's task does not live")
+        check_bearer(bearer, task)
+        return task
+
+    def _checked(self, token: str) -> TaskToken:
         digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
         known = self._remembered.get(digest)
         now = self._clock()
@@ -81,7 +165,10 @@ class Tokens:
             self._remembered[digest] = known
             if len(self._remembered) > _REMEMBERED_MAX:
                 self._remembered.popitem(last=False)
-        bearer, expires_at = known
-        if now.astimezone(UTC) >= expires_at:
+        if now.astimezone(UTC) >= known.expires_at:
             raise Unauthenticated("the token is expired")
-        return bearer
+        return known
+
+
+class _DeadAlreadyError(Exception):
+    """Leaves a build that has nothing to do."""

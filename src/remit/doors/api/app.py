@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
 from starlette.applications import Starlette
@@ -24,11 +24,10 @@ from remit.logic.arguments import parse_json
 from remit.wire import AuthorizeCall, ObserveCall, OpenTask
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from starlette.requests import Request
 
-    from remit.doors.api.access import AccessDoor
     from remit.doors.api.tasks import TaskDoor
     from remit.drivers.signing import TokenSigner
     from remit.services.approvals import Approvals
@@ -38,6 +37,13 @@ if TYPE_CHECKING:
 
 Words = TypeVar("Words")
 _LOG = logging.getLogger("remit")
+
+
+class Beside(Protocol):
+    """A door of its own on the same port."""
+
+    def routes(self) -> list[Route]:
+        """Its endpoints."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,9 +73,6 @@ class _Api:
         read = self._body(request, ObserveCall, self.settings.limits.result_bytes)
         await self.door.observe(_proof(request), request.path_params["task"], read)
         return Response(status_code=204)
-
-    async def jwks(self, _request: Request) -> Response:
-        return _json(self.signer.jwks())
 
     async def bundle(self, _request: Request) -> Response:
         return _json(self.signer.bundle(int(self.settings.svid_ttl.total_seconds())))
@@ -109,8 +112,8 @@ def _proof(request: Request) -> str:
     return token.strip()
 
 
-def api_app(*, access: AccessDoor, approvals: Approvals, invitations: Invitations, **services: Any) -> Starlette:
-    """The API as an application. ``access``: the decision API beside it."""
+def api_app(*, beside: Iterable[Beside], approvals: Approvals, invitations: Invitations, **services: Any) -> Starlette:
+    """The API as an application. ``beside``: further doors, the decision API and the token service."""
     api, approvers = _Api(**services), ApproversApi(approvals=approvals, invitations=invitations)
     endpoints: dict[tuple[str, str], Callable[[Request], Awaitable[Response]]] = {
         ("POST", "/v1/tasks"): api.open_task,
@@ -124,7 +127,6 @@ def api_app(*, access: AccessDoor, approvals: Approvals, invitations: Invitation
         ("POST", "/v1/approvals/{approval}"): approvers.answer,
         ("GET", "/approve/{token}"): approvers.page,
         ("POST", "/approve/{token}"): approvers.posted,
-        ("GET", "/oauth/jwks"): api.jwks,
         ("GET", "/spiffe/bundle"): api.bundle,
         ("GET", "/ledger/checkpoint"): api.checkpoint,
         ("GET", "/healthz"): api.healthy,
@@ -132,7 +134,7 @@ def api_app(*, access: AccessDoor, approvals: Approvals, invitations: Invitation
         ("GET", "/openapi.json"): api.document,
     }
     routes = [Route(path, _guarded(endpoint), methods=[method]) for (method, path), endpoint in endpoints.items()]
-    return Starlette(routes=[*routes, *access.routes()])
+    return Starlette(routes=[*routes, *(route for door in beside for route in door.routes())])
 
 
 def _guarded(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:

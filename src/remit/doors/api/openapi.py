@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from remit.doors.api.access_openapi import access_components, access_paths
+from remit.doors.api.token_openapi import token_components, token_paths
 from remit.wire import (
     AnswerQuestion,
     AuthorizeCall,
@@ -65,16 +66,16 @@ def openapi() -> Json:
                 "get": _operation("The page of a link for one approver and one question", kind="text/html", parameters=link),
                 "post": _operation("The approver's secret, then the answer, from that page's forms", kind="text/html", parameters=link),
             },
-            "/oauth/jwks": {"get": _operation("Keys that verify task tokens (RFC 7517)")},
             "/spiffe/bundle": {"get": _operation("The trust domain's bundle")},
             "/ledger/checkpoint": {"get": _operation("The signed head of the ledger (C2SP tlog-checkpoint)", kind="text/plain")},
             "/healthz": {"get": _operation("Whether the process runs", kind="text/plain")},
             "/readyz": {"get": _operation("Whether the store answers", kind="text/plain")},
             "/openapi.json": {"get": _operation("This document")},
             **access_paths(),
+            **token_paths(),
         },
         "components": {
-            "schemas": {**components, **access_components()},
+            "schemas": {**components, **access_components(), **token_components()},
             "securitySchemes": {
                 "jwt_svid": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT-SVID"},
                 "caller": {"type": "http", "scheme": "bearer", "bearerFormat": "a caller's secret, a task token or a JWT-SVID"},

@@ -36,7 +36,10 @@ _ENDINGS = ", ".join(sorted(_TOLD))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskDoor:
-    """``issuer``: our URL. ``mcp_servers``: names of the servers that the gateway serves. ``end_task`` lets go of an ended one."""
+    """``issuer``: our URL. ``mcp_servers``: names of the servers that the gateway serves. ``end_task`` lets go of an ended one.
+
+    ``unbound_is_well``: tokens stay in this process, so they need not be bound to a key.
+    """
 
     identities: Identities
     tokens: Tokens
@@ -46,6 +49,7 @@ class TaskDoor:
     issuer: str
     mcp_servers: Callable[[], Collection[str]]
     end_task: Callable[[str], Awaitable[None]]
+    unbound_is_well: bool = False
 
     async def open(self, proof: str, read: Callable[[], Awaitable[OpenTask]]) -> TaskView:
         """A new task of the proved agent, with its token. Raises Unauthenticated, Refusal, NotFound, Mistake, Outage."""
@@ -60,8 +64,7 @@ class TaskDoor:
             on_behalf_of=wanted.on_behalf_of,
             opened_by=workload.agent.text,
         )
-        token, expires_at = await self.tokens.issue(task.id, workload.proof)
-        return self._view(task, TokenView(access_token=token, expires_at=expires_at))
+        return self._view(task, await self._token(task.id, workload))
 
     async def show(self, proof: str, task: str) -> TaskView:
         """A task of the agent that is proved, or whose token it is. Raises Unauthenticated, NotFound, Outage."""
@@ -70,8 +73,7 @@ class TaskDoor:
     async def renew(self, proof: str, task: str) -> TokenView:
         """A new token for a living task of the proved agent. A token alone renews nothing: a thief would have it for good."""
         _, workload = await self._agent(proof)
-        token, expires_at = await self.tokens.issue((await self._of(workload, task)).id, workload.proof)
-        return TokenView(access_token=token, expires_at=expires_at)
+        return await self._token((await self._of(workload, task)).id, workload)
 
     async def complete(self, proof: str, task: str) -> TaskView:
         """End a task. Raises Unauthenticated, NotFound, Outage."""
@@ -94,6 +96,10 @@ class TaskDoor:
         if told.ending not in _TOLD:
             raise Mistake(f"ending {told.ending[:40]!r} is none", code="body", hint=f"one of: {_ENDINGS}")
         await self.tickets.observe(bearer, told.decision, Ending(told.ending), told.result, arguments=told.arguments)
+
+    async def _token(self, task: str, workload: Workload) -> TokenView:
+        given = await self.tokens.give(task, workload.proof, unbound_is_well=self.unbound_is_well)
+        return TokenView(access_token=given.token, expires_at=given.expires_at)
 
     async def _bearer(self, token: str, task: str) -> Bearer:
         bearer = await self.tokens.bearer(token)

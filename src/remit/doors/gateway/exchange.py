@@ -13,9 +13,11 @@ from urllib.parse import urlsplit
 import msgspec
 
 from remit.doors.bodies import whole_body
+from remit.doors.peer import peer_certificate
 from remit.doors.problems import http_status, problem, problem_headers
 from remit.drivers.sse import event
-from remit.errors import Mistake, Refusal, RemitError
+from remit.errors import Mistake, Refusal, RemitError, Unauthenticated
+from remit.model.token import Credential
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, MutableMapping
@@ -27,7 +29,8 @@ _STREAM_HEADERS = [
     (b"x-accel-buffering", b"no"),
 ]
 
-_SINGLE = frozenset({b"host", b"origin", b"authorization", b"content-type", b"last-event-id"})
+_SINGLE = frozenset({b"host", b"origin", b"authorization", b"content-type", b"last-event-id", b"dpop"})
+NO_TOKEN = "no_token"  # noqa: S105 - a code: nothing was presented at all
 
 
 class HttpExchange:
@@ -40,6 +43,7 @@ class HttpExchange:
         send: Callable[[MutableMapping[str, Any]], Awaitable[None]],
     ) -> None:
         self.method: str = scope["method"]
+        self._scope = scope
         names = [name for name, _ in scope["headers"]]
         self._doubled = next((name.decode("latin-1") for name in names if _is_single(name) and names.count(name) > 1), "")
         self.headers: dict[str, str] = {name.decode("latin-1"): value.decode("latin-1").strip(" \t") for name, value in scope["headers"]}
@@ -58,6 +62,20 @@ class HttpExchange:
         origin = self.headers.get("origin")
         if origin is not None and origin not in origins and _hostname(urlsplit(origin).netloc) not in hosts:
             raise Refusal("this origin is not admitted", code="origin", hint="add it to server.allowed_origins")
+
+    def credential(self, issuer: str) -> Credential:
+        """What the request shows of whoever sends it; ``issuer``: our own URL. Raises Unauthenticated where it shows no token."""
+        scheme, _, token = self.headers.get("authorization", "").partition(" ")
+        if scheme.lower() not in {"bearer", "dpop"} or not token.strip():
+            raise Unauthenticated("a task token is needed", code=NO_TOKEN, hint="Authorization: Bearer <task token>")
+        return Credential(
+            token=token.strip(),
+            scheme=scheme.lower(),
+            proof=self.headers.get("dpop", ""),
+            method=self.method,
+            url=issuer + self._scope["path"],
+            certificate=peer_certificate(self._scope),
+        )
 
     async def body(self, bytes_max: int, seconds_max: float) -> bytes:
         """The whole body, which is JSON. Raises Mistake (content_type, too_large, too_slow)."""
@@ -113,12 +131,15 @@ class HttpExchange:
         await self._send({"type": "http.response.start", "status": status, "headers": all_headers})
         await self._send({"type": "http.response.body", "body": body})
 
-    async def fail(self, error: RemitError) -> None:
-        """Answer with an error, in whatever form is still possible."""
+    async def fail(self, error: RemitError, challenge: list[tuple[bytes, bytes]] | None = None) -> None:
+        """Answer with an error, in whatever form is still possible. ``challenge``: headers in place of the plain one."""
         if self._streaming:
             await self.end_stream()
         elif not self._ended:
-            await self.respond(http_status(error), msgspec.json.encode(problem(error)), problem_headers(error))
+            headers = problem_headers(error)
+            if challenge is not None:
+                headers = [header for header in headers if header[0] != b"www-authenticate"] + challenge
+            await self.respond(http_status(error), msgspec.json.encode(problem(error)), headers)
 
     async def _write(self, data: bytes, *, more: bool) -> None:
         async with self._sending:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from remit.model.token import Credential
+    from remit.services.possession import Possessions
     from remit.services.tasks import Tasks
     from remit.services.tokens import Tokens
 
@@ -23,13 +25,20 @@ if TYPE_CHECKING:
 class Gate:
     """Who presents a token or speaks through a task's own endpoint (``doors/gateway/mcp.Gatekeeper``)."""
 
-    def __init__(self, tokens: Tokens, tasks: Tasks, clock: Callable[[], datetime]) -> None:
-        self._tokens, self._tasks, self._clock = tokens, tasks, clock
+    def __init__(self, tokens: Tokens, tasks: Tasks, possessions: Possessions, clock: Callable[[], datetime]) -> None:
+        self._tokens, self._tasks, self._possessions, self._clock = tokens, tasks, possessions, clock
         self._endpoints: dict[bytes, str] = {}
 
-    async def bearer(self, token: str) -> Bearer:
-        """Raises Unauthenticated."""
-        return await self._tokens.bearer(token)
+    async def bearer(self, shown: Credential, server: str) -> tuple[Bearer, str]:
+        """Who presents a token at a server, and a new DPoP nonce where one is due. Raises Unauthenticated, Outage."""
+        held = self._possessions.shown(shown)
+        bearer = await self._tokens.bearer(shown.token, server=server, shown=held.possession)
+        self._possessions.spend(held)
+        return bearer, self._possessions.nonce() if held.proof is not None and held.proof.stale else ""
+
+    def nonce(self) -> str:
+        """A fresh DPoP nonce."""
+        return self._possessions.nonce()
 
     async def endpoint(self, secret: str) -> Bearer:
         """Raises Unauthenticated. Looked up by digest, so that timing tells nothing of the secret."""

@@ -1,7 +1,8 @@
 """The MCP gateway's endpoint on ASGI: checks what HTTP can tell, finds out who speaks, hands over to the era's door.
 
-Paths: ``/mcp/{server}`` with a task token as Bearer, and ``/run/{endpoint}/mcp/{server}``, where the path itself is the
-secret of one task's own endpoint, opened by ``remit run`` and closed with the task.
+Paths: ``/mcp/{server}`` with a task token as Bearer, or as DPoP where it is bound to a key, and ``/run/{endpoint}/mcp/{server}``,
+where the path itself is the secret of one task's own endpoint, opened by ``remit run`` and closed with the task. Who shows no token that
+opens a server is told where the server's metadata stands (RFC 9728 §5.1), and finds the token service by it.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from remit.doors.gateway.exchange import HttpExchange
+from remit.doors.gateway.exchange import NO_TOKEN, HttpExchange
 from remit.doors.gateway.modern import is_modern
 from remit.doors.problems import INVALID_REQUEST, PARSE_ERROR, problem, rpc_error, rpc_status
 from remit.drivers.conversation import is_response
 from remit.errors import Broken, Mistake, NotFound, RemitError, Unauthenticated
 from remit.logic.arguments import parse_json
+from remit.logic.dpop import ALGORITHMS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, MutableMapping
@@ -22,7 +24,10 @@ if TYPE_CHECKING:
     from remit.doors.gateway.legacy import LegacyDoor
     from remit.doors.gateway.modern import ModernDoor
     from remit.model.identity import Bearer
+    from remit.model.token import Credential
 
+DPOP_CODES = frozenset({"use_dpop_nonce", "invalid_dpop_proof"})
+_ALGORITHMS = f'algs="{" ".join(ALGORITHMS)}"'
 _ID_CHARACTERS_MAX = 1_024
 _ID_MAX = 2**63
 
@@ -30,8 +35,11 @@ _ID_MAX = 2**63
 class Gatekeeper(Protocol):
     """Who presents a token, and who speaks through a task's own endpoint."""
 
-    async def bearer(self, token: str) -> Bearer:
-        """Raises Unauthenticated."""
+    async def bearer(self, shown: Credential, server: str) -> tuple[Bearer, str]:
+        """Who presents a token at a server, and a new DPoP nonce where one is due. Raises Unauthenticated, Outage."""
+
+    def nonce(self) -> str:
+        """A fresh DPoP nonce."""
 
     async def endpoint(self, secret: str) -> Bearer:
         """Raises Unauthenticated."""
@@ -56,13 +64,14 @@ class McpGateway:
         modern: ModernDoor,
         limits: GatewayLimits,
         *,
+        issuer: str,
         hosts: Collection[str],
         origins: Collection[str],
         report: Callable[[BaseException], None],
     ) -> None:
-        """``report`` takes faults of remit itself, for its log."""
+        """``issuer``: our URL. ``report`` takes faults of remit itself, for its log."""
         self._gatekeeper, self._legacy, self._modern, self._limits = gatekeeper, legacy, modern, limits
-        self._hosts, self._origins, self._report = hosts, origins, report
+        self._issuer, self._hosts, self._origins, self._report = issuer, hosts, origins, report
 
     async def __call__(
         self,
@@ -74,6 +83,8 @@ class McpGateway:
         http = HttpExchange(scope, receive, send)
         try:
             await self._serve(http, scope["path"])
+        except Unauthenticated as error:
+            await http.fail(error, self._challenge(scope["path"], error))
         except RemitError as error:
             await http.fail(error)
         except OSError:
@@ -96,14 +107,25 @@ class McpGateway:
     async def _who(self, http: HttpExchange, path: str) -> tuple[Bearer, str]:
         match path.strip("/").split("/"):
             case ["mcp", server]:
-                scheme, _, token = http.headers.get("authorization", "").partition(" ")
-                if scheme.lower() != "bearer" or not token:
-                    raise Unauthenticated("a task token is needed", hint="Authorization: Bearer <task token>")
-                return await self._gatekeeper.bearer(token.strip()), server
+                bearer, nonce = await self._gatekeeper.bearer(http.credential(self._issuer), server)
+                if nonce:
+                    http.extra.append((b"dpop-nonce", nonce.encode()))
+                return bearer, server
             case ["run", secret, "mcp", server]:
                 return await self._gatekeeper.endpoint(secret), server
             case _:
                 raise NotFound("there is nothing here", hint="the gateway serves /mcp/<server>")
+
+    def _challenge(self, path: str, error: Unauthenticated) -> list[tuple[bytes, bytes]]:
+        """What a client needs to find its way to a token: RFC 6750 §3, RFC 9728 §5.1, RFC 9449 §7.1."""
+        words = [] if error.code == NO_TOKEN else [f'error="{error.code if error.code in DPOP_CODES else "invalid_token"}"']
+        parts = path.strip("/").split("/")
+        if len(parts) == 2 and parts[0] == "mcp" and parts[1].isascii() and parts[1].replace("-", "").replace("_", "").isalnum():
+            words.append(f'resource_metadata="{self._issuer}/.well-known/oauth-protected-resource/mcp/{parts[1]}"')
+        if error.code in DPOP_CODES:
+            challenge = f"DPoP {', '.join([*words, _ALGORITHMS])}"
+            return [(b"www-authenticate", challenge.encode()), (b"dpop-nonce", self._gatekeeper.nonce().encode())]
+        return [(b"www-authenticate", f"Bearer {', '.join([*words, 'DPoP ' + _ALGORITHMS])}".encode())]
 
     async def _post(self, http: HttpExchange, bearer: Bearer, server: str) -> None:
         try:

@@ -1,0 +1,100 @@
+"""The token service's part of the OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Json = dict[str, Any]
+_FORM = "application/x-www-form-urlencoded"
+_ASSERTION = ("client_id", "client_assertion_type", "client_assertion")
+_TOKEN = (
+    "grant_type",
+    *_ASSERTION,
+    "authorization_details",
+    "scope",
+    "resource",
+    "assertion",
+    "subject_token",
+    "subject_token_type",
+    "actor_token",
+    "actor_token_type",
+    "requested_token_type",
+)
+
+
+def token_paths() -> Json:
+    """The endpoints."""
+    return {
+        "/oauth/token": {
+            "post": _posted("Get a token for one task (RFC 6749, 7523, 8693, 9396, 8707, 9449)", "TokenAnswer", _TOKEN, "grant_type")
+        },
+        "/oauth/introspect": {
+            "post": _posted("What a token is worth now (RFC 7662)", "Introspected", ("token", "token_type_hint", *_ASSERTION), "token")
+        },
+        "/oauth/revoke": {"post": _posted("Take a token back (RFC 7009)", "", ("token", "token_type_hint", *_ASSERTION), "token")},
+        "/oauth/authorize": {"get": _read("Named in the metadata; nobody signs in here yet, every request is refused")},
+        "/oauth/jwks": {"get": _read("Keys that verify task tokens (RFC 7517)")},
+        "/.well-known/oauth-authorization-server": {"get": _read("Metadata of the token service (RFC 8414)")},
+        "/.well-known/openid-configuration": {"get": _read("The same metadata, where OpenID clients look")},
+        "/.well-known/oauth-protected-resource/mcp": {"get": _read("Metadata of the whole gateway (RFC 9728)")},
+        "/.well-known/oauth-protected-resource/mcp/{server}": {
+            "get": _read("Metadata of one server behind the gateway (RFC 9728)")
+            | {"parameters": [{"name": "server", "in": "path", "required": True, "schema": {"type": "string"}}]}
+        },
+    }
+
+
+def token_components() -> Json:
+    """Schemas of the answers."""
+    text, number, listed = {"type": "string"}, {"type": "integer"}, {"type": "array", "items": {"type": "object"}}
+    return {
+        "TokenAnswer": {
+            "type": "object",
+            "required": ["access_token", "issued_token_type", "token_type", "expires_in", "authorization_details"],
+            "properties": {
+                "access_token": text,
+                "issued_token_type": text,
+                "token_type": {"enum": ["Bearer", "DPoP"]},
+                "expires_in": number,
+                "scope": text,
+                "authorization_details": listed,
+            },
+        },
+        "Introspected": {
+            "type": "object",
+            "required": ["active"],
+            "properties": {
+                "active": {"type": "boolean"},
+                **dict.fromkeys(("iss", "aud", "sub", "client_id", "jti", "token_type"), text),
+                "exp": number,
+                **{name: {"type": "object"} for name in ("task", "act", "cnf", "mission")},
+                "authorization_details": listed,
+            },
+        },
+        "OAuthError": {
+            "type": "object",
+            "required": ["error", "error_description"],
+            "properties": {"error": text, "error_description": text},
+        },
+    }
+
+
+def _posted(summary: str, answer: str, names: tuple[str, ...], required: str) -> Json:
+    properties = {name: {"type": "string"} for name in names}
+    ok: Json = {"description": summary}
+    if answer:
+        ok["content"] = {"application/json": {"schema": {"$ref": f"#/components/schemas/{answer}"}}}
+    failed = {
+        "description": "a refusal (RFC 6749 §5.2)",
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/OAuthError"}}},
+    }
+    body = {"type": "object", "properties": properties, "required": [required]}
+    return {
+        "summary": summary,
+        "requestBody": {"required": True, "content": {_FORM: {"schema": body}}},
+        "responses": {"200": ok, "default": failed},
+    }
+
+
+def _read(summary: str) -> Json:
+    return {"summary": summary, "responses": {"200": {"description": summary, "content": {"application/json": {}}}}}

@@ -1,0 +1,188 @@
+"""The token service over HTTP: tokens, introspection, revocation, keys and metadata. Translates; decides nothing.
+
+Rules: parameters come in a form, in the body, each once, bounded in bytes and time; answers are never kept by anybody on the way. A
+refusal is an OAuth error code and plain words; why a proof does not hold stays in the ledger. Left out: the front channel for
+people, which gets a door of its own beside this one.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from starlette.responses import Response
+from starlette.routing import Route
+
+from remit.doors.bodies import whole_body
+from remit.doors.oauth.metadata import (
+    AUTHORIZE,
+    INTROSPECT,
+    JWKS,
+    METADATA,
+    OPENID,
+    RESOURCE,
+    REVOKE,
+    TOKEN,
+    inserted,
+    resource_metadata,
+    server_metadata,
+)
+from remit.doors.peer import peer_certificate
+from remit.doors.problems import oauth_error
+from remit.errors import Broken, Mistake, RemitError, Unauthenticated
+from remit.logic.token_requests import one, read_form, token_request
+from remit.model.access import Caller
+from remit.model.token import Credential
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection
+
+    from starlette.requests import Request
+
+    from remit.drivers.signing import TokenSigner
+    from remit.logic.token_requests import Form
+    from remit.model.token import TokenAnswer, TokenRules
+    from remit.services.callers import Callers
+    from remit.services.clients import Clients
+    from remit.services.exchange import Exchange
+    from remit.services.introspection import Introspection
+    from remit.services.possession import Possessions
+
+_BODY_BYTES_MAX = 262_144  # three tokens of the largest kind and the task's inputs
+_FORM = "application/x-www-form-urlencoded"
+_ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - the name of a type
+_LOG = logging.getLogger("remit")
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenDoor:
+    """``issuer``: our URL. ``servers``: names of the gateway's servers now."""
+
+    exchange: Exchange
+    introspection: Introspection
+    clients: Clients
+    callers: Callers
+    possessions: Possessions
+    signer: TokenSigner
+    rules: TokenRules
+    issuer: str
+    servers: Callable[[], Collection[str]]
+
+    def routes(self) -> list[Route]:
+        """The endpoints."""
+        metadata = {METADATA, OPENID, inserted(METADATA, self.issuer), inserted(OPENID, self.issuer)}
+        return [
+            Route(TOKEN, self._guarded(self._token), methods=["POST"]),
+            Route(INTROSPECT, self._guarded(self._introspect), methods=["POST"]),
+            Route(REVOKE, self._guarded(self._revoke), methods=["POST"]),
+            Route(AUTHORIZE, self._guarded(self._authorize), methods=["GET"]),
+            Route(JWKS, self._guarded(self._jwks), methods=["GET"]),
+            *(Route(path, self._guarded(self._metadata), methods=["GET"]) for path in sorted(metadata)),
+            *(Route(RESOURCE + path, self._guarded(self._resource), methods=["GET"]) for path in ("/mcp", "/mcp/{server}")),
+        ]
+
+    async def _token(self, request: Request) -> Response:
+        asked = token_request(await _form(request))
+        return _json(_answer(await self.exchange.answer(asked, self._shown(request))), secret=True)
+
+    async def _introspect(self, request: Request) -> Response:
+        form = await _form(request)
+        caller = await self._caller(request, form)
+        return _json(await self.introspection.introspect(caller, _token_of(form)), secret=True)
+
+    async def _revoke(self, request: Request) -> Response:
+        form = await _form(request)
+        client = await self._client(form)
+        await self.introspection.revoke(client.agent, _token_of(form))
+        return Response(status_code=200, headers={"Cache-Control": "no-store"})
+
+    async def _authorize(self, _request: Request) -> Response:
+        raise Mistake("no response type is supported: nobody can sign in here", code="invalid_request")
+
+    async def _jwks(self, _request: Request) -> Response:
+        return _json(self.signer.jwks())
+
+    async def _metadata(self, _request: Request) -> Response:
+        return _json(server_metadata(self.issuer, self.exchange.grant_types, self.rules))
+
+    async def _resource(self, request: Request) -> Response:
+        name: str = request.path_params.get("server", "")
+        if name and name not in self.servers():
+            return Response(status_code=404)
+        return _json(resource_metadata(self.issuer, f"/mcp/{name}" if name else "/mcp", name, self.rules))
+
+    async def _client(self, form: Form) -> Any:
+        return await self.clients.client(one(form, "client_assertion_type"), one(form, "client_assertion"), one(form, "client_id"))
+
+    async def _caller(self, request: Request, form: Form) -> Caller:
+        """An agent by its assertion, or whoever the decision API knows, by what it presents there."""
+        scheme, _, credential = request.headers.get("authorization", "").partition(" ")
+        if credential:
+            return await self.callers.caller(credential.strip() if scheme.lower() == "bearer" else "-", "")
+        client = await self._client(form)
+        return Caller(name=client.name, agent=client.agent)
+
+    def _shown(self, request: Request) -> Credential:
+        proofs = request.headers.getlist("dpop")
+        if len(proofs) > 1:
+            raise Unauthenticated("there are several DPoP proofs", code="invalid_dpop_proof")
+        return Credential(
+            proof=proofs[0] if proofs else "", method=request.method, url=self.issuer + TOKEN, certificate=peer_certificate(request.scope)
+        )
+
+    def _guarded(self, endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+        """Errors in OAuth's form; no caller sees a stack trace."""
+
+        async def call(request: Request) -> Response:
+            try:
+                return await endpoint(request)
+            except RemitError as error:
+                return self._failed(error)
+            except Exception as error:
+                _LOG.error("a fault of remit", exc_info=error)
+                return self._failed(Broken("fault"))
+
+        return call
+
+    def _failed(self, error: RemitError) -> Response:
+        status, body, headers = oauth_error(error)
+        if error.code == "use_dpop_nonce":
+            headers["DPoP-Nonce"] = self.possessions.nonce()
+        return Response(msgspec.json.encode(body), status, headers, media_type="application/json")
+
+
+def _token_of(form: Form) -> str:
+    token = one(form, "token")
+    if not token:
+        raise Mistake("token is missing", code="invalid_request")
+    return token
+
+
+async def _form(request: Request) -> Form:
+    """The parameters of a request. Raises Mistake."""
+    body = await whole_body(request.receive, _BODY_BYTES_MAX)
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _FORM:
+        raise Mistake(f"the body must be {_FORM}", code="invalid_request")
+    if request.url.query:
+        raise Mistake("parameters belong into the body", code="invalid_request")  # an address ends up in logs
+    return read_form(body)
+
+
+def _answer(given: TokenAnswer) -> Json:
+    """RFC 6749 §5.1, RFC 8693 §2.2.1, RFC 9396 §7. ``issued_token_type`` is told whatever the grant type."""
+    return {
+        "access_token": given.access_token,
+        "issued_token_type": _ACCESS_TOKEN,
+        "token_type": given.token_type,
+        "expires_in": given.expires_in,
+        "authorization_details": list(given.details),
+        **({"scope": given.scope} if given.scope else {}),
+    }
+
+
+def _json(value: object, *, secret: bool = False) -> Response:
+    headers = {"Cache-Control": "no-store"} if secret else {}
+    return Response(msgspec.json.encode(value), headers=headers, media_type="application/json")
