@@ -50,6 +50,7 @@ from remit.services.opening import Dispatcher
 from remit.services.pins import Pins
 from remit.services.possession import Possessions
 from remit.services.questions import Questions
+from remit.services.refusals import Refusals
 from remit.services.replay import History
 from remit.services.rules import Rules, make_rulebook
 from remit.services.sightings import Sightings
@@ -60,7 +61,7 @@ from remit.store.postgres import PostgresStore
 from remit.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection
+    from collections.abc import AsyncIterator, Callable, Collection, Mapping
     from pathlib import Path
 
     import aiohttp
@@ -68,7 +69,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from remit.logic.rulebook import Rulebook
-    from remit.settings import Configuration, Limits, Settings
+    from remit.settings import Agent, Configuration, Limits, Settings
     from remit.store.database import CheckpointSigner, Store
 
 _LOG = logging.getLogger("remit")
@@ -374,15 +375,27 @@ def _token_door(node: Node) -> TokenDoor:
     """The token service of a node."""
     rules, issuer, token_rules = node.rules, node.configuration.settings.issuer, node.configuration.tokens
     audiences = (issuer, f"{issuer}/oauth/token") if token_rules.endpoint_audience else (issuer,)
-    clients = Clients(node.identities, lambda: rules.configuration.agents, node.once, node.clock, audiences=audiences)
+
+    def agents() -> Mapping[str, Agent]:
+        return rules.configuration.agents
 
     def servers() -> Collection[str]:
         return rules.configuration.servers
 
+    clients, refusals = Clients(node.identities, agents, node.once, node.clock, audiences=audiences), Refusals(node.store, node.clock)
     return TokenDoor(
-        exchange=Exchange(clients, node.possessions, node.dispatcher, node.tasks, node.tokens, node.store, node.clock, servers=servers),
-        introspection=Introspection(node.tokens, issuer=issuer, mission=token_rules.mission),
-        clients=clients,
+        exchange=Exchange(
+            clients,
+            node.possessions,
+            node.dispatcher,
+            node.tasks,
+            node.tokens,
+            refusals,
+            node.clock,
+            agents=agents,
+            servers=servers,
+        ),
+        introspection=Introspection(clients, node.tokens, refusals, issuer=issuer, mission=token_rules.mission),
         callers=Callers(node.tokens, node.identities, lambda: rules.configuration.access),
         possessions=node.possessions,
         signer=node.signer,

@@ -50,13 +50,17 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agent:
-    """A declared agent. ``tasks``: task types it may be given; empty means none. ``keys``: public, as JSON Web Keys."""
+    """A declared agent. ``tasks``: task types it may be given; empty means none. ``keys``: public, as JSON Web Keys.
+
+    ``default_task``: the type of the task that a token is for whose request names none ("" : it must).
+    """
 
     name: str
     spiffe_id: SpiffeId
     tasks: tuple[str, ...] = ()
     description: str = ""
     keys: tuple[dict[str, Any], ...] = ()
+    default_task: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -77,6 +77,11 @@ class Service:
         assert status == 200, body
         return body
 
+    async def token_of(self, token: str, **form: str) -> tuple[int, Any]:
+        """What introspection tells the agent of a token."""
+        status, body, _ = await self.post("/oauth/introspect", {"token": token} | (form or self.client()))
+        return status, body
+
     async def listed(self, token: str, server: str = "bank", scheme: str = "Bearer", **headers: str) -> aiohttp.ClientResponse:
         """Ask the gateway for its tools."""
         message = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {"_meta": META}}
@@ -107,10 +112,10 @@ META = {
 
 
 @contextlib.asynccontextmanager
-async def token_service(folder: Path, more: str = "", servers: str = "", task: str = "") -> AsyncIterator[Service]:
-    """Serve. ``more``: further tables of ``remit.toml``; ``task``: the grant of the type ``all``."""
+async def token_service(folder: Path, more: str = "", servers: str = "", task: str = "", agent: str = "") -> AsyncIterator[Service]:
+    """Serve. ``agent``: further keys of the agent ``tester``; ``more``: further tables; ``task``: the grant of the type ``all``."""
     port, key = free_port(), new_key()
-    head = f"{key_table('tester', key)}[server]\nport = {port}\n{more}\n"
+    head = f"{agent}\n{key_table('tester', key)}[server]\nport = {port}\n{more}\n"
     bank = servers or stdio("bank", "bank.py", "--stdio")
     async with gateway(folder, bank, more=head, port=port, task=task) as running, aiohttp.ClientSession() as http:
         yield Service(running, f"http://127.0.0.1:{port}", http, key)

@@ -140,7 +140,7 @@ async def _supervise(node: Node, task: Task, proof: str, command: tuple[str, ...
         async with serving(application(node), host, 0) as port:
             secret = node.gate.open_endpoint(task.id)
             base = f"http://{host}:{port}/run/{secret}/mcp"
-            token = (await node.tokens.give(task.id, proof, unbound_is_well=True)).token  # a child of ours holds it
+            token, _ = await node.tokens.issue(task.id, proof)
             environment = _environment(node.configuration, task, base, token, Path(scratch))
             showing = asyncio.create_task(_show(node, task.id, quiet=quiet))
             say(f"task {task.id}: {safe(task.objective)}")

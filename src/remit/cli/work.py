@@ -69,8 +69,7 @@ async def task_open(task_type: str, inputs: tuple[str, ...], agent: str, on_beha
         opened = await node.dispatcher.open(
             agent=agent, task_type=task_type, inputs=values, on_behalf_of=on_behalf_of or operator(), opened_by=operator()
         )
-        given = await node.tokens.give(opened.id, workload.proof, unbound_is_well=True)
-        token, expires_at = given.token, given.expires_at
+        token, expires_at = await node.tokens.issue(opened.id, workload.proof)
     data = {"task": opened.id, "access_token": token, "expires_at": expires_at}
     emit(data, f"task   {opened.id}\ntoken  {token}\nuntil  {expires_at.isoformat()}", as_json=as_json)
 

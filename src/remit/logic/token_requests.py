@@ -68,13 +68,18 @@ def token_request(form: Form) -> TokenRequest:
     return TokenRequest(**{name: one(form, name) for name in named}, resources=places)
 
 
-def task_wanted(asked: TokenRequest) -> TaskWanted:
-    """The task that a request is about. Raises Mistake (invalid_authorization_details, invalid_scope, invalid_request)."""
+def task_wanted(asked: TokenRequest, default: str = "") -> TaskWanted:
+    """The task that a request is about. ``default``: the type for an agent that names none ("" : it must).
+
+    Raises Mistake (invalid_authorization_details, invalid_scope, invalid_request).
+    """
     if asked.authorization_details and asked.scope:
         raise Mistake("name the task by authorization_details or by scope, not by both", code="invalid_request")
     if asked.authorization_details:
         return _detail(asked.authorization_details)
     scopes = asked.scope.split(" ") if asked.scope else []
+    if not scopes and default:
+        return TaskWanted(task_type=default)
     if not scopes:
         example = f'authorization_details=[{{"type":"{DETAIL_TYPE}","task_type":"NAME"}}]'
         raise Mistake("say which task the token is for", code="invalid_request", hint=example)

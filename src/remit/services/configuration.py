@@ -25,7 +25,7 @@ from remit.services.candidates import read_bundle
 from remit.services.catalog import read_detected, read_entry
 from remit.services.reading import FILE, NAME, VARIABLE, Mistakes, Reader, fill, near, parsed, read_text, read_texts
 from remit.services.task_types import DEADLINE_MAX, read_task_type
-from remit.services.token_configuration import read_keys, read_tokens
+from remit.services.token_configuration import read_default_task, read_keys, read_tokens
 from remit.settings import Agent, Configuration, Limits, Settings
 
 if TYPE_CHECKING:
@@ -202,7 +202,8 @@ def _agents(root: Reader, settings: Settings) -> dict[str, Agent]:
         if spiffe_id in {agent.spiffe_id for agent in agents.values()}:
             table.wrong(f"two agents are {spiffe_id}", "one identity an agent", "spiffe_id")
         tasks, description = table.texts("tasks"), table.value("description", str, "")
-        agents[name] = Agent(name=name, spiffe_id=spiffe_id, tasks=tasks, description=description, keys=read_keys(table))
+        keys, default = read_keys(table), read_default_task(table, tasks)
+        agents[name] = Agent(name=name, spiffe_id=spiffe_id, tasks=tasks, description=description, keys=keys, default_task=default)
         table.done()
     return agents
 

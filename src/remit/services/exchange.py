@@ -14,16 +14,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn
 
-from remit.errors import Conflict, Mistake, NotFound, Refusal, RemitError, Unauthenticated
+from remit.errors import Conflict, Mistake, NotFound, Refusal, Unauthenticated
 from remit.logic.claims import grant_details
-from remit.logic.records import encode
 from remit.logic.token_requests import DETAIL_TYPE, resource_server, task_wanted
-from remit.model.record import Record, TokenRefused
 from remit.model.token import TokenAnswer
-from remit.store.database import Append
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection
+    from collections.abc import Awaitable, Callable, Collection, Mapping
     from datetime import datetime
 
     from remit.model.task import Task
@@ -31,16 +28,16 @@ if TYPE_CHECKING:
     from remit.services.clients import Clients
     from remit.services.opening import Dispatcher
     from remit.services.possession import Held, Possessions
+    from remit.services.refusals import Refusals
     from remit.services.tasks import Tasks
     from remit.services.tokens import Tokens
-    from remit.store.database import Store
+    from remit.settings import Agent
 
 CLIENT_CREDENTIALS = "client_credentials"
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105 - the name of a grant type
 _TYPES = "urn:ietf:params:oauth:token-type:"
 ACCESS_TOKEN, ID_TOKEN, JWT = f"{_TYPES}access_token", f"{_TYPES}id_token", f"{_TYPES}jwt"
-_CUT = 200
 
 
 class Exchange:
@@ -53,18 +50,19 @@ class Exchange:
         dispatcher: Dispatcher,
         tasks: Tasks,
         tokens: Tokens,
-        store: Store,
+        refusals: Refusals,
         clock: Callable[[], datetime],
         *,
+        agents: Callable[[], Mapping[str, Agent]],
         servers: Callable[[], Collection[str]],
         person: Callable[[str], Awaitable[Person]] | None = None,
     ) -> None:
-        """``servers``: names of the gateway's servers now. ``person``: whom a token of an issuer for people proves (it may raise
-        Unauthenticated); ``None``: there are no such issuers.
+        """``agents``: as declared now. ``servers``: names of the gateway's servers now. ``person``: whom a token of an issuer for people
+        proves (it may raise Unauthenticated); ``None``: there are no such issuers.
         """
         self._clients, self._possessions, self._dispatcher = clients, possessions, dispatcher
-        self._tasks, self._tokens, self._store, self._clock = tasks, tokens, store, clock
-        self._servers, self._person = servers, person
+        self._tasks, self._tokens, self._refusals, self._clock = tasks, tokens, refusals, clock
+        self._agents, self._servers, self._person = agents, servers, person
         self._grants: dict[str, Callable[[TokenRequest, Held], Awaitable[TokenAnswer]]] = {
             CLIENT_CREDENTIALS: self._client_credentials,
             JWT_BEARER: self._assertion,
@@ -87,7 +85,7 @@ class Exchange:
                 raise Mistake("this grant type is not supported", code="unsupported_grant_type")
             return await grant(asked, self._possessions.shown(shown))
         except (Refusal, Mistake) as refusal:
-            await self._refused(asked, refusal)
+            await self._refusals.note(refusal, exchange=asked.grant_type, claimed=asked.client_id)
             raise
 
     async def _client_credentials(self, asked: TokenRequest, held: Held) -> TokenAnswer:
@@ -138,7 +136,8 @@ class Exchange:
 
     async def _given(self, client: Client, asked: TokenRequest, held: Held, person: Person | None = None) -> TokenAnswer:
         """A token for the task that is asked for."""
-        wanted, server = task_wanted(asked), self._resource(asked)
+        declared = self._agents().get(client.name)
+        wanted, server = task_wanted(asked, declared.default_task if declared else ""), self._resource(asked)
         await self._hold(held)  # before a task is opened that nobody could use
         task = await self._task(client, wanted, person)
         return await self._issued(client, task, asked, held, server)
@@ -232,12 +231,6 @@ class Exchange:
 
     def _resource(self, asked: TokenRequest) -> str:
         return resource_server(asked.resources, self._tokens.audience, self._servers())
-
-    async def _refused(self, asked: TokenRequest, refusal: RemitError) -> None:
-        """Record a refusal before it is told."""
-        why = "the task cannot be opened so" if refusal.code == "invalid_authorization_details" else refusal.message  # may hold values
-        body = TokenRefused(why=why[:_CUT], claimed=asked.client_id[:_CUT], exchange=asked.grant_type[:_CUT], code=refusal.code)
-        await self._store.append(Append(body=encode(Record(at=self._clock(), body=body))))
 
 
 def _check_exchange(asked: TokenRequest) -> None:

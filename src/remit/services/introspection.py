@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from remit.model.access import Caller
     from remit.model.identity import SpiffeId
     from remit.model.task import Task
-    from remit.model.token import TaskToken
+    from remit.model.token import Client, TaskToken
+    from remit.services.clients import Clients
+    from remit.services.refusals import Refusals
     from remit.services.tokens import Tokens
 
 Json = dict[str, Any]
@@ -28,9 +30,18 @@ INACTIVE: Json = {"active": False}
 class Introspection:
     """Tells and takes back."""
 
-    def __init__(self, tokens: Tokens, *, issuer: str, mission: bool) -> None:
+    def __init__(self, clients: Clients, tokens: Tokens, refusals: Refusals, *, issuer: str, mission: bool) -> None:
         """``mission``: the task is told as a mission as well."""
-        self._tokens, self._issuer, self._mission = tokens, issuer, mission
+        self._clients, self._tokens, self._refusals = clients, tokens, refusals
+        self._issuer, self._mission = issuer, mission
+
+    async def client(self, assertion_type: str, assertion: str, client_id: str, *, wants: str) -> Client:
+        """Who asks by a client assertion. ``wants``: to do what, for the ledger. Raises Unauthenticated, Outage."""
+        try:
+            return await self._clients.client(assertion_type, assertion, client_id)
+        except Unauthenticated as refusal:
+            await self._refusals.note(refusal, exchange=wants, claimed=client_id)
+            raise
 
     async def introspect(self, caller: Caller, token: str) -> Json:
         """The answer of RFC 7662 §2.2. Raises Outage."""

@@ -48,3 +48,11 @@ def read_keys(agent: Reader) -> tuple[dict[str, Any], ...]:
     if len(keys) > _KEYS_MAX:
         agent.wrong(f"more than {_KEYS_MAX} keys", "remove those that nobody signs with any more", "keys")
     return tuple(keys)
+
+
+def read_default_task(agent: Reader, tasks: tuple[str, ...]) -> str:
+    """The type of the task that a token of the agent is for where its client cannot name one."""
+    default = agent.value("default_task", str, "")
+    if default and default not in tasks:
+        agent.wrong(f"default_task = {default[:80]!r} is none of its tasks", f"one of: {', '.join(tasks) or 'none'}", "default_task")
+    return default

@@ -62,11 +62,8 @@ class Tokens:
         self._remembered: OrderedDict[bytes, TaskToken] = OrderedDict()
 
     async def issue(self, task_id: str, proof: str) -> tuple[str, datetime]:
-        """A token for a live task, bound to nothing, and when it ends. For those who are on this machine or proved themselves.
-
-        Raises as ``give``.
-        """
-        given = await self.give(task_id, proof)
+        """A token for a live task, bound to nothing, and when it ends: for what stays on this machine. Raises as ``give``."""
+        given = await self.give(task_id, proof, unbound_is_well=True)
         return given.token, given.expires_at
 
     async def give(

@@ -15,6 +15,7 @@ from remit.logic.arguments import make_call, prompt_call, resource_call
 from remit.model.call import Call, Ending
 from remit.model.catalog import Kind
 from remit.model.task import TaskState
+from remit.model.token import NOTHING
 from remit.services.mediation import Ticket
 from remit.wire import OWN_TASK, AuthorizeCall, DecisionView, ObserveCall, OpenTask, TaskView, TokenView
 
@@ -55,6 +56,8 @@ class TaskDoor:
         """A new task of the proved agent, with its token. Raises Unauthenticated, Refusal, NotFound, Mistake, Outage."""
         name, workload = await self._agent(proof)
         wanted = await read()
+        if not self.unbound_is_well:
+            self.tokens.check_binding(NOTHING)  # before a task is opened that nobody could use
         if wanted.agent not in {"", name, workload.agent.text}:
             raise Refusal(f"the proof of identity is of agent {name}, not of {wanted.agent[:80]!r}", code="wrong_agent")
         task = await self.dispatcher.open(

@@ -43,9 +43,8 @@ if TYPE_CHECKING:
 
     from remit.drivers.signing import TokenSigner
     from remit.logic.token_requests import Form
-    from remit.model.token import TokenAnswer, TokenRules
+    from remit.model.token import Client, TokenAnswer, TokenRules
     from remit.services.callers import Callers
-    from remit.services.clients import Clients
     from remit.services.exchange import Exchange
     from remit.services.introspection import Introspection
     from remit.services.possession import Possessions
@@ -63,7 +62,6 @@ class TokenDoor:
 
     exchange: Exchange
     introspection: Introspection
-    clients: Clients
     callers: Callers
     possessions: Possessions
     signer: TokenSigner
@@ -95,7 +93,7 @@ class TokenDoor:
 
     async def _revoke(self, request: Request) -> Response:
         form = await _form(request)
-        client = await self._client(form)
+        client = await self._client(form, "revoke")
         await self.introspection.revoke(client.agent, _token_of(form))
         return Response(status_code=200, headers={"Cache-Control": "no-store"})
 
@@ -114,15 +112,16 @@ class TokenDoor:
             return Response(status_code=404)
         return _json(resource_metadata(self.issuer, f"/mcp/{name}" if name else "/mcp", name, self.rules))
 
-    async def _client(self, form: Form) -> Any:
-        return await self.clients.client(one(form, "client_assertion_type"), one(form, "client_assertion"), one(form, "client_id"))
+    async def _client(self, form: Form, wants: str) -> Client:
+        assertion = (one(form, "client_assertion_type"), one(form, "client_assertion"), one(form, "client_id"))
+        return await self.introspection.client(*assertion, wants=wants)
 
     async def _caller(self, request: Request, form: Form) -> Caller:
         """An agent by its assertion, or whoever the decision API knows, by what it presents there."""
         scheme, _, credential = request.headers.get("authorization", "").partition(" ")
         if credential:
             return await self.callers.caller(credential.strip() if scheme.lower() == "bearer" else "-", "")
-        client = await self._client(form)
+        client = await self._client(form, "introspect")
         return Caller(name=client.name, agent=client.agent)
 
     def _shown(self, request: Request) -> Credential:

@@ -1,0 +1,35 @@
+"""Refusals of the token service, in the ledger before they are told.
+
+Rules: the ledger has the reason, outside it is told in a few plain words. What may hold values of a task's inputs is not recorded.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from remit.logic.records import encode
+from remit.model.record import Record, TokenRefused
+from remit.store.database import Append
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from remit.errors import RemitError
+    from remit.store.database import Store
+
+_CUT = 200
+_OF_INPUTS = "invalid_authorization_details"
+
+
+class Refusals:
+    """Writes them down."""
+
+    def __init__(self, store: Store, clock: Callable[[], datetime]) -> None:
+        self._store, self._clock = store, clock
+
+    async def note(self, refusal: RemitError, *, exchange: str, claimed: str) -> None:
+        """``exchange``: the grant type, or what else was tried. ``claimed``: who it said it was. Raises Outage."""
+        why = "the task cannot be opened so" if refusal.code == _OF_INPUTS else refusal.message
+        body = TokenRefused(why=why[:_CUT], claimed=claimed[:_CUT], exchange=exchange[:_CUT], code=refusal.code)
+        await self._store.append(Append(body=encode(Record(at=self._clock(), body=body))))
