@@ -87,7 +87,8 @@ def test_a_token_for_one_server_opens_that_one_only(tmp_path):
                 wider = narrow | service.client() | {"resource": f"{service.url}/mcp/{resource}".rstrip("/")}
                 status, body = await service.token(wider)
                 assert (status, body["error"]) == (400, "invalid_target"), resource
-            for resource in ("https://evil.example/mcp", f"{service.url}/mcp/none", f"{service.url}/mcp/bank#x", f"{service.url}/mcp/bank/", "x"):
+            base = f"{service.url}/mcp"
+            for resource in ("https://evil.example/mcp", f"{base}/none", f"{base}/bank#x", f"{base}/bank/", "x"):
                 status, body = await service.token(CREDENTIALS | service.client() | {"scope": "task:all", "resource": resource})
                 assert (status, body["error"]) == (400, "invalid_target"), resource
 
@@ -137,9 +138,8 @@ def test_introspection_says_the_same_of_everything_that_is_not_active(tmp_path):
             assert (status, body["error"]) == (401, "invalid_client")
             refused = await service.records("TokenRefused")
             assert [one.exchange for one in refused] == ["introspect"]
-            status, body, _ = await service.post(
-                "/oauth/revoke", {"token": token, **foreign, "client_assertion": service.assertion(STRANGER, iss="stranger", sub="stranger")}
-            )
+            foreign["client_assertion"] = service.assertion(STRANGER, iss="stranger", sub="stranger")
+            status, body, _ = await service.post("/oauth/revoke", {"token": token, **foreign})
             assert (status, body["error"]) == (400, "unauthorized_client")
             assert await service.opens(token)
 
