@@ -20,62 +20,57 @@ from remit.doors.gateway.links import Links
 from remit.doors.gateway.mcp import GatewayLimits, McpGateway
 from remit.doors.gateway.modern import ModernDoor
 from remit.doors.gateway.relay import Relay
-from remit.doors.oauth.service import TokenDoor
 from remit.drivers.base import UpstreamLimits
 from remit.drivers.keys import load_or_make_keys
 from remit.drivers.sealing import Sealer
-from remit.drivers.signing import TokenSigner
 from remit.drivers.upstream_http import http_session
 from remit.drivers.value_sealing import ValueSealer
 from remit.drivers.webhooks import WebhookClient
 from remit.errors import Outage
 from remit.logic.checkpoint import Checkpoint, Verifier, sign_checkpoint
+from remit.node_tokens import TokenParts, token_door, token_parts
 from remit.services.access import Access
 from remit.services.access_search import AccessSearch
 from remit.services.approvals import Approvals
 from remit.services.behaviour import Behaviour
 from remit.services.callers import Callers
-from remit.services.clients import Clients
 from remit.services.configuration import load_configuration
-from remit.services.exchange import Exchange
 from remit.services.feed import Feed
 from remit.services.identities import Identities
-from remit.services.introspection import Introspection
 from remit.services.invitations import Invitations
 from remit.services.ledger import Ledger
 from remit.services.mediation import Mediation
 from remit.services.notices import Notices
-from remit.services.once import Once
 from remit.services.opening import Dispatcher
 from remit.services.pins import Pins
-from remit.services.possession import Possessions
 from remit.services.questions import Questions
-from remit.services.refusals import Refusals
 from remit.services.replay import History
 from remit.services.rules import Rules, make_rulebook
 from remit.services.sightings import Sightings
 from remit.services.tasks import Tasks
 from remit.services.tickets import Tickets
-from remit.services.tokens import Tokens
 from remit.store.postgres import PostgresStore
 from remit.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Mapping
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     import aiohttp
     from starlette.applications import Starlette
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from remit.drivers.key_ring import KeyRing
     from remit.logic.rulebook import Rulebook
-    from remit.settings import Agent, Configuration, Limits, Settings
+    from remit.services.tokens import Tokens
+    from remit.settings import Configuration, Limits, Settings
     from remit.store.database import CheckpointSigner, Store
 
 _LOG = logging.getLogger("remit")
 _IDLE_CHECK_SECONDS = 30.0
 _RELOAD_CHECK_SECONDS = 1.0
 _DROP_SECONDS = 60.0
+_KEYS_CHECK_SECONDS = 2.0
 
 
 def utc_now() -> datetime:
@@ -97,7 +92,7 @@ class Node:
     store: Store
     sealer: ValueSealer
     ledger: Ledger
-    signer: TokenSigner
+    signer: KeyRing
     tasks: Tasks
     tokens: Tokens
     identities: Identities
@@ -115,8 +110,7 @@ class Node:
     door: TaskDoor
     feed: Feed
     client: aiohttp.ClientSession
-    once: Once
-    possessions: Possessions
+    token_parts: TokenParts
     clock: Callable[[], datetime]
     _background: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -145,7 +139,16 @@ class Node:
 
     def start(self) -> None:
         """Begin what runs beside the calls."""
-        for work in (self.feed.follow(), self.feed.sweep(), self._end_idle(), self._reload(), self.notices.run(), self._drop_questions()):
+        working = (
+            self.feed.follow(),
+            self.feed.sweep(),
+            self._end_idle(),
+            self._reload(),
+            self.notices.run(),
+            self._drop_questions(),
+            self._look_at_keys(),
+        )
+        for work in working:
             self._background.append(asyncio.create_task(work))
 
     async def _end_idle(self) -> None:
@@ -153,12 +156,21 @@ class Node:
             await asyncio.sleep(_IDLE_CHECK_SECONDS)
             await self.legacy.end_idle()
 
+    async def _look_at_keys(self) -> None:
+        """Take up keys that were replaced, and replace those that are too old."""
+        while True:
+            try:
+                await self.token_parts.rotation.look()
+            except Exception as error:
+                _LOG.error("the keys that sign tokens cannot be looked at: %s", error)
+            await asyncio.sleep(_KEYS_CHECK_SECONDS)
+
     async def _drop_questions(self) -> None:
         """Delete what was kept of questions that are over, and of proofs that can no longer be presented."""
         while True:
             with contextlib.suppress(Outage):  # tried again a minute later
                 await self.questions.sweep()
-                await self.once.sweep()
+                await self.token_parts.once.sweep()
             await asyncio.sleep(_DROP_SECONDS)
 
     async def _reload(self) -> None:
@@ -199,7 +211,6 @@ async def open_node(
         configuration = replace(configuration, settings=apart)
     settings, limits = configuration.settings, configuration.settings.limits
     keys = load_or_make_keys(settings.keys)
-    signer = TokenSigner(keys.tokens)
     origin = f"{settings.trust_domain}/ledger"
 
     def sign(size: int, root: bytes) -> str:
@@ -230,14 +241,13 @@ async def open_node(
         sealer=values_sealer if settings.keep_values else None,
         questions=questions,
     )
-    once = Once(store, clock)
-    possessions = Possessions(keys.derived("DPoP nonces"), once, clock)
-    tokens = Tokens(tasks, signer, clock, new_id, issuer=settings.issuer, token_ttl=settings.token_ttl, rules=configuration.tokens)
+    parts = token_parts(configuration, keys, store, tasks, clock, new_id)
+    signer, tokens = parts.signer, parts.tokens
     links = Links(lambda: rules.configuration.servers, _upstream_limits(limits), client, limits.conversations)
     asking = Asking(approvals, invitations, sealer, clock, lambda: rules.rulebook.consent)
     relay = Relay(mediation, tasks, limits.result_bytes, asking)
     legacy = LegacyDoor(relay, links, limits.sessions, limits.session_idle_seconds)
-    gate = Gate(tokens, tasks, possessions, clock)
+    gate = Gate(tokens, tasks, parts.possessions, clock)
     gateway = McpGateway(
         gate,
         legacy,
@@ -308,8 +318,7 @@ async def open_node(
         ),
         feed=Feed(store, tasks, on_end),
         client=client,
-        once=once,
-        possessions=possessions,
+        token_parts=parts,
         clock=clock,
     )
     ending.append(node)
@@ -361,47 +370,13 @@ def application(node: Node) -> ASGIApp:
 def api_of(node: Node) -> Starlette:
     """The API of a node, beside the gateway."""
     return api_app(
-        beside=(_access_door(node), _token_door(node)),
+        beside=(_access_door(node), token_door(node)),
         approvals=node.approvals,
         invitations=node.invitations,
         door=node.door,
         ledger=node.ledger,
         signer=node.signer,
         settings=node.configuration.settings,
-    )
-
-
-def _token_door(node: Node) -> TokenDoor:
-    """The token service of a node."""
-    rules, issuer, token_rules = node.rules, node.configuration.settings.issuer, node.configuration.tokens
-    audiences = (issuer, f"{issuer}/oauth/token") if token_rules.endpoint_audience else (issuer,)
-
-    def agents() -> Mapping[str, Agent]:
-        return rules.configuration.agents
-
-    def servers() -> Collection[str]:
-        return rules.configuration.servers
-
-    clients, refusals = Clients(node.identities, agents, node.once, node.clock, audiences=audiences), Refusals(node.store, node.clock)
-    return TokenDoor(
-        exchange=Exchange(
-            clients,
-            node.possessions,
-            node.dispatcher,
-            node.tasks,
-            node.tokens,
-            refusals,
-            node.clock,
-            agents=agents,
-            servers=servers,
-        ),
-        introspection=Introspection(clients, node.tokens, refusals, issuer=issuer, mission=token_rules.mission),
-        callers=Callers(node.tokens, node.identities, lambda: rules.configuration.access),
-        possessions=node.possessions,
-        signer=node.signer,
-        rules=token_rules,
-        issuer=issuer,
-        servers=servers,
     )
 
 

@@ -20,7 +20,7 @@ KEY = new_key()
 def proof(service: Service, url: str, key: Any = KEY, header: dict[str, Any] | None = None, **changes: Any) -> str:
     """A proof for ``url``; a change to ``None`` leaves a claim out."""
     public = key.as_dict(private=False) if not isinstance(key, OctKey) else key.as_dict()
-    nonce = service.running.node.possessions.nonce()
+    nonce = service.running.node.token_parts.possessions.nonce()
     claims = {"jti": uuid.uuid4().hex, "htm": "POST", "htu": url, "iat": int(time.time()), "nonce": nonce, **changes}
     head = {"typ": "dpop+jwt", "alg": "ES256", "jwk": public, **(header or {})}
     return jwt.encode(head, {name: value for name, value in claims.items() if value is not None}, key, algorithms=[head["alg"]])

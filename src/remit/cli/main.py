@@ -8,6 +8,7 @@ from remit import __version__
 from remit.cli.approvals import approvals, approve, deny
 from remit.cli.audit import ledger
 from remit.cli.common import EXIT_CODES
+from remit.cli.keys import keys
 from remit.cli.policy import policy
 from remit.cli.run import run
 from remit.cli.setup import agent, doctor, init, pin
@@ -28,7 +29,7 @@ def _told(command: click.Command) -> click.Command:
     return command
 
 
-for one in (init, serve, run, task, approvals, approve, deny, agent, policy, pin, ledger, doctor):
+for one in (init, serve, run, task, approvals, approve, deny, agent, policy, pin, keys, ledger, doctor):
     main.add_command(_told(one))
 
 if __name__ == "__main__":

@@ -46,13 +46,20 @@ class Keys:
 def load_or_make_keys(folder: Path) -> Keys:
     """Read the keys, making those that do not exist yet. Raises Mistake for a file that cannot be trusted."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    tokens = _private_key(folder / "tokens.key", lambda: generate_private_key(SECP256R1()))
+    tokens = token_key(folder / "tokens.key")
     ledger = _private_key(folder / "ledger.key", Ed25519PrivateKey.generate)
-    if not isinstance(tokens, EllipticCurvePrivateKey) or not isinstance(tokens.curve, SECP256R1):
-        raise Mistake("not an ECDSA P-256 key", code="key_file", place=Place(file=str(folder / "tokens.key")))
     if not isinstance(ledger, Ed25519PrivateKey):
         raise Mistake("not an Ed25519 key", code="key_file", place=Place(file=str(folder / "ledger.key")))
     return Keys(tokens, ledger, _secret(folder / "values.key"))
+
+
+def token_key(path: Path) -> EllipticCurvePrivateKey:
+    """A key that signs tokens, made where there is none. Raises Mistake."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    key = _private_key(path, lambda: generate_private_key(SECP256R1()))
+    if not isinstance(key, EllipticCurvePrivateKey) or not isinstance(key.curve, SECP256R1):
+        raise Mistake("not an ECDSA P-256 key", code="key_file", place=Place(file=str(path)))
+    return key
 
 
 def bundle_key(path: Path) -> Ed25519PrivateKey:

@@ -147,6 +147,16 @@ class TokenRevoked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeysRotated:
+    """Another key signs tokens from here on; keys by their thumbprints (RFC 7638). ``compromised``: the old one verifies nothing more."""
+
+    retired: str
+    current: str
+    by: str
+    compromised: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class QuestionTerms:
     """What holds for a question: how many must say yes, whether by four eyes, and how many there were who might."""
 
@@ -309,6 +319,7 @@ Body = (
     | TokenIssued
     | TokenRefused
     | TokenRevoked
+    | KeysRotated
     | CallDecided
     | CallFinished
     | ApprovalAnswered
@@ -325,6 +336,7 @@ KINDS: dict[str, type[Body]] = {
     "token.issued": TokenIssued,
     "token.refused": TokenRefused,
     "token.revoked": TokenRevoked,
+    "keys.rotated": KeysRotated,
     "call.decided": CallDecided,
     "call.finished": CallFinished,
     "approval.answered": ApprovalAnswered,

@@ -144,6 +144,10 @@ class Tokens:
         except _DeadAlreadyError:
             return
 
+    def forget(self) -> None:
+        """Check signatures anew: the keys have changed."""
+        self._remembered.clear()
+
     async def _live(self, known: TaskToken) -> Task:
         bearer = known.bearer
         task = await self._tasks.view(bearer.task)

@@ -1,0 +1,92 @@
+"""Assembles the token service of a node: like ``node.py``, of which it is a part, it chooses concrete classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from remit.doors.oauth.service import TokenDoor
+from remit.drivers.key_ring import KeyRing
+from remit.services.callers import Callers
+from remit.services.clients import Clients
+from remit.services.exchange import Exchange
+from remit.services.introspection import Introspection
+from remit.services.once import Once
+from remit.services.possession import Possessions
+from remit.services.refusals import Refusals
+from remit.services.rotation import Rotation
+from remit.services.tokens import Tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+    from datetime import datetime
+
+    from remit.drivers.keys import Keys
+    from remit.node import Node
+    from remit.services.tasks import Tasks
+    from remit.settings import Agent, Configuration
+    from remit.store.database import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenParts:
+    """What gives, checks and binds tokens."""
+
+    signer: KeyRing
+    rotation: Rotation
+    once: Once
+    possessions: Possessions
+    tokens: Tokens
+
+
+def token_parts(
+    configuration: Configuration, keys: Keys, store: Store, tasks: Tasks, clock: Callable[[], datetime], new_id: Callable[[str], str]
+) -> TokenParts:
+    """The parts that other services stand on. Raises Mistake for keys that cannot be trusted."""
+    settings, rules = configuration.settings, configuration.tokens
+    signer, once = KeyRing(settings.keys), Once(store, clock)
+    tokens = Tokens(tasks, signer, clock, new_id, issuer=settings.issuer, token_ttl=settings.token_ttl, rules=rules)
+    age_max = timedelta(days=rules.rotate_days) if rules.rotate_days else None
+    return TokenParts(
+        signer=signer,
+        rotation=Rotation(signer, store, clock, tokens.forget, age_max=age_max),
+        once=once,
+        possessions=Possessions(keys.derived("DPoP nonces"), once, clock),
+        tokens=tokens,
+    )
+
+
+def token_door(node: Node) -> TokenDoor:
+    """The door of a node's token service."""
+    rules, issuer, token_rules = node.rules, node.configuration.settings.issuer, node.configuration.tokens
+    audiences = (issuer, f"{issuer}/oauth/token") if token_rules.endpoint_audience else (issuer,)
+
+    def agents() -> Mapping[str, Agent]:
+        return rules.configuration.agents
+
+    def servers() -> Collection[str]:
+        return rules.configuration.servers
+
+    parts = node.token_parts
+    clients, refusals = Clients(node.identities, agents, parts.once, node.clock, audiences=audiences), Refusals(node.store, node.clock)
+    return TokenDoor(
+        exchange=Exchange(
+            clients,
+            parts.possessions,
+            node.dispatcher,
+            node.tasks,
+            node.tokens,
+            refusals,
+            node.clock,
+            agents=agents,
+            servers=servers,
+        ),
+        introspection=Introspection(clients, node.tokens, refusals, issuer=issuer, mission=token_rules.mission),
+        callers=Callers(node.tokens, node.identities, lambda: rules.configuration.access),
+        possessions=parts.possessions,
+        signer=parts.signer,
+        rules=token_rules,
+        issuer=issuer,
+        servers=servers,
+    )
