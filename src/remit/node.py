@@ -369,8 +369,9 @@ def application(node: Node) -> ASGIApp:
 
 def api_of(node: Node) -> Starlette:
     """The API of a node, beside the gateway."""
+    tokens = token_door(node.token_parts, node.rules, node.identities, node.dispatcher, node.tasks, node.store, node.clock)
     return api_app(
-        beside=(_access_door(node), token_door(node)),
+        beside=(_access_door(node), tokens),
         approvals=node.approvals,
         invitations=node.invitations,
         door=node.door,

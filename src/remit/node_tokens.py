@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from remit.drivers.keys import Keys
-    from remit.node import Node
+    from remit.services.identities import Identities
+    from remit.services.opening import Dispatcher
+    from remit.services.rules import Rules
     from remit.services.tasks import Tasks
     from remit.settings import Agent, Configuration
     from remit.store.database import Store
@@ -57,9 +59,17 @@ def token_parts(
     )
 
 
-def token_door(node: Node) -> TokenDoor:
+def token_door(
+    parts: TokenParts,
+    rules: Rules,
+    identities: Identities,
+    dispatcher: Dispatcher,
+    tasks: Tasks,
+    store: Store,
+    clock: Callable[[], datetime],
+) -> TokenDoor:
     """The door of a node's token service."""
-    rules, issuer, token_rules = node.rules, node.configuration.settings.issuer, node.configuration.tokens
+    issuer, token_rules = rules.configuration.settings.issuer, rules.configuration.tokens
     audiences = (issuer, f"{issuer}/oauth/token") if token_rules.endpoint_audience else (issuer,)
 
     def agents() -> Mapping[str, Agent]:
@@ -68,22 +78,21 @@ def token_door(node: Node) -> TokenDoor:
     def servers() -> Collection[str]:
         return rules.configuration.servers
 
-    parts = node.token_parts
-    clients, refusals = Clients(node.identities, agents, parts.once, node.clock, audiences=audiences), Refusals(node.store, node.clock)
+    clients, refusals = Clients(identities, agents, parts.once, clock, audiences=audiences), Refusals(store, clock)
     return TokenDoor(
         exchange=Exchange(
             clients,
             parts.possessions,
-            node.dispatcher,
-            node.tasks,
-            node.tokens,
+            dispatcher,
+            tasks,
+            parts.tokens,
             refusals,
-            node.clock,
+            clock,
             agents=agents,
             servers=servers,
         ),
-        introspection=Introspection(clients, node.tokens, refusals, issuer=issuer, mission=token_rules.mission),
-        callers=Callers(node.tokens, node.identities, lambda: rules.configuration.access),
+        introspection=Introspection(clients, parts.tokens, refusals, issuer=issuer, mission=token_rules.mission),
+        callers=Callers(parts.tokens, identities, lambda: rules.configuration.access),
         possessions=parts.possessions,
         signer=parts.signer,
         rules=token_rules,
