@@ -245,7 +245,7 @@ async def open_node(
     signer, tokens = parts.signer, parts.tokens
     links = Links(lambda: rules.configuration.servers, _upstream_limits(limits), client, limits.conversations)
     asking = Asking(approvals, invitations, sealer, clock, lambda: rules.rulebook.consent)
-    relay = Relay(mediation, tasks, limits.result_bytes, asking)
+    relay = Relay(mediation, tasks, limits.result_bytes, asking, parts.transactions(tasks, rules, clock))
     legacy = LegacyDoor(relay, links, limits.sessions, limits.session_idle_seconds)
     gate = Gate(tokens, tasks, parts.possessions, clock)
     gateway = McpGateway(

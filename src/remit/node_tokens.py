@@ -7,7 +7,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from remit.doors.oauth.service import TokenDoor
+from remit.drivers.base import HttpServer
 from remit.drivers.key_ring import KeyRing
+from remit.drivers.keys import token_key
+from remit.drivers.signing import TokenSigner
 from remit.services.callers import Callers
 from remit.services.clients import Clients
 from remit.services.exchange import Exchange
@@ -17,6 +20,7 @@ from remit.services.possession import Possessions
 from remit.services.refusals import Refusals
 from remit.services.rotation import Rotation
 from remit.services.tokens import Tokens
+from remit.services.transactions import Transactions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -30,6 +34,8 @@ if TYPE_CHECKING:
     from remit.settings import Agent, Configuration
     from remit.store.database import Store
 
+_TRANSACTION_TTL_MAX = timedelta(minutes=5)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenParts:
@@ -40,6 +46,22 @@ class TokenParts:
     once: Once
     possessions: Possessions
     tokens: Tokens
+    transaction_signer: TokenSigner
+
+    def transactions(self, tasks: Tasks, rules: Rules, clock: Callable[[], datetime]) -> Transactions:
+        """Transaction tokens for the servers that ask for them."""
+        settings = rules.configuration.settings
+        return Transactions(
+            self.transaction_signer,
+            tasks,
+            clock,
+            issuer=settings.issuer,
+            trust_domain=settings.trust_domain,
+            ttl=min(timedelta(seconds=settings.limits.call_seconds), _TRANSACTION_TTL_MAX),
+            servers=lambda: {
+                name for name, server in rules.configuration.servers.items() if isinstance(server, HttpServer) and server.txn_token
+            },
+        )
 
 
 def token_parts(
@@ -56,6 +78,7 @@ def token_parts(
         once=once,
         possessions=Possessions(keys.derived("DPoP nonces"), once, clock),
         tokens=tokens,
+        transaction_signer=TokenSigner(token_key(settings.keys / "transactions.key")),
     )
 
 
@@ -94,7 +117,7 @@ def token_door(
         introspection=Introspection(clients, parts.tokens, refusals, issuer=issuer, mission=token_rules.mission),
         callers=Callers(parts.tokens, identities, lambda: rules.configuration.access),
         possessions=parts.possessions,
-        signer=parts.signer,
+        signers=(parts.signer, parts.transaction_signer),
         rules=token_rules,
         issuer=issuer,
         servers=servers,

@@ -34,11 +34,12 @@ class StdioServer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpServer:
-    """A server reached by Streamable HTTP. ``headers`` may hold secrets: never printed."""
+    """A server reached by Streamable HTTP. ``headers`` may hold secrets: never printed. ``txn_token``: it is told of each call."""
 
     name: str
     url: str
     headers: dict[str, str] = field(default_factory=dict, repr=False)
+    txn_token: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

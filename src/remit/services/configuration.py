@@ -235,9 +235,10 @@ def _mcp_server(table: Reader, name: str, folder: Path) -> StdioServer | HttpSer
     command, url = table.value("command", str, ""), table.value("url", str, "")
     arguments, environment = tuple(fill(table, text, "args") for text in table.texts("args")), _filled(table, "env", _ENV_NAME)
     headers, cwd = _filled(table, "headers", _HEADER_NAME), table.value("cwd", str, "")
-    for key in (("headers",) if command else ("args", "env", "cwd")) if bool(command) != bool(url) else ():
+    txn_token = table.value("txn_token", bool, default=False)
+    for key in (("headers", "txn_token") if command else ("args", "env", "cwd")) if bool(command) != bool(url) else ():
         if key in table.data:
-            table.wrong(f"{key} means nothing here", "args, env and cwd go with command, headers with url", key)
+            table.wrong(f"{key} means nothing here", "args, env and cwd go with command, headers and txn_token with url", key)
     if bool(command) == bool(url):
         table.wrong(f"server {name} needs either command or url", 'command = "npx", args = […], or url = "https://…", or python = […]')
         return None
@@ -248,7 +249,7 @@ def _mcp_server(table: Reader, name: str, folder: Path) -> StdioServer | HttpSer
     if not _HTTP.match(filled):
         table.wrong(f"url = {url!r}", "http:// or https://, then a host", "url")
         return None
-    return HttpServer(name=name, url=filled, headers=headers)
+    return HttpServer(name=name, url=filled, headers=headers, txn_token=txn_token)
 
 
 def _filled(table: Reader, key: str, names: re.Pattern[str]) -> dict[str, str]:

@@ -124,8 +124,8 @@ class ModernDoor:
             except Mistake as mistake:
                 return rpc_error(message["id"], INVALID_PARAMS, mistake.message)
 
-        async def exchange(request: Message, said: Callable[[Message], Awaitable[None]], _headers: Mapping[str, str] | None) -> Message:
-            return modern_result(request["method"], await link.exchange(legacy_request(request), said))
+        async def exchange(request: Message, said: Callable[[Message], Awaitable[None]], told: Mapping[str, str] | None) -> Message:
+            return modern_result(request["method"], await link.exchange(legacy_request(request), said, told))
 
         this = Round(link, message, client_capabilities(message))
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from remit.drivers.base import Message
     from remit.model.identity import Bearer
     from remit.services.tasks import Tasks
+    from remit.services.transactions import Transactions
 
     Sink = Callable[[Message], Awaitable[None]]
     Exchange = Callable[[Message, Sink, Mapping[str, str] | None], Awaitable[Message]]
@@ -56,11 +57,20 @@ _PASSED = frozenset({"logging/setLevel"})
 class Relay:
     """Carries requests of agents to servers, by way of Mediation."""
 
-    def __init__(self, mediation: Mediation, tasks: Tasks, result_bytes_max: int, asking: Asking | None = None) -> None:
-        """``result_bytes_max``: a larger result is not released. ``asking``: what is done about a call that needs a person."""
+    def __init__(
+        self,
+        mediation: Mediation,
+        tasks: Tasks,
+        result_bytes_max: int,
+        asking: Asking | None = None,
+        transactions: Transactions | None = None,
+    ) -> None:
+        """``result_bytes_max``: a larger result is not released. ``asking``: what is done about a call that needs a person.
+        ``transactions``: tells servers of our own domain of each call.
+        """
         self._mediation, self._tasks, self._result_bytes_max = mediation, tasks, result_bytes_max
         self._held: OrderedDict[tuple[str, ...], Ticket] = OrderedDict()
-        self._asking = asking
+        self._asking, self._transactions = asking, transactions
 
     async def request(
         self,
@@ -146,6 +156,8 @@ class Relay:
     ) -> Message:
         """Forward an allowed call and record how it ended."""
         headers = link.headers_for(ticket.call.name, ticket.call.arguments) if ticket.call.kind is Kind.TOOL else None
+        if self._transactions is not None and (told := await self._transactions.headers(ticket)):
+            headers = {**(headers or {}), **told}
 
         async def first(interim: Message) -> None:
             await self._mediation.spoke(ticket)

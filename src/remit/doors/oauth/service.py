@@ -64,7 +64,7 @@ class TokenDoor:
     introspection: Introspection
     callers: Callers
     possessions: Possessions
-    signer: TokenSigner
+    signers: tuple[TokenSigner, ...]
     rules: TokenRules
     issuer: str
     servers: Callable[[], Collection[str]]
@@ -101,7 +101,7 @@ class TokenDoor:
         raise Mistake("no response type is supported: nobody can sign in here", code="invalid_request")
 
     async def _jwks(self, _request: Request) -> Response:
-        return _json(self.signer.jwks())
+        return _json({"keys": [key for signer in self.signers for key in signer.jwks()["keys"]]})
 
     async def _metadata(self, _request: Request) -> Response:
         return _json(server_metadata(self.issuer, self.exchange.grant_types, self.rules))
