@@ -1,4 +1,4 @@
-"""``python -m bench [decide|context|latency|throughput|volume …]``: all parts, or those named."""
+"""``python -m bench [decide|context|exchange|latency|throughput|volume …]``: all parts, or those named."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import sys
 
 import uvloop
 
-from bench import context, decide, latency, throughput, volume
+from bench import context, decide, exchange, latency, throughput, volume
 
-PARTS = {"decide": decide.main, "context": context.main, "latency": latency.main, "throughput": throughput.main, "volume": volume.main}
+PARTS = {"decide": decide.main, "context": context.main, "exchange": exchange.main, "latency": latency.main, "throughput": throughput.main, "volume": volume.main}
 
 
 async def _run(names: list[str]) -> None:

@@ -369,7 +369,8 @@ def application(node: Node) -> ASGIApp:
 
 def api_of(node: Node) -> Starlette:
     """The API of a node, beside the gateway."""
-    tokens = token_door(node.token_parts, node.rules, node.identities, node.dispatcher, node.tasks, node.store, node.clock)
+    parts, door = node.token_parts, node.door
+    tokens = token_door(parts, node.rules, node.identities, node.dispatcher, node.tasks, node.store, node.clock, door.end_task)
     return api_app(
         beside=(_access_door(node), tokens),
         approvals=node.approvals,

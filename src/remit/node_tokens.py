@@ -15,6 +15,7 @@ from remit.services.callers import Callers
 from remit.services.clients import Clients
 from remit.services.exchange import Exchange
 from remit.services.introspection import Introspection
+from remit.services.missions import Missions
 from remit.services.once import Once
 from remit.services.possession import Possessions
 from remit.services.refusals import Refusals
@@ -23,7 +24,7 @@ from remit.services.tokens import Tokens
 from remit.services.transactions import Transactions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Mapping
     from datetime import datetime
 
     from remit.drivers.keys import Keys
@@ -90,6 +91,7 @@ def token_door(
     tasks: Tasks,
     store: Store,
     clock: Callable[[], datetime],
+    end_task: Callable[[str], Awaitable[None]],
 ) -> TokenDoor:
     """The door of a node's token service."""
     issuer, token_rules = rules.configuration.settings.issuer, rules.configuration.tokens
@@ -115,6 +117,7 @@ def token_door(
             servers=servers,
         ),
         introspection=Introspection(clients, parts.tokens, refusals, issuer=issuer, mission=token_rules.mission),
+        missions=Missions(tasks, parts.tokens, parts.signer, clock, end_task, issuer=issuer, served=token_rules.mission),
         callers=Callers(parts.tokens, identities, lambda: rules.configuration.access),
         possessions=parts.possessions,
         signers=(parts.signer, parts.transaction_signer),

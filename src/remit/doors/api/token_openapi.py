@@ -32,6 +32,12 @@ def token_paths() -> Json:
             "post": _posted("What a token is worth now (RFC 7662)", "Introspected", ("token", "token_type_hint", *_ASSERTION), "token")
         },
         "/oauth/revoke": {"post": _posted("Take a token back (RFC 7009)", "", ("token", "token_type_hint", *_ASSERTION), "token")},
+        "/oauth/mission/status": {
+            "post": _posted("A task as a mission (where [tokens] mission is on)", "", ("mission_id", "nonce", *_ASSERTION), "mission_id")
+        },
+        "/oauth/mission/lifecycle": {
+            "post": _posted("Suspend, complete or revoke a task as a mission", "", ("mission_id", "operation", *_ASSERTION), "mission_id")
+        },
         "/oauth/authorize": {"get": _read("Named in the metadata; nobody signs in here yet, every request is refused")},
         "/oauth/jwks": {"get": _read("Keys that verify task tokens (RFC 7517)")},
         "/.well-known/oauth-authorization-server": {"get": _read("Metadata of the token service (RFC 8414)")},

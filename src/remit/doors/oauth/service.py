@@ -21,6 +21,8 @@ from remit.doors.oauth.metadata import (
     INTROSPECT,
     JWKS,
     METADATA,
+    MISSION_LIFECYCLE,
+    MISSION_STATUS,
     OPENID,
     RESOURCE,
     REVOKE,
@@ -32,6 +34,7 @@ from remit.doors.oauth.metadata import (
 from remit.doors.peer import peer_certificate
 from remit.doors.problems import oauth_error
 from remit.errors import Broken, Mistake, RemitError, Unauthenticated
+from remit.logic.missions import STATUS_TYPE
 from remit.logic.token_requests import one, read_form, token_request
 from remit.model.access import Caller
 from remit.model.token import Credential
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
     from remit.services.callers import Callers
     from remit.services.exchange import Exchange
     from remit.services.introspection import Introspection
+    from remit.services.missions import Missions
     from remit.services.possession import Possessions
 
 _BODY_BYTES_MAX = 262_144  # three tokens of the largest kind and the task's inputs
@@ -62,6 +66,7 @@ class TokenDoor:
 
     exchange: Exchange
     introspection: Introspection
+    missions: Missions
     callers: Callers
     possessions: Possessions
     signers: tuple[TokenSigner, ...]
@@ -76,6 +81,8 @@ class TokenDoor:
             Route(TOKEN, self._guarded(self._token), methods=["POST"]),
             Route(INTROSPECT, self._guarded(self._introspect), methods=["POST"]),
             Route(REVOKE, self._guarded(self._revoke), methods=["POST"]),
+            Route(MISSION_STATUS, self._guarded(self._mission_status), methods=["POST"]),
+            Route(MISSION_LIFECYCLE, self._guarded(self._mission_lifecycle), methods=["POST"]),
             Route(AUTHORIZE, self._guarded(self._authorize), methods=["GET"]),
             Route(JWKS, self._guarded(self._jwks), methods=["GET"]),
             *(Route(path, self._guarded(self._metadata), methods=["GET"]) for path in sorted(metadata)),
@@ -96,6 +103,18 @@ class TokenDoor:
         client = await self._client(form, "revoke")
         await self.introspection.revoke(client.agent, _token_of(form))
         return Response(status_code=200, headers={"Cache-Control": "no-store"})
+
+    async def _mission_status(self, request: Request) -> Response:
+        form = await _form(request)
+        client = await self._client(form, "mission status")
+        told = await self.missions.status(client, one(form, "mission_id"), one(form, "nonce"))
+        return Response(told, headers={"Cache-Control": "no-store"}, media_type=f"application/{STATUS_TYPE}")
+
+    async def _mission_lifecycle(self, request: Request) -> Response:
+        form = await _form(request)
+        client = await self._client(form, "mission lifecycle")
+        state = await self.missions.change(client, one(form, "mission_id"), one(form, "operation"))
+        return _json({"mission_id": one(form, "mission_id"), "state": state.value}, secret=True)
 
     async def _authorize(self, _request: Request) -> Response:
         raise Mistake("no response type is supported: nobody can sign in here", code="invalid_request")
