@@ -142,6 +142,23 @@ PROMISES = (
         tests=("tests/unit/test_claims.py", "tests/e2e/test_bad_input_gateway.py::test_tokens_that_open_nothing"),
     ),
     Promise(
+        says="A token that was revoked, or is shown without the key it is bound to, opens nothing; a proof of identity or of possession "
+        "counts once.",
+        against=("thief of a token",),
+        tests=(
+            "tests/integration/test_dpop.py",
+            "tests/integration/test_key_rotation.py",
+            "tests/integration/test_token_service.py::test_what_is_revoked_opens_nothing_at_any_door_while_its_task_lives",
+            "tests/integration/test_token_attacks.py::test_an_assertion_is_used_once_whoever_is_first",
+        ),
+    ),
+    Promise(
+        says="Whoever does not prove to be an agent gets no token, and an agent only for its own tasks: known attacks on token services "
+        "are refused alike, and recorded.",
+        against=("thief of a token", "hijacked agent"),
+        tests=("tests/integration/test_token_attacks.py", "tests/integration/test_token_service.py"),
+    ),
+    Promise(
         says="A page in a browser cannot speak to the gateway, whatever name leads there.",
         against=("web page on the same machine",),
         tests=("tests/e2e/test_bad_input_gateway.py::test_a_name_that_was_rebound",),
