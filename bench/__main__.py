@@ -8,7 +8,7 @@ import uvloop
 
 from bench import context, decide, exchange, latency, throughput, volume
 
-PARTS = {"decide": decide.main, "context": context.main, "exchange": exchange.main, "latency": latency.main, "throughput": throughput.main, "volume": volume.main}
+PARTS = {part.__name__.removeprefix("bench."): part.main for part in (decide, context, exchange, latency, throughput, volume)}
 
 
 async def _run(names: list[str]) -> None:
