@@ -67,6 +67,7 @@ class Settings:
     allowed_hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "[::1]")
     allowed_origins: tuple[str, ...] = ()
     issuer: str = "http://127.0.0.1:7411"
+    tls: tuple[Path, Path] | None = None  # certificate and key; plain HTTP without
     storage: Path = Path("state/remit.db")
     storage_url: str = field(default="", repr=False)  # PostgreSQL; "" : the file above. May hold a password
     keys: Path = Path("state/keys")
