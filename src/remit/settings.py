@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from remit.logic.consent import Consent
 from remit.model.access import AccessRules
+from remit.model.trust import TrustRules
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,6 +46,8 @@ class Limits:
     evaluations_per_request: int = 1_000
     search_page: int = 1_000
     permits_in_memory: int = 10_000
+    trust_document_bytes: int = 524_288
+    trust_fetch_seconds: int = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,3 +100,4 @@ class Configuration:
     access: AccessRules = field(default_factory=AccessRules)
     bundle: Bundle | None = None
     consent: Consent = field(default_factory=Consent)
+    trust: TrustRules = field(default_factory=TrustRules)

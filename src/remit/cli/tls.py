@@ -8,18 +8,23 @@ withdrawn still passes the handshake, and then nothing more.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import ssl
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from cryptography.hazmat.primitives.serialization import Encoding
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from remit.errors import Mistake, Place
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Iterable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
     from pathlib import Path
 
+    from cryptography import x509
+
+_LOOK_SECONDS = 30.0
 _DER, _CHAIN_MAX = 2, 10
 _VERSIONS = {"TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
 
@@ -54,6 +59,28 @@ class ServerTls:
             self.context.load_verify_locations(cadata=data)
             self.context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # what a bundle holds is an anchor, self-signed or not
             self.context.verify_mode = ssl.CERT_OPTIONAL
+
+
+@contextlib.asynccontextmanager
+async def trusting(tls: ServerTls | None, authorities: Callable[[], Awaitable[Iterable[x509.Certificate]]]) -> AsyncIterator[None]:
+    """Keep a server's handshakes up with the bundles of trusted domains while the block runs."""
+
+    async def look() -> None:
+        if tls is not None:
+            tls.trust([one.public_bytes(Encoding.DER) for one in await authorities()])
+
+    async def look_again() -> None:
+        while tls is not None:
+            await asyncio.sleep(_LOOK_SECONDS)
+            await look()
+
+    await look()
+    looking = asyncio.create_task(look_again())
+    try:
+        yield
+    finally:
+        looking.cancel()
+        await asyncio.gather(looking, return_exceptions=True)
 
 
 class TlsProtocol(HttpToolsProtocol):

@@ -13,6 +13,7 @@ from remit.cli.approvals import not_from_a_task
 from remit.cli.common import emit, folder_option, json_option, operator, reports_errors, safe, say
 from remit.cli.run import parse_inputs, receipt_text
 from remit.cli.server import serving
+from remit.cli.tls import ServerTls, trusting
 from remit.errors import Mistake, Refusal
 from remit.model.labels import Labels
 from remit.model.task import TaskState
@@ -40,10 +41,11 @@ async def serve(folder: Path) -> None:
     loop = asyncio.get_running_loop()
     async with open_node(folder, deciding=True) as node:
         node.start()
-        async with serving(application(node), settings.host, settings.port) as port:
+        tls = ServerTls(*settings.tls) if settings.tls else None
+        async with trusting(tls, node.proofs.authorities), serving(application(node), settings.host, settings.port, tls) as port:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, stop.set)
-            say(f"remit serves http://{settings.host}:{port}/mcp/<server> and the control API; Ctrl-C stops it")
+            say(f"remit serves http{'s' if tls else ''}://{settings.host}:{port}/mcp/<server> and the control API; Ctrl-C stops it")
             await stop.wait()
 
 

@@ -60,11 +60,13 @@ def task_claims(task: Task, issuer: str, audience: str, now: datetime, expires_a
     }
 
 
-def check_svid(header: Claims, claims: Claims, trust_domain: str, audience: str, now: datetime) -> Workload:
-    """Raises Unauthenticated. JWT-SVID §3 and §4: typ, exp, aud, sub of the trust domain whose key signed."""
+def check_svid(header: Claims, claims: Claims, trust_domain: str, audience: str, now: datetime, *, dated: bool = True) -> Workload:
+    """Raises Unauthenticated. JWT-SVID §3 and §4: typ, exp, aud, sub of the trust domain whose key signed. ``dated``: ``iat`` is
+    demanded too, as ours have it; the standard leaves it out.
+    """
     if header.get("typ", SVID_TYPE) not in {"JWT", "JOSE"} or set(header) - {"alg", "kid", "typ"}:
         raise Unauthenticated("the token is not a JWT-SVID")
-    _check_times(claims, now)
+    check_times(claims if dated or "iat" in claims else {**claims, "iat": _epoch(now)}, now, LIFETIME_MAX)
     audiences = claims.get("aud")
     if audience not in (audiences if isinstance(audiences, list) else [audiences]):
         raise Unauthenticated("the JWT-SVID is for another audience")
@@ -80,7 +82,7 @@ def check_task_token(header: Claims, claims: Claims, issuer: str, audience: str,
         raise Unauthenticated("the token is not a task token")
     if claims.get("iss") != issuer or claims.get("aud") != audience:
         raise Unauthenticated("the token is for another place")
-    expires_at = _check_times(claims, now)
+    expires_at = check_times(claims, now, LIFETIME_MAX)
     task = claims.get("task")
     task_id = task.get("id") if isinstance(task, dict) else None
     if not isinstance(task_id, str) or len(task_id) > _TEXT_MAX:
@@ -88,15 +90,25 @@ def check_task_token(header: Claims, claims: Claims, issuer: str, audience: str,
     return Bearer(agent=_agent(claims.get("sub")), task=task_id, proof="task-token"), expires_at
 
 
-def _check_times(claims: Claims, now: datetime) -> datetime:
-    issued, expires = claims.get("iat"), claims.get("exp")
-    if not isinstance(expires, int) or isinstance(expires, bool) or not isinstance(issued, int) or isinstance(issued, bool):
-        raise Unauthenticated("the token does not say when it was made and when it ends")
+def check_times(claims: Claims, now: datetime, lifetime_max: timedelta) -> datetime:
+    """When a token ends. Raises Unauthenticated where it does not hold now, or would for too long (RFC 7519 §4.1.4 to §4.1.6)."""
+    issued, expires, begins = _moment(claims, "iat"), _moment(claims, "exp"), _moment(claims, "nbf") if "nbf" in claims else 0
     current = _epoch(now)
     leeway = int(LEEWAY.total_seconds())
-    if current >= expires + leeway or issued > current + leeway or expires - issued > LIFETIME_MAX.total_seconds():
-        raise Unauthenticated("the token is expired, not yet valid, or lives too long")
+    if current >= expires + leeway:
+        raise Unauthenticated("the token is expired")
+    if issued > current + leeway or begins > current + leeway:
+        raise Unauthenticated("the token is not yet valid")
+    if expires - issued > lifetime_max.total_seconds():
+        raise Unauthenticated("the token lives too long")
     return datetime.fromtimestamp(expires, UTC)
+
+
+def _moment(claims: Claims, name: str) -> int:
+    moment = claims.get(name)
+    if not isinstance(moment, int) or isinstance(moment, bool):
+        raise Unauthenticated("the token does not say when it was made and when it ends")
+    return moment
 
 
 def _agent(subject: object) -> SpiffeId:
