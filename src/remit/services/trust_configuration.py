@@ -80,7 +80,7 @@ def _issuer(
     audience = table.value("audience", str, settings.issuer)
     if not audience:
         table.wrong("audience is empty", "what tokens for us say in aud", "audience")
-    jwks_uri = _url(table, "jwks_uri", endpoint) if "jwks_uri" in table.data else ""
+    jwks_uri = _url(table, "jwks_uri", endpoint, needed=False)
     readers = table.each("identity")
     identities = [(reader, rule) for reader in readers if (rule := _identity(reader, settings)) is not None]
     if not readers:
@@ -152,9 +152,9 @@ def _domain(table: Reader, name: str, folder: Path, settings: Settings) -> Domai
         table.wrong(f"{name!r} is not a trust domain", "lower-case letters, digits, '.', '_', '-'")
         return None
     if name == settings.trust_domain:
-        table.wrong("this is our own trust domain", "its bundle is ours", "")
+        table.wrong("this is our own trust domain", "its bundle is ours")
     endpoint = _endpoint(table, folder)
-    file, url = table.value("bundle_file", str, ""), _url(table, "bundle_url", endpoint) if "bundle_url" in table.data else ""
+    file, url = table.value("bundle_file", str, ""), _url(table, "bundle_url", endpoint, needed=False)
     if bool(file) == ("bundle_url" in table.data):
         table.wrong(f"trust domain {name} needs either bundle_file or bundle_url", 'bundle_url = "https://…/spiffe/bundle"')
     if url.startswith("http://"):
@@ -178,9 +178,11 @@ def _endpoint(table: Reader, folder: Path) -> Endpoint:
     )
 
 
-def _url(table: Reader, key: str, endpoint: Endpoint) -> str:
+def _url(table: Reader, key: str, endpoint: Endpoint, *, needed: bool = True) -> str:
     """An https URL; http only to an address of this machine that ``networks`` allows."""
     text = table.value(key, str, "")
+    if not needed and key not in table.data:
+        return ""
     try:
         split = urlsplit(text)
         host, port = split.hostname or "", split.port
