@@ -87,13 +87,14 @@ async def agent_list(folder: Path, as_json: bool) -> None:
 
 @agent.command("svid")
 @click.argument("name")
+@click.option("--audience", default="", help="Whom it is for (default: this remit; another one's server.issuer in a federation).")
 @folder_option
 @json_option
 @reports_errors
-async def agent_svid(name: str, folder: Path, as_json: bool) -> None:
+async def agent_svid(name: str, audience: str, folder: Path, as_json: bool) -> None:
     """Print a JWT-SVID of minutes for agent NAME, to open a task at `remit serve`. Recorded in the ledger."""
     async with open_node(folder.resolve()) as node:
-        token = await node.identities.issue_svid(name, attested=f"asked for by {operator()} at the command line")
+        token = await node.identities.issue_svid(name, audience=audience, attested=f"asked for by {operator()} at the command line")
     emit({"svid": token}, token, as_json=as_json)
 
 
