@@ -1,4 +1,4 @@
-"""``python -m bench [decide|context|latency|throughput|volume …]``: all parts, or those named."""
+"""``python -m bench [decide|context|identity|latency|throughput|volume …]``: all parts, or those named."""
 
 from __future__ import annotations
 
@@ -6,9 +6,16 @@ import sys
 
 import uvloop
 
-from bench import context, decide, latency, throughput, volume
+from bench import context, decide, identity, latency, throughput, volume
 
-PARTS = {"decide": decide.main, "context": context.main, "latency": latency.main, "throughput": throughput.main, "volume": volume.main}
+PARTS = {
+    "decide": decide.main,
+    "context": context.main,
+    "identity": identity.main,
+    "latency": latency.main,
+    "throughput": throughput.main,
+    "volume": volume.main,
+}
 
 
 async def _run(names: list[str]) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from remit.errors import Mistake, Unauthenticated
@@ -26,6 +27,8 @@ DETAILS_TYPE = "remit_grant"
 LEEWAY = timedelta(seconds=30)
 LIFETIME_MAX = timedelta(hours=1)
 _TEXT_MAX = 512
+_SECOND = timedelta(seconds=1)
+_LEEWAY_SECONDS = LEEWAY // _SECOND
 Claims = dict[str, Any]
 
 
@@ -93,13 +96,12 @@ def check_task_token(header: Claims, claims: Claims, issuer: str, audience: str,
 def check_times(claims: Claims, now: datetime, lifetime_max: timedelta) -> datetime:
     """When a token ends. Raises Unauthenticated where it does not hold now, or would for too long (RFC 7519 §4.1.4 to §4.1.6)."""
     issued, expires, begins = _moment(claims, "iat"), _moment(claims, "exp"), _moment(claims, "nbf") if "nbf" in claims else 0
-    current = _epoch(now)
-    leeway = int(LEEWAY.total_seconds())
+    current, leeway = _epoch(now), _LEEWAY_SECONDS
     if current >= expires + leeway:
         raise Unauthenticated("the token is expired")
     if issued > current + leeway or begins > current + leeway:
         raise Unauthenticated("the token is not yet valid")
-    if expires - issued > lifetime_max.total_seconds():
+    if expires - issued > lifetime_max // _SECOND:
         raise Unauthenticated("the token lives too long")
     return datetime.fromtimestamp(expires, UTC)
 
@@ -115,9 +117,15 @@ def _agent(subject: object) -> SpiffeId:
     if not isinstance(subject, str):
         raise Unauthenticated("the token names no agent")
     try:
-        return SpiffeId.parse(subject)
+        return _parsed(subject)
     except Mistake:
         raise Unauthenticated("the token's subject is not the SPIFFE ID of a workload") from None
+
+
+@lru_cache(maxsize=1_024)
+def _parsed(subject: str) -> SpiffeId:
+    """The same few agents come again and again."""
+    return SpiffeId.parse(subject)
 
 
 def _epoch(moment: datetime) -> int:
