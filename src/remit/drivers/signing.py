@@ -50,18 +50,26 @@ class TokenSigner:
         return jwt.encode({"alg": _ALGORITHM, "kid": self.key_id, "typ": kind}, claims, self._key)
 
     def open(self, token: str) -> tuple[Claims, Claims]:
-        """Header and claims of a token this key signed. Raises Unauthenticated."""
+        """Header (to be read only) and claims of a token this key signed. Raises Unauthenticated."""
         parts = token.split(".", _PARTS)
         if len(token) > _TOKEN_CHARACTERS_MAX or len(parts) != _PARTS:
             raise Unauthenticated("not a token")
-        header = self._headers.get(parts[0]) or self._header(parts[0])
+        known = self._headers.get(parts[0])
+        header = known or self._header(parts[0])
         if header.get("alg") != _ALGORITHM or header.get("kid", self.key_id) != self.key_id:
             raise Unauthenticated("the token is not signed by a key of this trust domain")
-        self._check_signature(f"{parts[0]}.{parts[1]}".encode("utf-8", "surrogatepass"), decoded(parts[2]))
+        signature = decoded(parts[2])
+        pair = encode_dss_signature(int.from_bytes(signature[:_HALF_BYTES]), int.from_bytes(signature[_HALF_BYTES:]))  # RFC 7518 §3.4
+        try:
+            if len(signature) != 2 * _HALF_BYTES:
+                raise InvalidSignature
+            self._verifier.verify(pair, f"{parts[0]}.{parts[1]}".encode("utf-8", "surrogatepass"), _SCHEME)
+        except InvalidSignature:
+            raise Unauthenticated("the token's signature does not hold") from None
         claims = msgspec.json.decode(decoded(parts[1]))  # ours, as the signature says: there is nothing to find out about it
-        if len(self._headers) < _HEADERS_MAX:
+        if known is None and len(self._headers) < _HEADERS_MAX:
             self._headers[parts[0]] = header
-        return dict(header), claims
+        return header, claims
 
     def jwks(self) -> Claims:
         """Public keys for verifiers of task tokens (RFC 7517)."""
@@ -74,16 +82,6 @@ class TokenSigner:
             "spiffe_refresh_hint": refresh_seconds,
             "keys": [{**self._public(), "use": "jwt-svid"}],
         }
-
-    def _check_signature(self, signed: bytes, signature: bytes) -> None:
-        """ES256 (RFC 7518 §3.4): r and s, 32 bytes each. Raises Unauthenticated."""
-        pair = (int.from_bytes(signature[:_HALF_BYTES]), int.from_bytes(signature[_HALF_BYTES:]))
-        try:
-            if len(signature) != 2 * _HALF_BYTES:
-                raise InvalidSignature
-            self._verifier.verify(encode_dss_signature(*pair), signed, _SCHEME)
-        except InvalidSignature:
-            raise Unauthenticated("the token's signature does not hold") from None
 
     def _public(self) -> Claims:
         public = self._key.as_dict(private=False)

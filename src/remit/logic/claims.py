@@ -95,7 +95,9 @@ def check_task_token(header: Claims, claims: Claims, issuer: str, audience: str,
 
 def check_times(claims: Claims, now: datetime, lifetime_max: timedelta) -> datetime:
     """When a token ends. Raises Unauthenticated where it does not hold now, or would for too long (RFC 7519 §4.1.4 to §4.1.6)."""
-    issued, expires, begins = _moment(claims, "iat"), _moment(claims, "exp"), _moment(claims, "nbf") if "nbf" in claims else 0
+    issued, expires, begins = claims.get("iat"), claims.get("exp"), claims.get("nbf", 0)
+    if type(issued) is not int or type(expires) is not int or type(begins) is not int:  # true and false are no moments
+        raise Unauthenticated("the token does not say when it was made and when it ends")
     current, leeway = _epoch(now), _LEEWAY_SECONDS
     if current >= expires + leeway:
         raise Unauthenticated("the token is expired")
@@ -104,13 +106,6 @@ def check_times(claims: Claims, now: datetime, lifetime_max: timedelta) -> datet
     if expires - issued > lifetime_max // _SECOND:
         raise Unauthenticated("the token lives too long")
     return datetime.fromtimestamp(expires, UTC)
-
-
-def _moment(claims: Claims, name: str) -> int:
-    moment = claims.get(name)
-    if not isinstance(moment, int) or isinstance(moment, bool):
-        raise Unauthenticated("the token does not say when it was made and when it ends")
-    return moment
 
 
 def _agent(subject: object) -> SpiffeId:
