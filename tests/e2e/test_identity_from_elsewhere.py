@@ -162,6 +162,18 @@ def test_the_command_line_takes_a_token_from_a_file_or_the_environment(serving_c
     assert [body["subject_proof"] for body in bodies if body.get("use") == "task-token"] == ["oidc:ci"] * 2
 
 
+def test_doctor_tells_whose_keys_can_be_had(serving_ci, tmp_path_factory):
+    more = (
+        '[trust.domains."partner.test"]\nbundle_file = "absent.json"\n[server]\ntls = { certificate = "absent.pem", key = "absent.key" }\n'
+    )
+    toml = (serving_ci.path / "remit.toml").read_text().partition("\n[trust")
+    path = write(tmp_path_factory.mktemp("doctor"), more + toml[1] + toml[2].removesuffix(SERVER), pay_bill=BILL)
+    told = Inside(path, 0).remit("doctor").stdout
+    assert "✓ issuer ci: 1 keys" in told
+    assert "✗ trust domain partner.test: bundle_file cannot be read: No such file or directory" in told
+    assert "✗ tls: " in told
+
+
 def test_an_issuer_that_changes_its_keys_goes_on_being_believed(tmp_path, ci):
     """Rotation at the real provider: first both keys are published, then the new one signs, then the old one is gone."""
     port, old, new = free_port(), rsa_key("old"), ec_key("new")
@@ -226,7 +238,7 @@ async def https(folder: Path, toml: str, port: int):
         settings = node.configuration.settings
         assert settings.issuer == f"https://127.0.0.1:{port}"
         tls = ServerTls(*settings.tls)
-        async with trusting(tls, node.proofs.authorities), serving(application(node), "127.0.0.1", port, tls):
+        async with trusting(tls, node.identities.authorities), serving(application(node), "127.0.0.1", port, tls):
             yield Place(node, port, web)
 
 

@@ -11,7 +11,7 @@ import contextlib
 import ipaddress
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -126,6 +126,12 @@ class Trusting:
         refusals = [body for body in said if isinstance(body, TokenRefused)]
         assert refusals
         return refusals[-1].why
+
+    def of(self, **rule: Any) -> Trusting:
+        """The same with another rule for the issuer."""
+        one = replace(next(iter(self.rules.issuers.values())), **rule)
+        rules = TrustRules(issuers={one.issuer: one})
+        return Trusting(self.site, self.store, identities_of(self.store, self.clock, self.ticks, rules), self.clock, self.ticks)
 
     def again(self) -> Trusting:
         """The same after a restart: the same store, nothing remembered."""

@@ -66,6 +66,36 @@ def test_an_authority_that_comes_later_is_trusted_by_the_running_server(tmp_path
     assert len(told[0]["client_cert_chain"]) == 1
 
 
+def test_a_certificate_that_is_replaced_is_shown_from_then_on_and_a_broken_one_is_not(tmp_path):
+    shown = []
+
+    async def look(port: int) -> None:
+        _, writer = await asyncio.open_connection(
+            "127.0.0.1", port, ssl=ssl.create_default_context(cadata=ROOT.der), server_hostname="localhost"
+        )
+        shown.append(writer.get_extra_info("ssl_object").getpeercert(binary_form=True))
+        writer.close()
+        await writer.wait_closed()
+
+    async def app(_scope, _receive, _send) -> None: ...
+
+    async def run() -> None:
+        tls = ServerTls(*SERVER.write(tmp_path, "server"))
+        async with serving(app, "127.0.0.1", 0, tls) as port:
+            await look(port)
+            fresh = ROOT.svid("spiffe://remit.test/server", hosts=("localhost",))
+            fresh.write(tmp_path, "server")
+            tls.load()
+            await look(port)
+            (tmp_path / "server.pem").write_text("half a file")
+            with pytest.raises(Mistake):
+                tls.load()
+            await look(port)
+            assert shown == [SERVER.der, fresh.der, fresh.der]
+
+    asyncio.run(run())
+
+
 def test_plain_http_tells_of_no_tls():
     told = []
 

@@ -270,6 +270,27 @@ def test_uses_are_forgotten_when_the_proof_has_expired_and_not_before(world):
 # --- keys and discovery ---------------------------------------------------------------------------------------------------------
 
 
+def test_keys_are_found_where_the_specifications_say(world):
+    """OpenID Connect Discovery 1.0 §4 below the issuer's path, else RFC 8414 §3.1 between host and path, else where we were told."""
+
+    async def check() -> None:
+        async with trusting(world.store) as at:
+            tenant = f"{at.site.base}/tenant"
+            told = {"issuer": tenant, "jwks_uri": f"{at.site.base}/jwks"}
+            for path, rule, asked in (
+                ("/tenant/.well-known/openid-configuration", {}, 1),
+                ("/.well-known/oauth-authorization-server/tenant", {}, 2),
+                ("/nowhere", {"jwks_uri": f"{at.site.base}/jwks"}, 0),
+            ):
+                at.site.answers = {path: told, "/jwks": public(EC)}
+                at.site.asked.clear()
+                other = at.of(issuer=tenant, **rule)
+                assert (await other.identities.verify_svid(at.token(iss=tenant)))[0] == "builder"
+                assert at.site.asked[asked:] == ["/jwks"]
+
+    world.run(check())
+
+
 def test_a_new_key_is_looked_for_once_and_a_stranger_cannot_make_us_ask(world):
     async def check() -> None:
         async with trusting(world.store) as at:
@@ -645,6 +666,7 @@ CERTIFICATES = {
     "expired": certificate(ROOT, PARTNER, begins=NOW - 2 * HOUR, ends=NOW - HOUR),
     "not yet": certificate(ROOT, PARTNER, begins=NOW + HOUR, ends=NOW + 2 * HOUR),
     "below an authority that is not shown": lambda: BELOW.svid(PARTNER).ders[:1],
+    "an authority deeper than the one above it allows": lambda: too_deep(),
     "below a leaf": lambda: below_a_leaf(),
     "the authority's own": lambda: (ROOT.der,),
     "an undeclared workload": certificate(ROOT, "spiffe://other.test/agent/y"),
@@ -652,6 +674,13 @@ CERTIFICATES = {
     "rubbish": lambda: (b"rubbish",),
     "a chain too long": lambda: ROOT.svid(PARTNER).ders * 11,
 }
+
+
+def too_deep():
+    """Two authorities below one that may have none below it."""
+    middle = Authority("other.test", by=ROOT, path_length=0)
+    lowest = Authority("other.test", by=middle)
+    return (*lowest.svid(PARTNER).ders, middle.der)
 
 
 def below_a_leaf():
@@ -701,5 +730,25 @@ def test_two_mappings_of_one_issuer_give_a_token_one_identity_or_none(world):
     async def check() -> None:
         async with trusting(world.store, identities=both) as at:
             assert await at.refused(at.token()) == "several mappings fit the token's claims"
+
+    world.run(check())
+
+
+def test_our_own_domain_s_certificates_lead_to_our_own_authorities_only(world, tmp_path):
+    ours, uri = Authority("remit.test"), BUILDER.text
+
+    async def check() -> None:
+        async with trusting(world.store, domains=federated(tmp_path)) as at:
+            at.clock.now = NOW
+
+            async def authorities():
+                return (ours.certificate,)
+
+            at.identities._own_authorities = authorities
+            name, workload = await at.identities.verify_svid(PeerCertificate(chain=ours.svid(uri).ders))
+            assert (name, workload.proof) == ("builder", "x509-svid")
+            for wrong in (ROOT.svid(uri), Authority("remit.test").svid(uri), ours.svid(PARTNER)):
+                assert await at.refused(PeerCertificate(chain=wrong.ders))
+            assert {*await at.identities.authorities()} == {ours.certificate, ROOT.certificate}
 
     world.run(check())

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import ssl
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
+_LOG = logging.getLogger("remit")
 _LOOK_SECONDS = 30.0
 _DER, _CHAIN_MAX = 2, 10
 _VERSIONS = {"TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
@@ -45,8 +47,20 @@ class ServerTls:
         self.context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
         self.context.num_tickets = 0
         self.context.set_alpn_protocols(["http/1.1"])
+        self._files = (certificate, key)
+        self._loaded: tuple[tuple[int, int], ...] = ()
+        self.load()
+
+    def load(self) -> None:
+        """Take the certificate and the key as they are in their files now, where they changed: they may be replaced while the server
+        runs. Raises Mistake where they do not serve; the running ones stay.
+        """
+        certificate, key = self._files
         try:
-            self.context.load_cert_chain(certificate, key)
+            stamps = tuple((file.stat().st_mtime_ns, file.stat().st_size) for file in self._files)
+            if stamps != self._loaded:
+                self.context.load_cert_chain(certificate, key)
+                self._loaded = stamps
         except (OSError, ssl.SSLError) as error:
             hint = "PEM files: the certificate with its chain, and its key without a passphrase"
             place = Place(file=f"{certificate}, {key}")
@@ -63,7 +77,7 @@ class ServerTls:
 
 @contextlib.asynccontextmanager
 async def trusting(tls: ServerTls | None, authorities: Callable[[], Awaitable[Iterable[x509.Certificate]]]) -> AsyncIterator[None]:
-    """Keep a server's handshakes up with the bundles of trusted domains while the block runs."""
+    """Keep a server's handshakes up with the bundles of trusted domains, and with its own files, while the block runs."""
 
     async def look() -> None:
         if tls is not None:
@@ -73,6 +87,10 @@ async def trusting(tls: ServerTls | None, authorities: Callable[[], Awaitable[It
         while tls is not None:
             await asyncio.sleep(_LOOK_SECONDS)
             await look()
+            try:
+                tls.load()
+            except Mistake as mistake:
+                _LOG.error("the changed certificate is not used; the running one stays: %s", mistake)
 
     await look()
     looking = asyncio.create_task(look_again())

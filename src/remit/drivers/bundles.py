@@ -57,9 +57,9 @@ class Domain:
         except UnknownKey:
             check_signature(token, header, (await self._bundle.newer()).jwt_keys, SVID_ALGORITHMS)
 
-    async def authorities(self) -> tuple[x509.Certificate, ...]:
-        """What X.509-SVIDs of the domain have to lead to. Raises Outage."""
-        return (await self._bundle.current()).authorities
+    async def bundle(self) -> Bundle:
+        """What vouches for the domain now. X.509-SVIDs have to lead to its ``authorities``. Raises Outage."""
+        return await self._bundle.current()
 
     async def _fetch(self) -> tuple[Bundle, float | None]:
         bundle = read_bundle(await self._fetch_data())
@@ -94,13 +94,18 @@ def read_bundle(data: bytes) -> Bundle:
     if not _counts(sequence) or not (hint is None or _counts(hint)):
         raise Outage("spiffe_sequence and spiffe_refresh_hint must be whole numbers", code="trust_fetch")
     jwt_keys = read_keys(document, "jwt-svid", named=True)
-    authorities = [_authority(entry) for entry in document["keys"] if isinstance(entry, dict) and entry.get("use") == "x509-svid"]
     return Bundle(
         jwt_keys=jwt_keys,
-        authorities=tuple(one for one in authorities if one is not None),
+        authorities=read_authorities(document),
         sequence=sequence,
         refresh_seconds=None if hint is None else float(hint),
     )
+
+
+def read_authorities(document: dict[str, Any]) -> tuple[x509.Certificate, ...]:
+    """The certificates of a bundle that sign X.509-SVIDs."""
+    found = [_authority(entry) for entry in document["keys"] if isinstance(entry, dict) and entry.get("use") == "x509-svid"]
+    return tuple(one for one in found if one is not None)
 
 
 def _authority(entry: dict[str, Any]) -> x509.Certificate | None:

@@ -39,6 +39,10 @@ class Issuer:
         except UnknownKey:
             check_signature(token, header, await self._keys.newer(), self.rule.algorithms)
 
+    async def keys(self) -> tuple[PublicKey, ...]:
+        """Its keys that we can use. Raises Outage."""
+        return await self._keys.current()
+
     async def _fetch(self) -> tuple[tuple[PublicKey, ...], float | None]:
         where = self.rule.jwks_uri or await self._discovered()
         found = await self._fetcher.get(where, self.rule.endpoint)

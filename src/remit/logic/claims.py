@@ -69,7 +69,7 @@ def check_svid(header: Claims, claims: Claims, trust_domain: str, audience: str,
     """
     if header.get("typ", SVID_TYPE) not in {"JWT", "JOSE"} or set(header) - {"alg", "kid", "typ"}:
         raise Unauthenticated("the token is not a JWT-SVID")
-    check_times(claims if dated or "iat" in claims else {**claims, "iat": _epoch(now)}, now, LIFETIME_MAX)
+    _check_times(claims if dated or "iat" in claims else {**claims, "iat": _epoch(now)}, now)
     audiences = claims.get("aud")
     if audience not in (audiences if isinstance(audiences, list) else [audiences]):
         raise Unauthenticated("the JWT-SVID is for another audience")
@@ -85,12 +85,16 @@ def check_task_token(header: Claims, claims: Claims, issuer: str, audience: str,
         raise Unauthenticated("the token is not a task token")
     if claims.get("iss") != issuer or claims.get("aud") != audience:
         raise Unauthenticated("the token is for another place")
-    expires_at = check_times(claims, now, LIFETIME_MAX)
+    expires_at = _check_times(claims, now)
     task = claims.get("task")
     task_id = task.get("id") if isinstance(task, dict) else None
     if not isinstance(task_id, str) or len(task_id) > _TEXT_MAX:
         raise Unauthenticated("the token names no task")
     return Bearer(agent=_agent(claims.get("sub")), task=task_id, proof="task-token"), expires_at
+
+
+def _check_times(claims: Claims, now: datetime) -> datetime:
+    return check_times(claims, now, LIFETIME_MAX)
 
 
 def check_times(claims: Claims, now: datetime, lifetime_max: timedelta) -> datetime:

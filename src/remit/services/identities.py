@@ -18,7 +18,7 @@ from remit.model.record import Record, TokenIssued, TokenRefused
 from remit.store.database import Append
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from datetime import datetime, timedelta
 
     from cryptography.x509 import Certificate
@@ -29,6 +29,11 @@ if TYPE_CHECKING:
     from remit.store.database import Store
 
 _CLAIMED_CHARACTERS_MAX = 200
+
+
+async def _nobody() -> Sequence[Certificate]:
+    """A domain that gives no X.509-SVIDs."""
+    return ()
 
 
 class Identities:
@@ -46,12 +51,12 @@ class Identities:
         svid_ttl: timedelta,
         agents: Callable[[], Mapping[str, SpiffeId]],
         proofs: Proofs,
-        authorities: Callable[[], Sequence[Certificate]] = tuple,
+        authorities: Callable[[], Awaitable[Sequence[Certificate]]] = _nobody,
     ) -> None:
         """``agents``: declared names and their SPIFFE IDs, as configured now. ``audience``: who we are to a presenter. ``proofs``: of
         others that are trusted. ``authorities``: what X.509-SVIDs of our own domain lead to.
         """
-        self._proofs, self._authorities = proofs, authorities
+        self._proofs, self._own_authorities = proofs, authorities
         self._store, self._signer, self._clock, self._new_id = store, signer, clock, new_id
         self._trust_domain, self._audience, self._svid_ttl, self._agents = trust_domain, audience, svid_ttl, agents
 
@@ -84,6 +89,10 @@ class Identities:
             await self._store.append(Append(body=encode(Record(at=now, body=refused))))
             raise
 
+    async def authorities(self) -> list[Certificate]:
+        """What certificates may lead to, of our domain and of those that are trusted: enough for a handshake, and for nothing else."""
+        return [*await self._own_authorities(), *await self._proofs.authorities()]
+
     async def _told(self, token: str, now: datetime, *, once: bool) -> Workload:
         header, claims = peek(token)
         foreign = await self._proofs.token(token, header, claims, now, once=once)
@@ -95,7 +104,7 @@ class Identities:
         agent, certificates = read_chain(peer.chain)
         if agent.trust_domain != self._trust_domain:
             return await self._proofs.certificate(agent, certificates, now)
-        check_chain(certificates, self._authorities(), now)
+        check_chain(certificates, await self._own_authorities(), now)
         return Workload(agent=agent, proof="x509-svid")
 
 

@@ -55,8 +55,8 @@ class Proofs:
         domain = self._domains.get(agent.trust_domain)
         if domain is None:
             raise Unauthenticated("the certificate is of a trust domain that is not trusted")
-        authorities = await _vouched(domain.authorities(), f"trust domain {domain.rule.domain}")
-        check_chain(certificates, authorities, now)
+        bundle = await _vouched(domain.bundle(), f"trust domain {domain.rule.domain}")
+        check_chain(certificates, bundle.authorities, now)
         return Workload(agent=agent, proof="x509-svid")
 
     async def authorities(self) -> list[Certificate]:
@@ -64,7 +64,7 @@ class Proofs:
         found: list[Certificate] = []
         for domain in self._domains.values():
             try:
-                found += await domain.authorities()
+                found += (await domain.bundle()).authorities
             except Outage:  # tried again when a certificate comes, and at the next look
                 continue
         return found
@@ -91,6 +91,34 @@ async def _vouched(asking: Awaitable[T], whose: str) -> T:
         raise Unauthenticated(f"the keys of {whose} cannot be had: {error.message}") from None
 
 
+def _drivers(
+    rules: TrustRules, document_bytes_max: int, fetch_seconds_max: float, clock: Callable[[], float]
+) -> tuple[dict[str, Issuer], dict[str, Domain]]:
+    fetcher = Fetcher(bytes_max=document_bytes_max, seconds_max=fetch_seconds_max)
+    issuers = {url: Issuer(rule, fetcher, clock) for url, rule in rules.issuers.items()}
+    return issuers, {name: Domain(rule, bundle_source(rule, fetcher), clock) for name, rule in rules.domains.items()}
+
+
+async def examine(rules: TrustRules, *, document_bytes_max: int, fetch_seconds_max: float) -> list[tuple[str, str, bool]]:
+    """Of each that is configured: who, what its keys are or why they cannot be had, and whether they can. For ``remit doctor``."""
+    found = []
+    issuers, domains = _drivers(rules, document_bytes_max, fetch_seconds_max, time.monotonic)
+    for issuer in issuers.values():
+        try:
+            keys = len(await issuer.keys())
+            found.append((f"issuer {issuer.rule.name}", f"{keys} keys", keys > 0))
+        except Outage as error:
+            found.append((f"issuer {issuer.rule.name}", error.message, False))
+    for name, domain in domains.items():
+        try:
+            bundle = await domain.bundle()
+            held = (len(bundle.jwt_keys), len(bundle.authorities))
+            found.append((f"trust domain {name}", "{} keys for JWT-SVIDs, {} authorities for X.509-SVIDs".format(*held), any(held)))
+        except Outage as error:
+            found.append((f"trust domain {name}", error.message, False))
+    return found
+
+
 def make_proofs(
     rules: TrustRules,
     replays: Replays,
@@ -101,7 +129,5 @@ def make_proofs(
     clock: Callable[[], float] = time.monotonic,
 ) -> Proofs:
     """Who is configured, with drivers for their keys. ``clock``: seconds that only grow."""
-    fetcher = Fetcher(bytes_max=document_bytes_max, seconds_max=fetch_seconds_max)
-    issuers = {url: Issuer(rule, fetcher, clock) for url, rule in rules.issuers.items()}
-    domains = {name: Domain(rule, bundle_source(rule, fetcher), clock) for name, rule in rules.domains.items()}
+    issuers, domains = _drivers(rules, document_bytes_max, fetch_seconds_max, clock)
     return Proofs(issuers, domains, replays, audience=audience)
