@@ -15,6 +15,7 @@ import ssl
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,10 @@ from remit.cli.server import serving
 from remit.cli.tls import ServerTls, trusting
 from remit.logic.records import decode
 from remit.model.record import TaskOpened, TokenIssued, TokenRefused
+from remit.model.trust import TrustRules
 from remit.node import Node, application, open_node
 from remit.services.pins import Pins
+from remit.services.proofs import examine
 from tests.certificates import Authority
 from tests.e2e.inside import Inside
 from tests.e2e.test_serve import http
@@ -271,6 +274,15 @@ tasks = ["work"]
                 "guest", audience=there.node.configuration.settings.issuer, attested="test"
             )
             assert (await there.ask("POST", "/v1/tasks", theirs_of_us, {"type": "work"}))[0] == 401  # trust is not mutual by itself
+            partner_rule = here.node.configuration.trust.domains["partner.test"]
+            for ca_file, words in (
+                (str(tmp_path / "ours" / "ca.pem"), "no TLS"),
+                (str(tmp_path / "no.pem"), "No such file"),
+                ("", "no TLS"),
+            ):
+                rule = replace(partner_rule, endpoint=replace(partner_rule.endpoint, ca_file=ca_file))
+                (_, why, good) = (await examine(TrustRules(domains={"p": rule}), document_bytes_max=65_536, fetch_seconds_max=5))[0]
+                assert (words in why, good) == (True, False), why
             assert [body.opened_by for body in await here.bodies(TaskOpened)] == ["spiffe://partner.test/agent/worker"]
 
     asyncio.run(check())

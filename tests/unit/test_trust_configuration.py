@@ -115,7 +115,7 @@ WRONG = {
     "an agent of nobody's": (
         '[agents.x]\nspiffe_id = "spiffe://third.example/x"\n',
         "agents.x.spiffe_id",
-        "no trust domain that is trusted",
+        "not of this trust domain, nor of a trusted one",
     ),
     "half of tls": ('[server.tls]\ncertificate = "x"\n', "server.tls", "certificate and key"),
 }

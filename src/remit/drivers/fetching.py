@@ -91,7 +91,7 @@ class Fetcher:
         except TimeoutError:
             raise Outage(f"no whole answer within {self._seconds_max:g} seconds", code="trust_fetch") from None
         except ssl.SSLError:
-            raise Outage("no TLS with what stands there, or with ca_file", code="trust_fetch") from None
+            raise Outage("no TLS with what stands there, by the authorities of ca_file or the public ones", code="trust_fetch") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise Outage(f"it cannot be reached ({type(error).__name__})", code="trust_fetch") from None
 
@@ -99,8 +99,8 @@ class Fetcher:
         where = URL(url)
         if (literal := _literal(where.host or "")) is not None:  # these are never looked up
             _check_address(literal, endpoint.networks)
-        tls = ssl.create_default_context(cafile=endpoint.ca_file or None) if where.scheme == "https" else False
-        connector = aiohttp.TCPConnector(resolver=_Checked(endpoint.networks), use_dns_cache=False, ssl=tls or True, force_close=True)
+        tls = await asyncio.to_thread(_context, endpoint.ca_file) if where.scheme == "https" else True
+        connector = aiohttp.TCPConnector(resolver=_Checked(endpoint.networks), use_dns_cache=False, ssl=tls, force_close=True)
         headers = {"Accept": "application/json, application/jwk-set+json", "Accept-Encoding": "identity"}
         async with (
             aiohttp.ClientSession(
@@ -128,6 +128,14 @@ class Fetcher:
             if len(body) > self._bytes_max:
                 raise Outage(f"it sent more than {self._bytes_max:,} bytes", code="trust_fetch")
         return bytes(body)
+
+
+def _context(ca_file: str) -> ssl.SSLContext:
+    """Reading authorities takes a while. Raises Outage."""
+    try:
+        return ssl.create_default_context(cafile=ca_file or None)
+    except (OSError, ssl.SSLError) as error:
+        raise Outage(f"ca_file cannot be used: {error.strerror or 'no certificates in it'}", code="trust_fetch") from None
 
 
 def _literal(host: str) -> str | None:

@@ -213,7 +213,7 @@ def _agents(root: Reader, settings: Settings, trust: TrustRules) -> dict[str, Ag
             continue
         if spiffe_id.trust_domain not in {settings.trust_domain, *trust.domains}:
             hint = f'spiffe://{settings.trust_domain}/…, or a table [trust.domains."{spiffe_id.trust_domain}"]'
-            table.wrong(f"{spiffe_id} is of no trust domain that is trusted", hint, "spiffe_id")
+            table.wrong(f"{spiffe_id} is not of this trust domain, nor of a trusted one", hint, "spiffe_id")
         if spiffe_id in {agent.spiffe_id for agent in agents.values()}:
             table.wrong(f"two agents are {spiffe_id}", "one identity an agent", "spiffe_id")
         tasks, description = table.texts("tasks"), table.value("description", str, "")
