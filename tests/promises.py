@@ -152,6 +152,7 @@ PROMISES = (
             "tests/integration/test_trust_attacks.py",
             "tests/unit/test_trust_configuration.py",
             "tests/integration/test_tls.py",
+            "tests/e2e/test_identity_from_elsewhere.py",
         ),
     ),
     Promise(
