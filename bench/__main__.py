@@ -1,4 +1,4 @@
-"""``python -m bench [decide|context|exchange|latency|throughput|volume …]``: all parts, or those named."""
+"""``python -m bench [decide|context|exchange|identity|latency|throughput|volume …]``: all parts, or those named."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import sys
 
 import uvloop
 
-from bench import context, decide, exchange, latency, throughput, volume
+from bench import context, decide, exchange, identity, latency, throughput, volume
 
-PARTS = {part.__name__.removeprefix("bench."): part.main for part in (decide, context, exchange, latency, throughput, volume)}
+PARTS = {part.__name__.removeprefix("bench."): part.main for part in (decide, context, exchange, identity, latency, throughput, volume)}
 
 
 async def _run(names: list[str]) -> None:

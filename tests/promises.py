@@ -160,6 +160,20 @@ PROMISES = (
         tests=("tests/integration/test_token_attacks.py", "tests/integration/test_token_service.py"),
     ),
     Promise(
+        says=(
+            "A proof of identity counts only from whom the configuration trusts, for what that one may vouch for, and opens a task once; "
+            "nothing in it leads anywhere, and no issuer, however broken, holds remit up."
+        ),
+        against=("forger of identities", "the network"),
+        tests=(
+            "tests/property/test_identity_mapping.py",
+            "tests/integration/test_trust_attacks.py",
+            "tests/unit/test_trust_configuration.py",
+            "tests/integration/test_tls.py",
+            "tests/e2e/test_identity_from_elsewhere.py",
+        ),
+    ),
+    Promise(
         says="A page in a browser cannot speak to the gateway, whatever name leads there.",
         against=("web page on the same machine",),
         tests=("tests/e2e/test_bad_input_gateway.py::test_a_name_that_was_rebound",),

@@ -43,8 +43,10 @@ from remit.services.mediation import Mediation
 from remit.services.notices import Notices
 from remit.services.opening import Dispatcher
 from remit.services.pins import Pins
+from remit.services.proofs import Proofs, make_proofs
 from remit.services.questions import Questions
 from remit.services.replay import History
+from remit.services.replays import Replays
 from remit.services.rules import Rules, make_rulebook
 from remit.services.sightings import Sightings
 from remit.services.tasks import Tasks
@@ -96,6 +98,8 @@ class Node:
     tasks: Tasks
     tokens: Tokens
     identities: Identities
+    proofs: Proofs
+    replays: Replays
     rules: Rules
     dispatcher: Dispatcher
     mediation: Mediation
@@ -166,11 +170,11 @@ class Node:
             await asyncio.sleep(_KEYS_CHECK_SECONDS)
 
     async def _drop_questions(self) -> None:
-        """Delete what was kept of questions that are over, and of proofs that can no longer be presented."""
+        """Delete what was kept of questions that are over, and of proofs that expired."""
         while True:
             with contextlib.suppress(Outage):  # tried again a minute later
                 await self.questions.sweep()
-                await self.token_parts.once.sweep()
+                await self.replays.sweep()
             await asyncio.sleep(_DROP_SECONDS)
 
     async def _reload(self) -> None:
@@ -241,7 +245,8 @@ async def open_node(
         sealer=values_sealer if settings.keep_values else None,
         questions=questions,
     )
-    parts = token_parts(configuration, keys, store, tasks, clock, new_id)
+    replays = Replays(store, clock, new_id)
+    parts = token_parts(configuration, keys, store, tasks, clock, new_id, replays)
     signer, tokens = parts.signer, parts.tokens
     links = Links(lambda: rules.configuration.servers, _upstream_limits(limits), client, limits.conversations)
     asking = Asking(approvals, invitations, sealer, clock, lambda: rules.rulebook.consent)
@@ -264,6 +269,13 @@ async def open_node(
         await behaviour.ended(task_id)
         await ending[0].end_task(task_id)
 
+    proofs = make_proofs(
+        configuration.trust,
+        replays,
+        audience=settings.issuer,
+        document_bytes_max=limits.trust_document_bytes,
+        fetch_seconds_max=limits.trust_fetch_seconds,
+    )
     identities = Identities(
         store,
         signer,
@@ -273,6 +285,7 @@ async def open_node(
         audience=settings.issuer,
         svid_ttl=settings.svid_ttl,
         agents=lambda: {agent.name: agent.spiffe_id for agent in rules.configuration.agents.values()},
+        proofs=proofs,
     )
     dispatcher = Dispatcher(tasks, rules, clock)
     tickets = Tickets(
@@ -295,6 +308,8 @@ async def open_node(
         tasks=tasks,
         tokens=tokens,
         identities=identities,
+        proofs=proofs,
+        replays=replays,
         rules=rules,
         dispatcher=dispatcher,
         mediation=mediation,

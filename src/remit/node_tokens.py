@@ -16,7 +16,6 @@ from remit.services.clients import Clients
 from remit.services.exchange import Exchange
 from remit.services.introspection import Introspection
 from remit.services.missions import Missions
-from remit.services.once import Once
 from remit.services.possession import Possessions
 from remit.services.refusals import Refusals
 from remit.services.rotation import Rotation
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from remit.drivers.keys import Keys
     from remit.services.identities import Identities
     from remit.services.opening import Dispatcher
+    from remit.services.replays import Replays
     from remit.services.rules import Rules
     from remit.services.tasks import Tasks
     from remit.settings import Agent, Configuration
@@ -44,7 +44,7 @@ class TokenParts:
 
     signer: KeyRing
     rotation: Rotation
-    once: Once
+    replays: Replays
     possessions: Possessions
     tokens: Tokens
     transaction_signer: TokenSigner
@@ -66,18 +66,24 @@ class TokenParts:
 
 
 def token_parts(
-    configuration: Configuration, keys: Keys, store: Store, tasks: Tasks, clock: Callable[[], datetime], new_id: Callable[[str], str]
+    configuration: Configuration,
+    keys: Keys,
+    store: Store,
+    tasks: Tasks,
+    clock: Callable[[], datetime],
+    new_id: Callable[[str], str],
+    replays: Replays,
 ) -> TokenParts:
     """The parts that other services stand on. Raises Mistake for keys that cannot be trusted."""
     settings, rules = configuration.settings, configuration.tokens
-    signer, once = KeyRing(settings.keys), Once(store, clock)
+    signer = KeyRing(settings.keys)
     tokens = Tokens(tasks, signer, clock, new_id, issuer=settings.issuer, token_ttl=settings.token_ttl, rules=rules)
     age_max = timedelta(days=rules.rotate_days) if rules.rotate_days else None
     return TokenParts(
         signer=signer,
         rotation=Rotation(signer, store, clock, tokens.forget, age_max=age_max),
-        once=once,
-        possessions=Possessions(keys.derived("DPoP nonces"), once, clock),
+        replays=replays,
+        possessions=Possessions(keys.derived("DPoP nonces"), replays, clock),
         tokens=tokens,
         transaction_signer=TokenSigner(token_key(settings.keys / "transactions.key")),
     )
@@ -103,7 +109,7 @@ def token_door(
     def servers() -> Collection[str]:
         return rules.configuration.servers
 
-    clients, refusals = Clients(identities, agents, parts.once, clock, audiences=audiences), Refusals(store, clock)
+    clients, refusals = Clients(identities, agents, parts.replays, clock, audiences=audiences), Refusals(store, clock)
     return TokenDoor(
         exchange=Exchange(
             clients,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from remit.logic.consent import Consent
 from remit.model.access import AccessRules
 from remit.model.token import TokenRules
+from remit.model.trust import TrustRules
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,6 +47,8 @@ class Limits:
     evaluations_per_request: int = 1_000
     search_page: int = 1_000
     permits_in_memory: int = 10_000
+    trust_document_bytes: int = 524_288
+    trust_fetch_seconds: int = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +76,7 @@ class Settings:
     allowed_hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "[::1]")
     allowed_origins: tuple[str, ...] = ()
     issuer: str = "http://127.0.0.1:7411"
+    tls: tuple[Path, Path] | None = None  # certificate and key; plain HTTP without
     storage: Path = Path("state/remit.db")
     storage_url: str = field(default="", repr=False)  # PostgreSQL; "" : the file above. May hold a password
     keys: Path = Path("state/keys")
@@ -103,3 +107,4 @@ class Configuration:
     bundle: Bundle | None = None
     consent: Consent = field(default_factory=Consent)
     tokens: TokenRules = field(default_factory=TokenRules)
+    trust: TrustRules = field(default_factory=TrustRules)

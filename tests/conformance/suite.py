@@ -95,29 +95,29 @@ class Finding:
         return "passed" if self.passed else "failed"
 
 
-def install() -> Path:
-    """The folder with both releases installed; runs `npm ci` there when the pins have changed.
+def install(here: Path = HERE, cache: Path = CACHE) -> Path:
+    """The folder with what `here` pins installed (both releases); runs `npm ci` there when the pins have changed.
 
     Raises SuiteBroken when Node's wheel is not installed or npm fails.
     """
-    CACHE.mkdir(parents=True, exist_ok=True)
-    pins = [HERE / "package.json", HERE / "package-lock.json"]
+    cache.mkdir(parents=True, exist_ok=True)
+    pins = [here / "package.json", here / "package-lock.json"]
     digest = hashlib.sha256(b"\0".join(pin.read_bytes() for pin in pins)).hexdigest()
-    mark = CACHE / "installed"
-    with (CACHE / "lock").open("w", encoding="ascii") as lock:
+    mark = cache / "installed"
+    with (cache / "lock").open("w", encoding="ascii") as lock:
         # Test processes may start together; one of them installs, the others wait for it.
         fcntl.flock(lock, fcntl.LOCK_EX)
         if mark.is_file() and mark.read_text(encoding="ascii") == digest:
-            return CACHE
+            return cache
         for pin in pins:
-            shutil.copyfile(pin, CACHE / pin.name)
+            shutil.copyfile(pin, cache / pin.name)
         npm = node_home() / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
         command = [str(node()), str(npm), "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-        finished = run(command, seconds_max=INSTALL_SECONDS_MAX, folder=CACHE)
+        finished = run(command, seconds_max=INSTALL_SECONDS_MAX, folder=cache)
         if finished.returncode != 0:
-            raise SuiteBroken(f"{shlex.join(command)} in {CACHE} ended with {finished.returncode}:\n{finished.stdout}")
+            raise SuiteBroken(f"{shlex.join(command)} in {cache} ended with {finished.returncode}:\n{finished.stdout}")
         mark.write_text(digest, encoding="ascii")
-    return CACHE
+    return cache
 
 
 def node_home() -> Path:

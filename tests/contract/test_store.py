@@ -241,7 +241,7 @@ async def test_projections_follow_their_entries(engine):
 async def test_documents_and_published_checkpoints(engine):
     async with opened(engine) as store:
         await store.put_document("sha-256:a", "text")
-        await store.put_document("sha-256:a", "text")
+        await store.put_document("sha-256:a", "another text")
         assert await store.document("sha-256:a") == "text"
         notes = []
         for number in range(3):

@@ -110,7 +110,7 @@ def test_an_assertion_is_used_once_whoever_is_first(tmp_path):
             answers = await asyncio.gather(*(service.token(form) for _ in range(8)))
             assert sorted(status for status, _ in answers) == [200] + [401] * 7
             assert (await service.token(form))[0] == 401
-            assert await service.running.node.token_parts.once.sweep() == 0  # it could still be presented
+            assert await service.running.node.replays.sweep() == 0  # it could still be presented
 
     asyncio.run(run())
 

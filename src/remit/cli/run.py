@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from remit.cli.common import emit, folder_option, json_option, operator, reports_errors, safe, say
+from remit.cli.proof import VARIABLE, presented, proved, token_option
 from remit.cli.server import serving
 from remit.errors import Mistake, NotFound
 from remit.logic.records import decode
@@ -51,6 +52,7 @@ _MARKS = {"allow": ("✓ allow", "green"), "ask": ("? ask  ", "yellow"), "deny":
 @click.option("--agent", help="The declared agent that runs (default: the only one that may be given this task type).")
 @click.option("--on-behalf-of", help="The person or system the agent works for (default: you).")
 @click.option("--quiet", "-q", is_flag=True, help="Do not show decisions, only the receipt.")
+@token_option
 @folder_option
 @json_option
 @reports_errors
@@ -61,6 +63,7 @@ async def run(
     agent: str | None,
     on_behalf_of: str | None,
     quiet: bool,
+    token_file: str | None,
     folder: Path,
     as_json: bool,
 ) -> int:
@@ -71,13 +74,13 @@ async def run(
     """
     folder = folder.resolve()
     configuration = load_configuration(folder)
-    name = agent or _only_agent(configuration, task_type)
+    proof = presented(token_file)
+    name = agent or ("" if proof else _only_agent(configuration, task_type))
     values = parse_inputs(configuration, task_type, inputs)
     for change in await pin_servers(configuration, configuration.servers, only_new=True):
         say(f"pinned {len(change.added)} tools of {change.server} in tools.lock.json: look at it, keep it in git")
     async with open_node(folder, deciding=True) as node:
-        svid = await node.identities.issue_svid(name, attested=f"started by {operator()} through remit run")
-        _, workload = await node.identities.verify_svid(svid)
+        name, workload = await proved(node, proof, name, "started by {} through remit run")
         task = await node.dispatcher.open(
             agent=name,
             task_type=task_type,
@@ -180,7 +183,7 @@ def _forward(process: asyncio.subprocess.Process, number: signal.Signals) -> Non
 
 
 def _environment(configuration: Configuration, task: Task, base: str, token: str, scratch: Path) -> dict[str, str]:
-    withheld = environment_names(configuration.settings.folder)
+    withheld = environment_names(configuration.settings.folder) | {VARIABLE}
     environment = {name: value for name, value in os.environ.items() if name not in withheld}
     servers = sorted({grant.server for grant in task.grants} & set(configuration.servers))  # the others run in their own programs
     urls = {server: f"{base}/{server}" for server in servers}

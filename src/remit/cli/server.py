@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
+from remit.cli.tls import TlsProtocol
 from remit.errors import Mistake
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+
+    from remit.cli.tls import ServerTls
 
 _BACKLOG = 1_024
 _STOP_SECONDS = 3
@@ -26,8 +29,11 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def serving(app: Any, host: str, port: int) -> AsyncIterator[int]:
-    """Serve while the block runs; gives the port. ``port`` 0 takes a free one. Raises Mistake where it is taken."""
+async def serving(app: Any, host: str, port: int, tls: ServerTls | None = None) -> AsyncIterator[int]:
+    """Serve while the block runs; gives the port. ``port`` 0 takes a free one; without ``tls`` plain HTTP is spoken.
+
+    Raises Mistake where the port is taken.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # named, or asyncio leaves Nagle's delay on
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -42,7 +48,8 @@ async def serving(app: Any, host: str, port: int) -> AsyncIterator[int]:
     config = uvicorn.Config(
         app,
         loop="none",
-        http="httptools",
+        http=TlsProtocol if tls else "httptools",
+        ssl_context_factory=(lambda _config, _default: tls.context) if tls else None,
         ws="none",
         lifespan="off",
         log_config=None,

@@ -12,17 +12,20 @@ import click
 import psycopg
 
 from remit.cli.common import REFUSED, emit, folder_option, json_option, operator, reports_errors, safe
+from remit.cli.tls import ServerTls
 from remit.drivers.base import HttpServer, StdioServer, UpstreamLimits
 from remit.drivers.keys import load_or_make_keys
 from remit.drivers.upstream_http import http_session
 from remit.drivers.upstreams import discover_tools
-from remit.errors import RemitError
+from remit.errors import Mistake, RemitError
 from remit.node import load_rules, open_node
 from remit.services.configuration import load_configuration
 from remit.services.pinning import pin_servers
 from remit.services.pins import Pins
+from remit.services.proofs import examine
 from remit.services.rules import unanswerable
 from remit.services.scaffold import write_folder
+from remit.settings import Configuration
 
 _CONNECT_SECONDS = 5
 
@@ -87,13 +90,14 @@ async def agent_list(folder: Path, as_json: bool) -> None:
 
 @agent.command("svid")
 @click.argument("name")
+@click.option("--audience", default="", help="Whom it is for (default: this remit; another one's server.issuer in a federation).")
 @folder_option
 @json_option
 @reports_errors
-async def agent_svid(name: str, folder: Path, as_json: bool) -> None:
+async def agent_svid(name: str, audience: str, folder: Path, as_json: bool) -> None:
     """Print a JWT-SVID of minutes for agent NAME, to open a task at `remit serve`. Recorded in the ledger."""
     async with open_node(folder.resolve()) as node:
-        token = await node.identities.issue_svid(name, attested=f"asked for by {operator()} at the command line")
+        token = await node.identities.issue_svid(name, audience=audience, attested=f"asked for by {operator()} at the command line")
     emit({"svid": token}, token, as_json=as_json)
 
 
@@ -102,7 +106,7 @@ async def agent_svid(name: str, folder: Path, as_json: bool) -> None:
 @json_option
 @reports_errors
 async def doctor(folder: Path, as_json: bool) -> int:
-    """Check that everything is in place: configuration, keys, store, and that every server answers with its pinned tools."""
+    """Check that everything is in place: configuration, keys, store, whom we trust, and that every server answers with its pinned tools."""
     found: list[tuple[str, str, str]] = []
     folder = folder.resolve()
     try:
@@ -120,6 +124,7 @@ async def doctor(folder: Path, as_json: bool) -> int:
         found.append(("good", "keys", str(settings.keys)))
     except (RemitError, OSError) as error:
         found.append(("bad", "keys", str(error)))
+    found += await _trust_state(configuration)
     found.append(_database_state(settings.storage_url) if settings.storage_url else _store_state(settings.storage))
     client = http_session()
     try:
@@ -134,6 +139,21 @@ async def doctor(folder: Path, as_json: bool) -> int:
     finally:
         await client.close()
     return _diagnosis(found, as_json=as_json)
+
+
+async def _trust_state(configuration: Configuration) -> list[tuple[str, str, str]]:
+    """Whether the keys of those we trust can be had, and the server's certificate be used."""
+    settings, limits, found = configuration.settings, configuration.settings.limits, []
+    if settings.tls is not None:
+        try:
+            ServerTls(*settings.tls)
+            found.append(("good", "tls", str(settings.tls[0])))
+        except Mistake as mistake:
+            found.append(("bad", "tls", str(mistake)))
+    examined = await examine(
+        configuration.trust, document_bytes_max=limits.trust_document_bytes, fetch_seconds_max=limits.trust_fetch_seconds
+    )
+    return found + [("good" if good else "bad", who, what) for who, what, good in examined]
 
 
 def _no_such_program(server: StdioServer | HttpServer) -> str:

@@ -11,8 +11,10 @@ import click
 
 from remit.cli.approvals import not_from_a_task
 from remit.cli.common import emit, folder_option, json_option, operator, reports_errors, safe, say
+from remit.cli.proof import VARIABLE, presented, proved, token_option
 from remit.cli.run import parse_inputs, receipt_text
 from remit.cli.server import serving
+from remit.cli.tls import ServerTls, trusting
 from remit.errors import Mistake, Refusal
 from remit.model.labels import Labels
 from remit.model.task import TaskState
@@ -40,10 +42,11 @@ async def serve(folder: Path) -> None:
     loop = asyncio.get_running_loop()
     async with open_node(folder, deciding=True) as node:
         node.start()
-        async with serving(application(node), settings.host, settings.port) as port:
+        tls = ServerTls(*settings.tls) if settings.tls else None
+        async with trusting(tls, node.identities.authorities), serving(application(node), settings.host, settings.port, tls) as port:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, stop.set)
-            say(f"remit serves http://{settings.host}:{port}/mcp/<server> and the control API; Ctrl-C stops it")
+            say(f"remit serves http{'s' if tls else ''}://{settings.host}:{port}/mcp/<server> and the control API; Ctrl-C stops it")
             await stop.wait()
 
 
@@ -55,19 +58,29 @@ def task() -> None:
 @task.command("open")
 @click.argument("task_type")
 @click.option("--input", "-i", "inputs", multiple=True, metavar="KEY=VALUE", help="An input of the task.")
-@click.option("--agent", required=True, help="The declared agent that gets the task.")
+@click.option("--agent", help="The declared agent that gets the task; not needed with a token.")
 @click.option("--on-behalf-of", help="The person or system the agent works for (default: you).")
+@token_option
 @folder_option
 @json_option
 @reports_errors
-async def task_open(task_type: str, inputs: tuple[str, ...], agent: str, on_behalf_of: str | None, folder: Path, as_json: bool) -> None:
+async def task_open(
+    task_type: str,
+    inputs: tuple[str, ...],
+    agent: str | None,
+    on_behalf_of: str | None,
+    token_file: str | None,
+    folder: Path,
+    as_json: bool,
+) -> None:
     """Open a task for an agent; prints its id and a task token of minutes for `remit serve`'s gateway."""
     async with open_node(folder.resolve()) as node:
-        values = parse_inputs(node.configuration, task_type, inputs)
-        svid = await node.identities.issue_svid(agent, attested=f"named by {operator()} at the command line")
-        _, workload = await node.identities.verify_svid(svid)
+        values, proof = parse_inputs(node.configuration, task_type, inputs), presented(token_file)
+        if not agent and not proof:
+            raise Mistake("which agent gets the task?", code="agent", hint=f"--agent NAME, or --token-file FILE, or {VARIABLE}")
+        name, workload = await proved(node, proof, agent or "", "named by {} at the command line")
         opened = await node.dispatcher.open(
-            agent=agent, task_type=task_type, inputs=values, on_behalf_of=on_behalf_of or operator(), opened_by=operator()
+            agent=name, task_type=task_type, inputs=values, on_behalf_of=on_behalf_of or operator(), opened_by=operator()
         )
         token, expires_at = await node.tokens.issue(opened.id, workload.proof)
     data = {"task": opened.id, "access_token": token, "expires_at": expires_at}

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from remit.errors import Mistake, Unauthenticated
@@ -32,6 +33,8 @@ LIFETIME_MAX = timedelta(hours=1)
 _TEXT_MAX = 512
 _SERVER = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\Z")
 _CONFIRMATIONS = {"jkt": "key", "x5t#S256": "certificate"}  # RFC 9449 §6.1, RFC 8705 §3.1
+_SECOND = timedelta(seconds=1)
+_LEEWAY_SECONDS = LEEWAY // _SECOND
 Claims = dict[str, Any]
 
 
@@ -88,11 +91,13 @@ def confirmation(bound: Possession) -> Claims:
     return {"cnf": members} if members else {}
 
 
-def check_svid(header: Claims, claims: Claims, trust_domain: str, audience: str, now: datetime) -> Workload:
-    """Raises Unauthenticated. JWT-SVID §3 and §4: typ, exp, aud, sub of the trust domain whose key signed."""
+def check_svid(header: Claims, claims: Claims, trust_domain: str, audience: str, now: datetime, *, dated: bool = True) -> Workload:
+    """Raises Unauthenticated. JWT-SVID §3 and §4: typ, exp, aud, sub of the trust domain whose key signed. ``dated``: ``iat`` is
+    demanded too, as ours have it; the standard leaves it out.
+    """
     if header.get("typ", SVID_TYPE) not in {"JWT", "JOSE"} or set(header) - {"alg", "kid", "typ"}:
         raise Unauthenticated("the token is not a JWT-SVID")
-    _check_times(claims, now)
+    _check_times(claims if dated or "iat" in claims else {**claims, "iat": _epoch(now)}, now)
     audiences = claims.get("aud")
     if audience not in (audiences if isinstance(audiences, list) else [audiences]):
         raise Unauthenticated("the JWT-SVID is for another audience")
@@ -164,13 +169,21 @@ def _bound(cnf: object) -> Possession:
 
 
 def _check_times(claims: Claims, now: datetime) -> datetime:
-    issued, expires = claims.get("iat"), claims.get("exp")
-    if not isinstance(expires, int) or isinstance(expires, bool) or not isinstance(issued, int) or isinstance(issued, bool):
+    return check_times(claims, now, LIFETIME_MAX)
+
+
+def check_times(claims: Claims, now: datetime, lifetime_max: timedelta) -> datetime:
+    """When a token ends. Raises Unauthenticated where it does not hold now, or would for too long (RFC 7519 §4.1.4 to §4.1.6)."""
+    issued, expires, begins = claims.get("iat"), claims.get("exp"), claims.get("nbf", 0)
+    if type(issued) is not int or type(expires) is not int or type(begins) is not int:  # true and false are no moments
         raise Unauthenticated("the token does not say when it was made and when it ends")
-    current = _epoch(now)
-    leeway = int(LEEWAY.total_seconds())
-    if current >= expires + leeway or issued > current + leeway or expires - issued > LIFETIME_MAX.total_seconds():
-        raise Unauthenticated("the token is expired, not yet valid, or lives too long")
+    current, leeway = _epoch(now), _LEEWAY_SECONDS
+    if current >= expires + leeway:
+        raise Unauthenticated("the token is expired")
+    if issued > current + leeway or begins > current + leeway:
+        raise Unauthenticated("the token is not yet valid")
+    if expires - issued > lifetime_max // _SECOND:
+        raise Unauthenticated("the token lives too long")
     return datetime.fromtimestamp(expires, UTC)
 
 
@@ -178,9 +191,15 @@ def _agent(subject: object) -> SpiffeId:
     if not isinstance(subject, str):
         raise Unauthenticated("the token names no agent")
     try:
-        return SpiffeId.parse(subject)
+        return _parsed(subject)
     except Mistake:
         raise Unauthenticated("the token's subject is not the SPIFFE ID of a workload") from None
+
+
+@lru_cache(maxsize=1_024)
+def _parsed(subject: str) -> SpiffeId:
+    """The same few agents come again and again."""
+    return SpiffeId.parse(subject)
 
 
 def _epoch(moment: datetime) -> int:

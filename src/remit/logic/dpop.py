@@ -30,10 +30,11 @@ _PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """A proof that is whole. ``stale``: its nonce is in the second half of its life, so a new one should be sent along."""
+    """A proof that is whole. ``until``: when its nonce has ended. ``stale``: that is soon, so a new one should be sent along."""
 
     key: str
     id: str
+    until: datetime
     stale: bool
 
 
@@ -59,7 +60,7 @@ def check_proof(claims: Claims, *, key: str, method: str, url: str, token: str, 
     age = nonce_age(claims["nonce"], nonce_key, now)
     if age is None or age > NONCE_TTL:
         raise Unauthenticated("the DPoP proof needs a fresh nonce of ours", code="use_dpop_nonce")
-    return Proof(key=key, id=jti, stale=age > NONCE_TTL / 2)
+    return Proof(key=key, id=jti, until=now - age + NONCE_TTL, stale=age > NONCE_TTL / 2)
 
 
 def token_hash(token: str) -> str:

@@ -54,10 +54,20 @@ class SpiffeId:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """An agent whose identity was proved. ``proof`` names how (``jwt-svid``)."""
+    """An agent whose identity was proved. ``proof`` names how (``jwt-svid``, ``x509-svid``, ``oidc:ISSUER``)."""
 
     agent: SpiffeId
     proof: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerCertificate:
+    """What the other side of a TLS connection showed: certificates in DER, the leaf first. That it holds the key is proved, no more."""
+
+    chain: tuple[bytes, ...]
+
+
+Proof = str | PeerCertificate  # a token, or a certificate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

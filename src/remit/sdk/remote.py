@@ -29,7 +29,7 @@ _NO_CONTENT = 204
 
 
 class RemoteDoor:
-    """Calls one server. ``token``: a JWT-SVID, or what gives a fresh one; not needed where only task tokens are presented."""
+    """Calls one server. ``token``: a JWT-SVID or OIDC token, or what gives a fresh one; not needed where only task tokens are presented."""
 
     def __init__(self, url: str, client: aiohttp.ClientSession, token: Any) -> None:
         self._url, self._client, self._given = url.rstrip("/"), client, token

@@ -1,6 +1,7 @@
 """Who asks the decision API (in AuthZEN: the policy enforcement point), and what it may ask.
 
-Rules: a caller presents a secret of its own, a task token, or the JWT-SVID of a declared agent. Who presents nothing is nobody,
+Rules: a caller presents a secret of its own, a task token, or a proof that it is a declared agent (a JWT-SVID, an OIDC issuer's token,
+or the X.509-SVID of its connection). Who presents nothing is nobody,
 unless the configuration lets anyone on loopback ask; who presents something that does not hold is refused also then. Secrets
 are compared by digest, all of them, in constant time.
 """
@@ -14,10 +15,12 @@ from typing import TYPE_CHECKING
 
 from remit.errors import Unauthenticated
 from remit.model.access import AccessRules, Caller, CallerRule
+from remit.model.identity import PeerCertificate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from remit.model.identity import Proof
     from remit.services.identities import Identities
     from remit.services.tokens import Tokens
 
@@ -29,9 +32,14 @@ class Callers:
         """``rules``: as configured now."""
         self._tokens, self._identities, self._rules = tokens, identities, rules
 
-    async def caller(self, credential: str, address: str) -> Caller:
-        """Who presents a bearer credential ("" : none) from an IP address. Raises Unauthenticated (always the same words), Outage."""
+    async def caller(self, credential: Proof, address: str) -> Caller:
+        """Who presents a bearer credential ("" : none) or a certificate from an IP address.
+
+        Raises Unauthenticated (always the same words), Outage.
+        """
         rules = self._rules()
+        if isinstance(credential, PeerCertificate):
+            return await self._agent(credential, rules)
         if not credential:
             if rules.anyone_on_loopback_may_ask and _loopback(address):
                 return Caller(name="anyone on loopback", applications=None)
@@ -43,7 +51,9 @@ class Callers:
             bearer = await self._tokens.bearer(credential)
             return Caller(name=bearer.agent.text, agent=bearer.agent, task=bearer.task)
         except Unauthenticated:
-            pass
+            return await self._agent(credential, rules)
+
+    async def _agent(self, credential: Proof, rules: AccessRules) -> Caller:
         try:
             name, workload = await self._identities.verify_svid(credential)
         except Unauthenticated:

@@ -6,6 +6,7 @@ is always the same refusal. Left out: what a proved agent may have (``services/e
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 from remit.drivers.assertions import proved, unproved
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from remit.services.identities import Identities
-    from remit.services.once import Once
+    from remit.services.replays import Replays
     from remit.settings import Agent
 
 JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -34,13 +35,13 @@ class Clients:
         self,
         identities: Identities,
         agents: Callable[[], Mapping[str, Agent]],
-        once: Once,
+        replays: Replays,
         clock: Callable[[], datetime],
         *,
         audiences: tuple[str, ...],
     ) -> None:
         """``agents``: as declared now. ``audiences``: what an assertion may call us."""
-        self._identities, self._agents, self._once, self._clock = identities, agents, once, clock
+        self._identities, self._agents, self._replays, self._clock = identities, agents, replays, clock
         self._audiences = audiences
 
     async def client(self, assertion_type: str, assertion: str, client_id: str = "") -> Client:
@@ -63,7 +64,7 @@ class Clients:
     async def workload(self, token: str) -> Client:
         """The declared agent that a JWT-SVID or a token of a trusted issuer proves. Raises Unauthenticated, Outage."""
         try:
-            name, workload = await self._identities.verify_svid(token)
+            name, workload = await self._identities.verify_svid(token, once=True)
         except Unauthenticated as refusal:
             raise Unauthenticated(refusal.message, code="invalid_client") from None
         return Client(name=name, workload=workload)
@@ -83,8 +84,11 @@ class Clients:
             once = check_client_assertion(header, claims, (declared.name, declared.spiffe_id.text), self._audiences, self._clock())
         except Unauthenticated as refusal:
             raise Unauthenticated(refusal.message, code="invalid_client") from None
-        if not await self._once.first(f"assertion of {declared.spiffe_id}", once.id, once.until):
-            raise Unauthenticated("the client assertion was used before", code="invalid_client")
+        use = hashlib.sha256(f"assertion\0{declared.spiffe_id}\0{once.id}".encode("utf-8", "surrogatepass")).hexdigest()
+        try:
+            await self._replays.take(use, once.until)
+        except Unauthenticated:
+            raise Unauthenticated("the client assertion was used before", code="invalid_client") from None
         return Client(name=declared.name, workload=Workload(agent=declared.spiffe_id, proof=PRIVATE_KEY_JWT))
 
     def _declared(self, name: str) -> Agent | None:

@@ -26,6 +26,7 @@ from remit.services.catalog import read_detected, read_entry
 from remit.services.reading import FILE, NAME, VARIABLE, Mistakes, Reader, fill, near, parsed, read_text, read_texts
 from remit.services.task_types import DEADLINE_MAX, read_task_type
 from remit.services.token_configuration import read_default_task, read_keys, read_tokens
+from remit.services.trust_configuration import check_agents, read_trust
 from remit.settings import Agent, Configuration, Limits, Settings
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from remit.logic.bundle import Bundle
     from remit.model.task_type import TaskType
+    from remit.model.trust import TrustRules
 
 RESERVED_SERVERS = frozenset({"resources", "prompts"})
 _ENV_NAME = re.compile(r"[^=\0]+\Z")
@@ -68,7 +70,9 @@ def load_configuration(folder: Path) -> Configuration:
     text = read_text(folder / FILE, FILE)
     root = Reader(parsed(FILE, text), found)
     settings, classes = _settings(root, folder)
-    agents = _agents(root, settings)
+    trust = read_trust(root.table("trust"), folder, settings)
+    agents = _agents(root, settings, trust)
+    check_agents(root, agents.values(), trust)
     servers, server_facts = _servers(root, folder, classes)
     known = server_facts
     entries = {name: read_entry(table, classes) for name, table in root.tables("tools") if _known_server(root, "tools", name, known)}
@@ -107,6 +111,7 @@ def load_configuration(folder: Path) -> Configuration:
         access=access,
         tokens=tokens,
         bundle=bundle,
+        trust=trust,
     )
 
 
@@ -148,7 +153,8 @@ def _settings(root: Reader, folder: Path) -> tuple[Settings, DataClasses]:
         port=port,
         allowed_hosts=(*defaults.allowed_hosts, *server.texts("allowed_hosts")),
         allowed_origins=server.texts("allowed_origins"),
-        issuer=server.value("issuer", str, f"http://{host}:{port}").rstrip("/"),
+        issuer=server.value("issuer", str, f"{'https' if 'tls' in server.data else 'http'}://{host}:{port}").rstrip("/"),
+        tls=_tls(server, folder),
         storage=folder / storage.value("path", str, str(defaults.storage)),
         storage_url=_storage_url(storage),
         keys=folder / trust.value("keys", str, str(defaults.keys)),
@@ -161,10 +167,22 @@ def _settings(root: Reader, folder: Path) -> tuple[Settings, DataClasses]:
         bundle_keys=_bundle_keys(policies, needed=bool(bundle)),
         limits=Limits(**bounds),
     )
-    for table in (server, storage, trust, limits, ledger, policies):
+    for table in (server, storage, limits, ledger, policies):
         table.done()
+    trust.done("issuers", "domains")
     data.done("detected")
     return settings, DataClasses(tuple(names))
+
+
+def _tls(server: Reader, folder: Path) -> tuple[Path, Path] | None:
+    if "tls" not in server.data:
+        return None
+    table = server.table("tls")
+    files = [table.value(key, str, "") for key in ("certificate", "key")]
+    if not all(files):
+        table.wrong("tls needs certificate and key", 'tls = { certificate = "tls.pem", key = "tls.key" }')
+    table.done()
+    return folder / files[0], folder / files[1]
 
 
 def _bundle_keys(policies: Reader, *, needed: bool) -> tuple[Verifier, ...]:
@@ -188,7 +206,7 @@ def _storage_url(storage: Reader) -> str:
     return url
 
 
-def _agents(root: Reader, settings: Settings) -> dict[str, Agent]:
+def _agents(root: Reader, settings: Settings, trust: TrustRules) -> dict[str, Agent]:
     agents: dict[str, Agent] = {}
     for name, table in root.tables("agents"):
         text = table.value("spiffe_id", str, f"spiffe://{settings.trust_domain}/agent/{name}")
@@ -197,8 +215,9 @@ def _agents(root: Reader, settings: Settings) -> dict[str, Agent]:
         except Mistake as mistake:
             table.wrong(mistake.message, mistake.hint, "spiffe_id")
             continue
-        if spiffe_id.trust_domain != settings.trust_domain:
-            table.wrong(f"{spiffe_id} is not of this trust domain", f"spiffe://{settings.trust_domain}/…, or set trust.domain", "spiffe_id")
+        if spiffe_id.trust_domain not in {settings.trust_domain, *trust.domains}:
+            hint = f'spiffe://{settings.trust_domain}/…, or a table [trust.domains."{spiffe_id.trust_domain}"]'
+            table.wrong(f"{spiffe_id} is not of this trust domain, nor of a trusted one", hint, "spiffe_id")
         if spiffe_id in {agent.spiffe_id for agent in agents.values()}:
             table.wrong(f"two agents are {spiffe_id}", "one identity an agent", "spiffe_id")
         tasks, description = table.texts("tasks"), table.value("description", str, "")

@@ -1,4 +1,4 @@
-"""The embedded trust domain: gives declared agents their JWT-SVIDs, and tells who presents one.
+"""The embedded trust domain: gives declared agents their JWT-SVIDs, and tells who presents one, or another proof that is trusted.
 
 Rules: an agent that is not declared gets nothing and is nobody. Every exchange, given or refused, is in the ledger
 before its answer leaves. Outside, a refusal never says why.
@@ -8,19 +8,32 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from remit.drivers.certificates import check_chain, read_chain
+from remit.drivers.key_sets import peek
 from remit.errors import NotFound, Unauthenticated
 from remit.logic.claims import SVID_TYPE, check_svid, svid_claims
 from remit.logic.records import encode
+from remit.model.identity import PeerCertificate, Workload
 from remit.model.record import Record, TokenIssued, TokenRefused
 from remit.store.database import Append
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from datetime import datetime, timedelta
 
+    from cryptography.x509 import Certificate
+
     from remit.drivers.signing import TokenSigner
-    from remit.model.identity import SpiffeId, Workload
+    from remit.model.identity import Proof, SpiffeId
+    from remit.services.proofs import Proofs
     from remit.store.database import Store
+
+_CLAIMED_CHARACTERS_MAX = 200
+
+
+async def _nobody() -> Sequence[Certificate]:
+    """A domain that gives no X.509-SVIDs."""
+    return ()
 
 
 class Identities:
@@ -37,8 +50,13 @@ class Identities:
         audience: str,
         svid_ttl: timedelta,
         agents: Callable[[], Mapping[str, SpiffeId]],
+        proofs: Proofs,
+        authorities: Callable[[], Awaitable[Sequence[Certificate]]] = _nobody,
     ) -> None:
-        """``agents``: declared names and their SPIFFE IDs, as configured now. ``audience``: who we are to a presenter."""
+        """``agents``: declared names and their SPIFFE IDs, as configured now. ``audience``: who we are to a presenter. ``proofs``: of
+        others that are trusted. ``authorities``: what X.509-SVIDs of our own domain lead to.
+        """
+        self._proofs, self._own_authorities = proofs, authorities
         self._store, self._signer, self._clock, self._new_id = store, signer, clock, new_id
         self._trust_domain, self._audience, self._svid_ttl, self._agents = trust_domain, audience, svid_ttl, agents
 
@@ -54,16 +72,50 @@ class Identities:
         await self._store.append(Append(body=encode(Record(at=now, body=issued))))
         return self._signer.sign(claims, SVID_TYPE)
 
-    async def verify_svid(self, token: str) -> tuple[str, Workload]:
-        """Name and identity of the declared agent that a JWT-SVID proves. Raises Unauthenticated, Outage."""
+    async def verify_svid(self, proof: Proof, *, once: bool = False) -> tuple[str, Workload]:
+        """Name and identity of the declared agent that a trusted proof shows: a JWT-SVID or X.509-SVID, an OIDC issuer's token.
+
+        ``once``: it is to open something, so a token of an issuer is used up. Raises Unauthenticated, Outage.
+        """
         now = self._clock()
         try:
-            header, claims = self._signer.open(token)
-            workload = check_svid(header, claims, self._trust_domain, self._audience, now)
+            workload = await (self._certified(proof, now) if isinstance(proof, PeerCertificate) else self._told(proof, now, once=once))
             for name, spiffe_id in self._agents().items():
                 if spiffe_id == workload.agent:
                     return name, workload
             raise Unauthenticated(f"{workload.agent} is not declared")
         except Unauthenticated as refusal:
-            await self._store.append(Append(body=encode(Record(at=now, body=TokenRefused(why=refusal.message)))))
+            refused = TokenRefused(why=refusal.message, claimed=_claimed(proof))
+            await self._store.append(Append(body=encode(Record(at=now, body=refused))))
             raise
+
+    async def authorities(self) -> list[Certificate]:
+        """What certificates may lead to, of our domain and of those that are trusted: enough for a handshake, and for nothing else."""
+        return [*await self._own_authorities(), *await self._proofs.authorities()]
+
+    async def _told(self, token: str, now: datetime, *, once: bool) -> Workload:
+        header, claims = peek(token)
+        foreign = await self._proofs.token(token, header, claims, now, once=once)
+        if foreign is not None:
+            return foreign
+        return check_svid(*self._signer.open(token), self._trust_domain, self._audience, now)
+
+    async def _certified(self, peer: PeerCertificate, now: datetime) -> Workload:
+        agent, certificates = read_chain(peer.chain)
+        if agent.trust_domain != self._trust_domain:
+            return await self._proofs.certificate(agent, certificates, now)
+        check_chain(certificates, await self._own_authorities(), now)
+        return Workload(agent=agent, proof="x509-svid")
+
+
+def _claimed(proof: Proof) -> str:
+    """What a refused proof said it was: unverified, cut short, nothing that a terminal would obey, and never the proof itself."""
+    try:
+        if isinstance(proof, PeerCertificate):
+            words = str(read_chain(proof.chain)[0])
+        else:
+            claims = peek(proof)[1]
+            words = " ".join(f"{name}={claims[name]}" for name in ("iss", "sub") if isinstance(claims.get(name), str))
+    except Unauthenticated:
+        return ""
+    return ascii(words)[1:-1][:_CLAIMED_CHARACTERS_MAX]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from remit.logic.dpop import Proof
     from remit.model.token import Credential
-    from remit.services.once import Once
+    from remit.services.replays import Replays
 
 _REMEMBERED_MAX = 200_000
 
@@ -40,9 +40,9 @@ class Held:
 class Possessions:
     """Checks proofs of possession."""
 
-    def __init__(self, nonce_key: bytes, once: Once, clock: Callable[[], datetime]) -> None:
+    def __init__(self, nonce_key: bytes, replays: Replays, clock: Callable[[], datetime]) -> None:
         """``nonce_key``: 32 bytes, the same on all nodes."""
-        self._key, self._once, self._clock = nonce_key, once, clock
+        self._key, self._replays, self._clock = nonce_key, replays, clock
         self._seen: OrderedDict[bytes, datetime] = OrderedDict()
 
     def nonce(self) -> str:
@@ -78,7 +78,7 @@ class Possessions:
             return
         while self._seen and next(iter(self._seen.values())) < now - NONCE_TTL * 2:
             self._seen.popitem(last=False)
-        digest = hashlib.sha256(f"{proof.key} {proof.id}".encode("utf-8", "surrogatepass")).digest()
+        digest = _digest(proof)
         if digest in self._seen:
             raise Unauthenticated("the DPoP proof was used before", code="invalid_dpop_proof")
         if len(self._seen) >= _REMEMBERED_MAX:
@@ -88,5 +88,13 @@ class Possessions:
     async def spend_for_all(self, held: Held) -> None:
         """Use a proof up on every node, for a token that is given. Raises Unauthenticated, Outage."""
         proof = held.proof
-        if proof is not None and not await self._once.first(f"proof of {proof.key}", proof.id, self._clock() + NONCE_TTL * 2):
-            raise Unauthenticated("the DPoP proof was used before", code="invalid_dpop_proof")
+        if proof is None:
+            return
+        try:
+            await self._replays.take(_digest(proof).hex(), proof.until)
+        except Unauthenticated:
+            raise Unauthenticated("the DPoP proof was used before", code="invalid_dpop_proof") from None
+
+
+def _digest(proof: Proof) -> bytes:
+    return hashlib.sha256(f"proof\0{proof.key}\0{proof.id}".encode("utf-8", "surrogatepass")).digest()

@@ -17,6 +17,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from remit.doors.api.access_words import question, questions, search
+from remit.doors.api.peer import proof_of
 from remit.doors.bodies import whole_body
 from remit.doors.problems import http_status
 from remit.errors import Broken, Mistake, NotFound, Outage, RemitError, Unauthenticated
@@ -103,8 +104,7 @@ class AccessDoor:
 
     async def _asked(self, request: Request) -> tuple[Caller, object]:
         """Who asks, then what: a stranger's body is not parsed."""
-        scheme, _, credential = request.headers.get("authorization", "").partition(" ")
-        caller = await self.callers.caller(credential.strip() if scheme.lower() == "bearer" else "", self._address(request))
+        caller = await self.callers.caller(proof_of(request), self._address(request))
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
             raise Mistake("Content-Type must be application/json", code="body")

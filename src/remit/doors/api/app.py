@@ -1,6 +1,6 @@
 """The control API: identities, tasks, their calls and the ledger over HTTP, beside the gateway. Translates; decides nothing.
 
-An agent proves itself with a JWT-SVID or a task token as Bearer (``tasks.py`` says which for what). Approvers answer in
+An agent proves itself with a token as Bearer or by its connection (``tasks.py`` says with what for what). Approvers answer in
 ``approvals.py``. What a human operator does goes through the CLI on the machine itself.
 """
 
@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from remit.doors.api.approvals import ApproversApi
 from remit.doors.api.openapi import openapi
+from remit.doors.api.peer import proof_of
 from remit.doors.bodies import whole_body
 from remit.doors.problems import http_status, problem, problem_headers
 from remit.errors import Broken, Mistake, RemitError, Unauthenticated
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from remit.doors.api.tasks import TaskDoor
     from remit.drivers.signing import TokenSigner
+    from remit.model.identity import Proof
     from remit.services.approvals import Approvals
     from remit.services.invitations import Invitations
     from remit.services.ledger import Ledger
@@ -104,12 +106,12 @@ class _Api:
         return read
 
 
-def _proof(request: Request) -> str:
-    """What the caller shows: a JWT-SVID or a task token."""
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token:
-        raise Unauthenticated("a JWT-SVID or a task token is needed", hint="Authorization: Bearer <JWT-SVID or task token>")
-    return token.strip()
+def _proof(request: Request) -> Proof:
+    """What the caller shows: a JWT-SVID, an OIDC issuer's token, a task token, or the X.509-SVID of its connection."""
+    proof = proof_of(request)
+    if not proof:
+        raise Unauthenticated("a proof of identity or a task token is needed", hint="Authorization: Bearer <JWT-SVID, OIDC or task token>")
+    return proof
 
 
 def api_app(*, beside: Iterable[Beside], approvals: Approvals, invitations: Invitations, **services: Any) -> Starlette:

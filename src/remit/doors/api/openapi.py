@@ -36,7 +36,7 @@ def openapi() -> Json:
     approver: list[Json] = [{"approver_secret": []}]
     approval = [{"name": "approval", "in": "path", "required": True, "schema": {"type": "string"}}]
     link = [{"name": "token", "in": "path", "required": True, "schema": {"type": "string"}}]
-    svid: list[Json] = [{"jwt_svid": []}]
+    svid: list[Json] = [{"jwt_svid": []}, {"x509_svid": []}]
     token: list[Json] = [{"task_token": []}]
     either = svid + token
     own = "the task's id, or `current`: the task whose token is presented"
@@ -77,8 +77,13 @@ def openapi() -> Json:
         "components": {
             "schemas": {**components, **access_components(), **token_components()},
             "securitySchemes": {
-                "jwt_svid": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT-SVID"},
-                "caller": {"type": "http", "scheme": "bearer", "bearerFormat": "a caller's secret, a task token or a JWT-SVID"},
+                "jwt_svid": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT-SVID, or the token of a trusted OIDC issuer"},
+                "x509_svid": {"type": "mutualTLS", "description": "an X.509-SVID of a trusted domain, and no Authorization header"},
+                "caller": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "bearerFormat": "a caller's secret, a task token, a JWT-SVID or the token of a trusted OIDC issuer",
+                },
                 "task_token": {"type": "http", "scheme": "bearer", "bearerFormat": "at+jwt"},
                 "approver_secret": {"type": "http", "scheme": "bearer"},
             },

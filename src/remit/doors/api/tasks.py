@@ -1,8 +1,8 @@
 """Tasks and their calls in the words of the wire: what the HTTP routes answer and what ``remit.open`` answers in process.
 
-An agent proves itself with a JWT-SVID to open a task and to renew its token; the task's own token is enough to look at it, to
-have its calls decided, to tell how they ended, and to end it. Translates; decides nothing. What somebody says is read (``read``)
-once it is known who says it: a stranger's words are not parsed.
+An agent proves itself (a JWT-SVID, an OIDC issuer's token, the X.509-SVID of its connection) to open a task and to renew its token;
+the task's own token is enough to look at it, to have its calls decided, to tell how they ended, and to end it. Translates; decides
+nothing. What somebody says is read (``read``) once it is known who says it: a stranger's words are not parsed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from remit.wire import OWN_TASK, AuthorizeCall, DecisionView, ObserveCall, OpenT
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
 
-    from remit.model.identity import Bearer, Workload
+    from remit.model.identity import Bearer, Proof, Workload
     from remit.model.task import Task
     from remit.services.identities import Identities
     from remit.services.opening import Dispatcher
@@ -52,12 +52,13 @@ class TaskDoor:
     end_task: Callable[[str], Awaitable[None]]
     unbound_is_well: bool = False
 
-    async def open(self, proof: str, read: Callable[[], Awaitable[OpenTask]]) -> TaskView:
+    async def open(self, proof: Proof, read: Callable[[], Awaitable[OpenTask]]) -> TaskView:
         """A new task of the proved agent, with its token. Raises Unauthenticated, Refusal, NotFound, Mistake, Outage."""
-        name, workload = await self._agent(proof)
+        await self._agent(proof)
         wanted = await read()
         if not self.unbound_is_well:
             self.tokens.check_binding(NOTHING)  # before a task is opened that nobody could use
+        name, workload = await self._agent(proof, once=True)  # now that there is something to use it up for
         if wanted.agent not in {"", name, workload.agent.text}:
             raise Refusal(f"the proof of identity is of agent {name}, not of {wanted.agent[:80]!r}", code="wrong_agent")
         task = await self.dispatcher.open(
@@ -69,30 +70,30 @@ class TaskDoor:
         )
         return self._view(task, await self._token(task.id, workload))
 
-    async def show(self, proof: str, task: str) -> TaskView:
+    async def show(self, proof: Proof, task: str) -> TaskView:
         """A task of the agent that is proved, or whose token it is. Raises Unauthenticated, NotFound, Outage."""
         return self._view((await self._own(proof, task))[0])
 
-    async def renew(self, proof: str, task: str) -> TokenView:
+    async def renew(self, proof: Proof, task: str) -> TokenView:
         """A new token for a living task of the proved agent. A token alone renews nothing: a thief would have it for good."""
-        _, workload = await self._agent(proof)
+        _, workload = await self._agent(proof, once=True)
         return await self._token((await self._of(workload, task)).id, workload)
 
-    async def complete(self, proof: str, task: str) -> TaskView:
+    async def complete(self, proof: Proof, task: str) -> TaskView:
         """End a task. Raises Unauthenticated, NotFound, Outage."""
         own, by = await self._own(proof, task)
         ended = await self.tasks.end(own.id, TaskState.COMPLETED, by=by)
         await self.end_task(own.id)
         return self._view(ended)
 
-    async def authorize(self, token: str, task: str, read: Callable[[], Awaitable[AuthorizeCall]]) -> DecisionView:
+    async def authorize(self, token: Proof, task: str, read: Callable[[], Awaitable[AuthorizeCall]]) -> DecisionView:
         """Decide one call. Raises Unauthenticated, NotFound (another's task), Mistake, Refusal (task exhausted), Outage."""
         bearer = await self._bearer(token, task)
         wanted = await read()
         answer = await self.tickets.decide(bearer, _call(wanted), seen_digest=wanted.tool_digest)
         return _decision(answer)
 
-    async def observe(self, token: str, task: str, read: Callable[[], Awaitable[ObserveCall]]) -> None:
+    async def observe(self, token: Proof, task: str, read: Callable[[], Awaitable[ObserveCall]]) -> None:
         """Take the end of an allowed call. Raises Unauthenticated, NotFound, Conflict, Mistake, Outage."""
         bearer = await self._bearer(token, task)
         told = await read()
@@ -104,13 +105,15 @@ class TaskDoor:
         given = await self.tokens.give(task, workload.proof, unbound_is_well=self.unbound_is_well)
         return TokenView(access_token=given.token, expires_at=given.expires_at)
 
-    async def _bearer(self, token: str, task: str) -> Bearer:
+    async def _bearer(self, token: Proof, task: str) -> Bearer:
+        if not isinstance(token, str):
+            raise Unauthenticated("the token does not open anything here")
         bearer = await self.tokens.bearer(token)
         if task not in {OWN_TASK, bearer.task}:
             raise NotFound("there is no such task")
         return bearer
 
-    async def _own(self, proof: str, task: str) -> tuple[Task, str]:
+    async def _own(self, proof: Proof, task: str) -> tuple[Task, str]:
         """The task of a path, by its own token or for its agent; to others it does not exist."""
         try:
             bearer = await self._bearer(proof, task)
@@ -125,9 +128,10 @@ class TaskDoor:
             raise NotFound("there is no such task")
         return found
 
-    async def _agent(self, proof: str) -> tuple[str, Workload]:
+    async def _agent(self, proof: Proof, *, once: bool = False) -> tuple[str, Workload]:
+        """``once``: a proof that gives a token gives it once."""
         try:
-            return await self.identities.verify_svid(proof)
+            return await self.identities.verify_svid(proof, once=once)
         except Unauthenticated:
             raise Unauthenticated("the proof of identity does not hold") from None
 
