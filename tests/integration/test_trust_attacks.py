@@ -713,7 +713,11 @@ def test_what_the_ledger_keeps_of_a_refusal_is_short_plain_and_never_the_proof(w
             token = at.token(sub="\x1b[2J\u202e" + "x" * 5_000, owner="evil")
             await at.refused(token)
             entry = (await at.store.entries(await at.store.change_mark() - 1, 1))[0]
-            assert len(entry.body) < 1_000
+            assert len(entry.body) < 1_500
+            await at.refused(
+                OWN.sign({"sub": "spiffe://remit.test/" + "x" * 2_000, "aud": [US], "iat": SECONDS, "exp": SECONDS + 60}, "JWT")
+            )
+            assert len((await at.store.entries(await at.store.change_mark() - 1, 1))[0].body) < 1_500
             assert token.split(".")[2].encode() not in entry.body
             claimed = json.loads(entry.body)["body"]["claimed"]
             assert claimed.isascii()

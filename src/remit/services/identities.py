@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from remit.services.proofs import Proofs
     from remit.store.database import Store
 
-_CLAIMED_CHARACTERS_MAX = 200
+_CLAIMED_CHARACTERS_MAX, _WHY_CHARACTERS_MAX = 200, 500
 
 
 async def _nobody() -> Sequence[Certificate]:
@@ -85,7 +85,7 @@ class Identities:
                     return name, workload
             raise Unauthenticated(f"{workload.agent} is not declared")
         except Unauthenticated as refusal:
-            refused = TokenRefused(why=refusal.message, claimed=_claimed(proof))
+            refused = TokenRefused(why=refusal.message[:_WHY_CHARACTERS_MAX], claimed=_claimed(proof))
             await self._store.append(Append(body=encode(Record(at=now, body=refused))))
             raise
 
