@@ -1,6 +1,7 @@
 """A token exchange against what it cannot do without: one signature and one durable insert. Alternating rounds on one disk.
 
-Each exchange checks the subject token's signature, finds the agent, checks the task, records the exchange and signs the task token.
+Each exchange checks the subject token, finds the agent, checks the task, records the exchange and signs the task token. The agent shows
+the same SVID for as long as it lives, so its signature is checked the first time only; what it says is checked each time.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 Rules: verifiers know a key before it signs anything (RFC 7517 sets are cached). A retired key verifies until the longest token that it
 signed has ended, and its file goes then. Files appear whole; of several processes that replace the key at once one does it. A process
-takes up what another did when it looks (``refresh``), and needs no restart. Left out: the record of it (``services/rotation.py``).
+takes up what another did when it looks (``refresh``), and needs no restart. A signature that held is remembered, bounded, as long as the
+keys stay; whether the claims hold now is asked each time, elsewhere. Left out: the record of it (``services/rotation.py``).
 
     tokens.key                    signs
     tokens.next.key               published, signs after the next rotation
@@ -15,7 +16,9 @@ import base64
 import binascii
 import contextlib
 import fcntl
+import hashlib
 import os
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 _CURRENT, _NEXT, _RETIRED, _LOCK = "tokens.key", "tokens.next.key", "tokens.retired-", "tokens.lock"
 _KEEPS_SECONDS = (LIFETIME_MAX + LEEWAY * 2).total_seconds()
 _HEADERS_MAX = 256
+_OPENED_MAX = 4_096  # an SVID is shown again and again while it lives
 Claims = dict[str, Any]
 
 
@@ -54,6 +58,7 @@ class KeyRing(TokenSigner):
         self._stamp: tuple[Any, ...] = ()
         self._signers: dict[str, TokenSigner] = {}
         self._by_header: dict[str, TokenSigner] = {}
+        self._opened: OrderedDict[bytes, tuple[Claims, Claims]] = OrderedDict()
         self._states: tuple[KeyState, ...] = ()
         super().__init__(token_key(folder / _CURRENT))
         self.refresh()
@@ -74,6 +79,7 @@ class KeyRing(TokenSigner):
         super().__init__(token_key(self._folder / _CURRENT))
         self._signers = {signer.key_id: signer for signer in (*(old for _, old in retired), upcoming, current)}
         self._by_header, self._states, self._stamp = {}, tuple(states), stamp
+        self._opened.clear()
         return True
 
     def states(self) -> tuple[KeyState, ...]:
@@ -107,6 +113,18 @@ class KeyRing(TokenSigner):
 
     def open(self, token: str) -> tuple[Claims, Claims]:
         """Header and claims of a token that a key of the ring signed. Raises Unauthenticated."""
+        known = self.remembered(token)
+        if known is None:
+            known = self._opened[_digest(token)] = self._checked(token)
+            if len(self._opened) > _OPENED_MAX:
+                self._opened.popitem(last=False)
+        return known
+
+    def remembered(self, token: str) -> tuple[Claims, Claims] | None:
+        """Header and claims of a token whose signature held before, under the keys that are there now."""
+        return self._opened.get(_digest(token))
+
+    def _checked(self, token: str) -> tuple[Claims, Claims]:
         head = token.partition(".")[0]
         signer = self._by_header.get(head)
         if signer is None:
@@ -144,6 +162,10 @@ class KeyRing(TokenSigner):
             yield
         finally:
             os.close(descriptor)
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 
 def _key_id(head: str) -> str:

@@ -15,7 +15,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NoReturn
 
 from remit.errors import Conflict, Mistake, NotFound, Refusal, Unauthenticated
-from remit.logic.claims import grant_details
 from remit.logic.token_requests import DETAIL_TYPE, resource_server, task_wanted
 from remit.model.token import TokenAnswer
 
@@ -154,7 +153,7 @@ class Exchange:
             token_type="DPoP" if bound.key else "Bearer",
             expires_in=max(1, int((given.expires_at - self._clock()).total_seconds())),
             task=task.id,
-            details=(detail, *grant_details(given.task, self._tokens.audience, server)),
+            details=(detail, *given.details),
             scope=asked.scope,
         )
 

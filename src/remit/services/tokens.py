@@ -11,7 +11,7 @@ import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from remit.errors import NotFound, Refusal, Unauthenticated
 from remit.logic.claims import TASK_TYPE, audience_of, check_bearer, check_held, check_task_token, task_claims
@@ -21,7 +21,7 @@ from remit.model.task import TaskState
 from remit.model.token import NOTHING, Bound, Possession, TaskToken, TokenRules
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from remit.drivers.signing import TokenSigner
     from remit.model.identity import Bearer
@@ -34,11 +34,12 @@ _DEMANDED = {Bound.DPOP: "a DPoP proof", Bound.MTLS: "a client certificate", Bou
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
-    """A token that was given."""
+    """A token that was given. ``details``: its grant, as ``authorization_details``."""
 
     token: str
     expires_at: datetime
     task: Task
+    details: tuple[Mapping[str, Any], ...]
 
 
 class Tokens:
@@ -98,7 +99,8 @@ class Tokens:
         claims = task_claims(task, self._issuer, self.audience, self._clock(), expires_at, jti, server=server, bound=bound)
         if self._rules.mission:
             claims["mission"] = mission_claim(task, self._issuer, self.audience)
-        return Given(token=self._signer.sign(claims, TASK_TYPE), expires_at=expires_at, task=task)
+        details = tuple(claims["authorization_details"])
+        return Given(token=self._signer.sign(claims, TASK_TYPE), expires_at=expires_at, task=task, details=details)
 
     def check_binding(self, bound: Possession) -> None:
         """Whether a token may be bound to no more than this. Raises Refusal (binding_required)."""
