@@ -39,6 +39,7 @@ from remit.services.feed import Feed
 from remit.services.identities import Identities
 from remit.services.invitations import Invitations
 from remit.services.ledger import Ledger
+from remit.services.manifests import Manifests
 from remit.services.mediation import Mediation
 from remit.services.notices import Notices
 from remit.services.opening import Dispatcher
@@ -101,6 +102,7 @@ class Node:
     rules: Rules
     dispatcher: Dispatcher
     mediation: Mediation
+    manifests: Manifests
     questions: Questions
     approvals: Approvals
     invitations: Invitations
@@ -225,9 +227,10 @@ async def open_node(
         questions=questions,
     )
     tokens = Tokens(tasks, signer, clock, new_id, issuer=settings.issuer, token_ttl=settings.token_ttl)
-    links = Links(lambda: rules.configuration.servers, _upstream_limits(limits), client, limits.conversations)
+    manifests = Manifests(tasks, store, lambda: rules.rulebook, drifts_max=limits.drifts_per_task)
+    links = Links(lambda: rules.configuration.servers, _upstream_limits(limits), client, limits.conversations, manifests.listed)
     asking = Asking(approvals, invitations, sealer, clock, lambda: rules.rulebook.consent)
-    relay = Relay(mediation, tasks, limits.result_bytes, asking)
+    relay = Relay(mediation, tasks, limits.result_bytes, asking, manifests.saw)
     legacy = LegacyDoor(relay, links, limits.sessions, limits.session_idle_seconds)
     gate = Gate(tokens, tasks, clock)
     gateway = McpGateway(
@@ -274,6 +277,7 @@ async def open_node(
         lambda: rules.configuration.python_servers,
         permit_ttl=timedelta(seconds=limits.permit_seconds),
         kept_max=limits.permits_in_memory,
+        manifests=manifests,
     )
     node = Node(
         folder=folder,
@@ -290,6 +294,7 @@ async def open_node(
         rules=rules,
         dispatcher=dispatcher,
         mediation=mediation,
+        manifests=manifests,
         questions=questions,
         approvals=approvals,
         invitations=invitations,
@@ -304,6 +309,7 @@ async def open_node(
             tasks=tasks,
             dispatcher=dispatcher,
             tickets=tickets,
+            manifests=manifests,
             issuer=settings.issuer,
             mcp_servers=lambda: rules.configuration.servers,
             end_task=on_end,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from remit.logic.consent import Consent
 from remit.model.access import AccessRules
 from remit.model.trust import TrustRules
+from remit.model.manifest import ManifestSource
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,6 +42,7 @@ class Limits:
     values_in_memory: int = 2_000_000
     records_per_task: int = 20_000
     questions_per_task: int = 100
+    drifts_per_task: int = 100
     write_queue: int = 10_000
     permit_seconds: int = 60
     evaluations_per_request: int = 1_000
@@ -58,6 +60,7 @@ class Agent:
     spiffe_id: SpiffeId
     tasks: tuple[str, ...] = ()
     description: str = ""
+    manifest: ManifestSource = field(default_factory=ManifestSource)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

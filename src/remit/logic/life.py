@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from remit.errors import Broken, Conflict
+from remit.logic.manifest import fold_accepted, fold_changed, held, named
 from remit.model.approval import APPROVAL_MOVES, Answer, Approval, ApprovalState, Widening
 from remit.model.budget import Budget, Spent, SumBudget
 from remit.model.call import Ending
@@ -25,6 +26,8 @@ from remit.model.record import (
     CallFinished,
     LabelsLowered,
     LabelsRaised,
+    ManifestAccepted,
+    ManifestChanged,
     Record,
     TaskMoved,
     TaskOpened,
@@ -62,6 +65,10 @@ def fold(task: Task | None, record: Record, leaf: bytes) -> Task:
         return replace(task, labels=Labels(body.rank, body.untrusted), **step)
     if isinstance(body, TaskMoved):
         return _moved(task, body, record.at, step)
+    if isinstance(body, ManifestChanged):
+        return replace(task, **fold_changed(task, body), **step)
+    if isinstance(body, ManifestAccepted):
+        return replace(task, **fold_accepted(task, body), **step)
     if isinstance(body, TokenIssued | TokenRefused):
         return replace(task, **step)
     raise Broken(f"a record {type(body).__name__} does not belong to a task")
@@ -74,6 +81,12 @@ def check_move(task: Task, to: TaskState) -> None:
             f"task {task.id} is {task.state}; it cannot become {to}",
             code="task_state",
             hint=f"from {task.state} it can become: {', '.join(sorted(TASK_MOVES[task.state])) or 'nothing, it has ended'}",
+        )
+    if to is TaskState.ACTIVE and held(task):
+        raise Conflict(
+            f"the manifest of task {task.id} changed ({named(held(task))}), and nobody has accepted it",
+            code="manifest_changed",
+            hint=f"`remit task drift {task.id}` shows the difference, `remit task resume` accepts it",
         )
 
 
@@ -119,6 +132,8 @@ def _opened(task: str, body: TaskOpened, at: datetime, leaf: bytes) -> Task:
         self_service=body.self_service,
         watched=body.watched,
         autonomy=body.autonomy,
+        manifest=body.manifest,
+        drift_rules=body.drift,
     )
 
 
@@ -141,6 +156,8 @@ def _moved(task: Task, body: TaskMoved, at: datetime, step: Step) -> Task:
     to = TaskState(body.to)
     if to not in TASK_MOVES[task.state]:
         raise Broken(f"the ledger moves task {task.id} from {task.state} to {to}")
+    if to is TaskState.ACTIVE and held(task):
+        raise Broken(f"the ledger moves task {task.id} to {to}, whose drift nobody has accepted")
     if TASK_MOVES[to]:
         return replace(task, state=to, note=body.reason, **step)
     return replace(task, state=to, ended_at=at, note=body.reason, in_flight={}, **step)

@@ -91,6 +91,8 @@ class TaskOpened:
     autonomy: dict[str, str] = field(default_factory=dict)
     self_service: bool = False
     watched: bool = False
+    manifest: dict[str, str] = field(default_factory=dict)
+    drift: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,6 +211,40 @@ class LabelsLowered:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PartLine:
+    """A part of a manifest as recorded: its name and digests, "" where there is none."""
+
+    part: str
+    before: str = ""
+    after: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestChanged:
+    """The agent is no longer what it was. Unless ``follows`` is ``record``, the task is suspended by this very record.
+
+    ``by``: who told of it: the agent, ``remit run`` or the gateway.
+    """
+
+    by: str
+    parts: list[PartLine]
+    follows: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestAccepted:
+    """A person has seen the difference and resumes the task: ``manifest`` is the digest of what was shown.
+
+    ``parts``: what differed (the first hundred); the fold settles all.
+    """
+
+    manifest: str
+    parts: list[PartLine]
+    by: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ApprovalAnswered:
     """A person's answer to a question, and its state after it (still pending where more must say yes).
 
@@ -295,6 +331,8 @@ Body = (
     | LabelsLowered
     | AccessDecided
     | AccessSearched
+    | ManifestChanged
+    | ManifestAccepted
 )
 
 KINDS: dict[str, type[Body]] = {
@@ -310,6 +348,8 @@ KINDS: dict[str, type[Body]] = {
     "labels.lowered": LabelsLowered,
     "access.decided": AccessDecided,
     "access.searched": AccessSearched,
+    "manifest.changed": ManifestChanged,
+    "manifest.accepted": ManifestAccepted,
 }
 NAMES: dict[type[Body], str] = {body: kind for kind, body in KINDS.items()}
 

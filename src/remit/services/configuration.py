@@ -23,6 +23,7 @@ from remit.services.access_configuration import read_access
 from remit.services.approvers import read_consent
 from remit.services.candidates import read_bundle
 from remit.services.catalog import read_detected, read_entry
+from remit.services.manifest_files import placed, read_source
 from remit.services.reading import FILE, NAME, VARIABLE, Mistakes, Reader, fill, near, parsed, read_text, read_texts
 from remit.services.task_types import DEADLINE_MAX, read_task_type
 from remit.services.trust_configuration import check_agents, read_trust
@@ -217,7 +218,8 @@ def _agents(root: Reader, settings: Settings, trust: TrustRules) -> dict[str, Ag
         if spiffe_id in {agent.spiffe_id for agent in agents.values()}:
             table.wrong(f"two agents are {spiffe_id}", "one identity an agent", "spiffe_id")
         tasks, description = table.texts("tasks"), table.value("description", str, "")
-        agents[name] = Agent(name=name, spiffe_id=spiffe_id, tasks=tasks, description=description)
+        manifest = placed(read_source(table.table("manifest")), settings.folder)
+        agents[name] = Agent(name=name, spiffe_id=spiffe_id, tasks=tasks, description=description, manifest=manifest)
         table.done()
     return agents
 

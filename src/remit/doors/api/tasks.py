@@ -16,7 +16,7 @@ from remit.model.call import Call, Ending
 from remit.model.catalog import Kind
 from remit.model.task import TaskState
 from remit.services.mediation import Ticket
-from remit.wire import OWN_TASK, AuthorizeCall, DecisionView, ObserveCall, OpenTask, TaskView, TokenView
+from remit.wire import OWN_TASK, AuthorizeCall, DecisionView, ObserveCall, OpenTask, ReportManifest, TaskView, TokenView
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from remit.model.identity import Bearer, Proof, Workload
     from remit.model.task import Task
     from remit.services.identities import Identities
+    from remit.services.manifests import Manifests
     from remit.services.opening import Dispatcher
     from remit.services.tasks import Tasks
     from remit.services.tickets import Answer, Tickets
@@ -43,6 +44,7 @@ class TaskDoor:
     tasks: Tasks
     dispatcher: Dispatcher
     tickets: Tickets
+    manifests: Manifests
     issuer: str
     mcp_servers: Callable[[], Collection[str]]
     end_task: Callable[[str], Awaitable[None]]
@@ -60,6 +62,7 @@ class TaskDoor:
             inputs=wanted.inputs,
             on_behalf_of=wanted.on_behalf_of,
             opened_by=workload.agent.text,
+            manifest=wanted.manifest,
         )
         token, expires_at = await self.tokens.issue(task.id, workload.proof)
         return self._view(task, TokenView(access_token=token, expires_at=expires_at))
@@ -73,6 +76,14 @@ class TaskDoor:
         _, workload = await self._agent(proof, once=True)
         token, expires_at = await self.tokens.issue((await self._of(workload, task)).id, workload.proof)
         return TokenView(access_token=token, expires_at=expires_at)
+
+    async def manifest(self, proof: Proof, task: str, told: ReportManifest) -> TaskView:
+        """Take what the agent is made of now; a change is recorded, and by default suspends the task, before this returns.
+
+        Raises Unauthenticated, NotFound, Conflict (ended), Mistake, Outage.
+        """
+        own, by = await self._own(proof, task)
+        return self._view(await self.manifests.report(own.id, told.parts, by))
 
     async def complete(self, proof: Proof, task: str) -> TaskView:
         """End a task. Raises Unauthenticated, NotFound, Outage."""
@@ -141,6 +152,7 @@ class TaskDoor:
             calls_denied=task.denied,
             budget_calls=task.budget.calls,
             mcp={server: f"{self.issuer}/mcp/{server}" for server in servers},
+            drift=tuple(sorted(task.drift)),
             token=token,
         )
 
