@@ -2,7 +2,7 @@
 
 Rules: a process belongs to one task and server; an HTTP conversation belongs to one session of an agent, or for stateless
 agents to one task. When the task ends, all of them end. What a server lists of its tools is looked at before the first
-call and after every notice of change, so that a changed tool is seen.
+call, after every notice of change, and again at a call when some seconds have passed, so that a changed tool is seen.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import time
 from typing import TYPE_CHECKING, Any
 
 from remit.doors.gateway.headers import header_parameters, parameter_headers
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 ABSENT = "absent"
 _LIST_CHANGED = "notifications/tools/list_changed"
 _LOOK_SECONDS = 0.25  # from a notice of change to the look at it
+_FRESH_SECONDS = 10.0  # a look is believed for so long where no change is told: a server need not tell
 _LOOKS_MAX = 3  # at a list of tools that changes while it is read
 _OF_A_PROCESS = 3  # parts of the place of a server that is a process: task, server, era
 _RETRY_SECONDS, _RETRY_SECONDS_MAX = 1.0, 30.0
@@ -63,6 +65,7 @@ class Link:
         self.answer_seconds = limits.exchange_seconds
         self._limits = limits
         self._seen: dict[str, str] | None = None
+        self._seen_at = 0.0
         self._headers: dict[str, HeaderParameters] = {}
         self._looking = asyncio.Lock()
         self._watching: asyncio.Task[None] | None = None
@@ -133,10 +136,12 @@ class Link:
                     seen[name] = tool_digest(tool)
                 if parameters := header_parameters(tool.get("inputSchema")):
                     headers[name] = parameters
-        self._seen, self._headers = seen, headers
+        self._seen, self._headers, self._seen_at = seen, headers, time.monotonic()
 
     async def seen_digest(self, tool: str) -> str:
         """Digest of a tool as the server lists it now; ``absent`` where it does not. Raises Outage."""
+        if self._seen is not None and time.monotonic() - self._seen_at > _FRESH_SECONDS:
+            self._seen = None
         if self._seen is None:
             async with self._looking:
                 for _ in range(_LOOKS_MAX):
