@@ -133,10 +133,11 @@ async def test_a_server_that_says_its_tools_changed_is_looked_at_without_a_call(
             wire = Wire(client, running.url("old"))
             await wire.initialize()
             await wire.ask("tools/call", {"name": "grow", "arguments": {}})
-            async with asyncio.timeout(20):
-                while (await running.node.tasks.view(running.task.id)).state is not TaskState.SUSPENDED:
-                    await asyncio.sleep(0.05)
-        assert len(await bodies(running.node, running.task.id, ManifestChanged)) == 1
+        async with asyncio.timeout(20):
+            while not (found := await bodies(running.node, running.task.id, ManifestChanged)):
+                await asyncio.sleep(0.05)
+        assert [line.part for line in found[0].parts] == ["servers/old/echo"]
+        assert (await running.node.tasks.view(running.task.id)).state is TaskState.SUSPENDED
 
 
 def test_an_agent_tells_of_itself_and_cannot_take_it_back(bank: Path) -> None:
