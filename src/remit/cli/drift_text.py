@@ -26,9 +26,14 @@ def drift_text(drift: ShownDrift) -> str:
     )
 
 
+def visible(line: str) -> str:
+    """Every character that a terminal would not show as itself, by its number: what is hidden from a person is told to the model."""
+    return "".join(sign if sign.isprintable() else f"\\u{{{ord(sign):x}}}" for sign in line)
+
+
 def _part(part: ShownPart) -> str:
     before, after = part.before or "(there was none)", part.after or "(gone)"
     back = "  (back to what it was, after it had changed)" if part.before == part.after else ""
     lines = [f"  {safe(part.part)}{back}", f"    before  {before}", f"    now     {after}"]
-    lines += [f"      {click.style(safe(line), fg=_COLOURS.get(line[:1]))}" for line in part.difference]
+    lines += [f"      {click.style(visible(line), fg=_COLOURS.get(line[:1]))}" for line in part.difference]
     return "\n".join(lines)

@@ -31,6 +31,8 @@ _NAME_CHARACTERS_MAX = 100
 _DIGEST = re.compile(r"sha-256:[A-Za-z0-9_-]{43}\Z")
 _DECLARED = ("name", "description", "inputSchema", "annotations")
 _STRICTNESS = tuple(Follows)  # in the order of the table in model/manifest.py
+_COMPARED_LINES_MAX = 2_000  # the comparison of hostile texts takes the square of it
+_LINE_CHARACTERS_MAX = 1_000
 _NAMED_MAX = 5  # parts named in one sentence
 
 
@@ -109,6 +111,8 @@ def held(task: Task) -> tuple[str, ...]:
 
 def drift_words(task: Task) -> list[str]:
     """What policies see as ``context.drift``: every drifted part by its kind and by its whole name."""
+    if not task.drift:
+        return []
     return sorted({word for part in task.drift for word in (part, kind_of(part))})
 
 
@@ -182,9 +186,16 @@ def declared_text(tool: Mapping[str, Any]) -> str:
 
 def text_difference(before: str, after: str, lines_max: int) -> tuple[str, ...]:
     """A unified difference of two texts, cut short. What it shows is a stranger's: a terminal gets it escaped."""
-    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), "as accepted", "as it is now", lineterm="")
-    found = list(lines)
+    one, other = before.splitlines(), after.splitlines()
+    if max(len(one), len(other)) > _COMPARED_LINES_MAX:
+        return (f"(more than {_COMPARED_LINES_MAX:,} lines: not compared line by line)",)
+    found = [_short(line) for line in difflib.unified_diff(one, other, "as accepted", "as it is now", lineterm="")]
     return (*found[:lines_max], f"… and {len(found) - lines_max:,} lines more") if len(found) > lines_max else tuple(found)
+
+
+def _short(line: str) -> str:
+    more = len(line) - _LINE_CHARACTERS_MAX
+    return line if more <= 0 else f"{line[:_LINE_CHARACTERS_MAX]}… ({more:,} characters more)"
 
 
 def _rule(task: Task, part: str) -> Follows:

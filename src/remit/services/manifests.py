@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("remit")
 _ATTEMPTS = 64  # records of one report, and looks at the store behind a record of somebody else
 _TEXT_BYTES_MAX = 262_144  # of one tool's declaration that is kept to be shown
+_TEXTS_BYTES_MAX = 1_048_576  # of all that one look at a server finds changed
 _LINES_MAX = 200  # of one tool's difference that are shown
 _GATEWAY = "gateway"
 
@@ -102,16 +103,20 @@ class Manifests:
         news = changes(task, told)
         if not news or task.over:
             return
+        room = _TEXTS_BYTES_MAX
         for change in news:
             tool_id = change.part.partition("/")[2]
-            await self._keep(change, declared.get(tool_id.removeprefix(f"{server}/")), self._rulebook().pinned.get(tool_id))
+            room = await self._keep(change, declared.get(tool_id.removeprefix(f"{server}/")), self._rulebook().pinned.get(tool_id), room)
         await self._noticed(task_id, told)
 
     async def saw(self, task_id: str, tool_id: str, digest: str) -> None:
         """Take what a tool was seen to be at a call ("" : it is not listed). Raises Outage: then the call is not made."""
         task = await self._tasks.view(task_id)
+        accepted = task.tools.get(tool_id)
+        if accepted == digest and not task.drift:
+            return
         part = f"{PartKind.SERVERS}/{tool_id}"
-        if (tool_id in task.tools or part in task.drift) and changes(task, {part: digest}):
+        if (accepted is not None or part in task.drift) and changes(task, {part: digest}):
             await self._noticed(task_id, {part: digest})
 
     async def accept(self, task_id: str, manifest: str, *, by: str, reason: str) -> Task:
@@ -176,16 +181,20 @@ class Manifests:
         except (Conflict, NotFound) as error:  # it has ended meanwhile: no call follows
             _LOG.info("a change of tools is not recorded: %s", error.message)
 
-    async def _keep(self, change: PartChange, now: Mapping[str, Any] | None, pinned: PinnedTool | None) -> None:
-        """Keep what a person will compare: the declaration as it is now, and as it was pinned."""
-        if now is not None:
-            await self._keep_text(change.after, declared_text(now))
-        if pinned is not None and pinned.digest == change.before:
-            await self._keep_text(change.before, pinned_text(pinned))
+    async def _keep(self, change: PartChange, now: Mapping[str, Any] | None, pinned: PinnedTool | None, room: int) -> int:
+        """Keep what a person will compare, within ``room`` bytes: the declaration as it is now, and as it was pinned.
 
-    async def _keep_text(self, digest: str, text: str) -> None:
-        if len(text.encode()) <= _TEXT_BYTES_MAX:
-            await self._store.put_document(_document(digest), text)
+        Returns the room that is left.
+        """
+        texts = {change.after: declared_text(now)} if now is not None else {}
+        if pinned is not None and pinned.digest == change.before:
+            texts[change.before] = pinned_text(pinned)
+        for digest, text in texts.items():
+            size = len(text.encode())
+            if size <= min(room, _TEXT_BYTES_MAX):
+                await self._store.put_document(_document(digest), text)
+                room -= size
+        return room
 
     async def _shown(self, change: PartChange) -> ShownPart:
         difference: tuple[str, ...] = ()
@@ -193,6 +202,8 @@ class Manifests:
             before, after = [await self._text(digest, change.part) for digest in (change.before, change.after)]
             if before is not None and after is not None:
                 difference = text_difference(before, after, _LINES_MAX)
+            else:
+                difference = ("(its text was not kept: too large, or changed before it was seen)",)
         return ShownPart(part=change.part, before=change.before, after=change.after, difference=difference)
 
     async def _text(self, digest: str, part: str) -> str | None:

@@ -126,6 +126,8 @@ class Relay:
             try:
                 seen = await self._seen(bearer, link, call)
             except Outage as error:
+                if not error.code.startswith("upstream_"):  # remit itself is short: a change could not be recorded
+                    raise
                 return tool_error(request_id, f"{error.message}. Nothing was done.")
             if wrong := await self._mismatch(bearer, link, call, headers):
                 return rpc_error(request_id, HEADER_MISMATCH, wrong)
