@@ -18,6 +18,7 @@ import remit
 from remit.logic.records import decode
 from remit.model.record import ManifestAccepted, ManifestChanged
 from remit.model.task import TaskState
+from remit.services.feed import Feed
 from tests.e2e.conftest import ROOT
 from tests.e2e.gateway import Running, gateway, http, http_server, stdio, until
 from tests.e2e.inside import Inside, command
@@ -195,6 +196,38 @@ def test_the_same_over_http_with_demands_and_other_ends(bank: Path) -> None:
             assert (await ask_http(where, "POST", f"/v1/tasks/{task}/authorize", token, call))[0] == 401
             follows = [body.follows for body in await bodies(where.node, task, ManifestChanged)]
             assert follows == ["record", "revoke"]
+
+    asyncio.run(run())
+
+
+def test_plain_code_tells_of_it_too(bank: Path) -> None:
+    with remit.open(bank) as r, r.task("pay", agent="payer", inputs={"who": "bob"}, manifest=remit.manifest(model="model-1")) as task:
+        assert task.authorize(*ECHO).allowed
+        assert task.manifest(model="model-2").state == "suspended"
+        assert not task.authorize(*ECHO).allowed
+
+
+def test_whoever_takes_back_what_a_task_holds_hears_of_each_suspension(bank: Path) -> None:
+    async def run() -> None:
+        async with place(bank) as where:
+            heard: list[str] = []
+
+            async def ended(task: str) -> None:
+                heard.append(f"ended {task}")
+
+            async def suspended(task: str) -> None:
+                heard.append(task)
+
+            feed = Feed(where.node.store, where.node.tasks, ended, suspended)
+            following = asyncio.create_task(feed.follow())
+            await asyncio.sleep(0)
+            drifting, moved = [(await where.opened())[0] for _ in range(2)]
+            await until(lambda: feed.mark)
+            await where.node.manifests.report(drifting, remit.manifest(model="model-2"), "test")
+            await where.node.tasks.move(moved, TaskState.SUSPENDED, by="alice")
+            await until(lambda: len(heard) == 2)
+            following.cancel()
+            assert heard == [drifting, moved]
 
     asyncio.run(run())
 
