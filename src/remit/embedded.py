@@ -60,7 +60,7 @@ class EmbeddedDoor:
 
     async def manifest(self, token: str, task: str, told: ReportManifest) -> TaskView:
         """As ``TaskDoor.manifest``."""
-        return await _sound(self._door.manifest(token, task, told))
+        return await _sound(self._door.manifest(token, task, _given(told)))
 
     async def authorize(self, token: str, task: str, wanted: AuthorizeCall) -> DecisionView:
         """As ``TaskDoor.authorize``."""

@@ -62,8 +62,8 @@ class _Api:
         return _json(await self.door.complete(_proof(request), request.path_params["task"]))
 
     async def report_manifest(self, request: Request) -> Response:
-        told = await self._body(request, ReportManifest)
-        return _json(await self.door.manifest(_proof(request), request.path_params["task"], told))
+        read = self._body(request, ReportManifest)
+        return _json(await self.door.manifest(_proof(request), request.path_params["task"], read))
 
     async def authorize_call(self, request: Request) -> Response:
         read = self._body(request, AuthorizeCall)

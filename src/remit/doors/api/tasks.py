@@ -78,11 +78,13 @@ class TaskDoor:
         return TokenView(access_token=token, expires_at=expires_at)
 
     async def manifest(self, proof: Proof, task: str, told: ReportManifest) -> TaskView:
+    async def manifest(self, proof: str, task: str, read: Callable[[], Awaitable[ReportManifest]]) -> TaskView:
         """Take what the agent is made of now; a change is recorded, and by default suspends the task, before this returns.
 
         Raises Unauthenticated, NotFound, Conflict (ended), Mistake, Outage.
         """
         own, by = await self._own(proof, task)
+        told = await read()
         return self._view(await self.manifests.report(own.id, told.parts, by))
 
     async def complete(self, proof: Proof, task: str) -> TaskView:
