@@ -228,9 +228,9 @@ async def open_node(
     )
     tokens = Tokens(tasks, signer, clock, new_id, issuer=settings.issuer, token_ttl=settings.token_ttl)
     manifests = Manifests(tasks, store, lambda: rules.rulebook, drifts_max=limits.drifts_per_task)
-    links = Links(lambda: rules.configuration.servers, _upstream_limits(limits), client, limits.conversations, manifests.listed)
+    links = Links(lambda: rules.configuration.servers, _upstream_limits(limits), client, limits.conversations, listed=manifests.listed)
     asking = Asking(approvals, invitations, sealer, clock, lambda: rules.rulebook.consent)
-    relay = Relay(mediation, tasks, limits.result_bytes, asking, manifests.saw)
+    relay = Relay(mediation, tasks, limits.result_bytes, asking, saw=manifests.saw)
     legacy = LegacyDoor(relay, links, limits.sessions, limits.session_idle_seconds)
     gate = Gate(tokens, tasks, clock)
     gateway = McpGateway(

@@ -32,13 +32,18 @@ PAY = {"name": "pay", "arguments": {"to": "bob"}}
 LOOK = {"name": "look", "arguments": {}}
 
 
+@pytest.fixture(scope="module")
+def bank_url() -> Iterator[str]:
+    with http_server("bank.py") as url:
+        yield url
+
+
 @pytest.fixture
-def bank(tmp_path: Path) -> Iterator[Path]:
+def bank(tmp_path: Path, bank_url: str) -> Path:
     folder = tmp_path / "folder"
     folder.mkdir()
-    with http_server("bank.py") as url:
-        write_folder(folder, url)
-        yield folder
+    write_folder(folder, bank_url)
+    return folder
 
 
 def demand(folder: Path, more: str) -> None:
@@ -254,6 +259,23 @@ def test_policies_see_the_drift_and_the_ledger_decides_the_same_again(bank: Path
     asyncio.run(run())
     verified = command("policy", "replay", "-C", str(bank), "--verify", "--json")
     assert verified.returncode == 0, verified.stdout
+
+
+def test_a_tool_seen_at_a_call_elsewhere_is_a_change_of_the_grant_s_tools_only(bank: Path) -> None:
+    async def run() -> None:
+        async with place(bank) as where:
+            task, _ = await where.opened()
+            tools = (await where.node.tasks.view(task)).tools
+            await where.node.manifests.saw(task, "bank/echo", tools["bank/echo"])
+            await where.node.manifests.saw(task, "bank/slow", "sha-256:another")  # not granted
+            assert await bodies(where.node, task, ManifestChanged) == []
+            await where.node.manifests.saw(task, "bank/echo", "")  # no longer listed
+            await where.node.manifests.saw(task, "bank/echo", tools["bank/echo"])
+            after = await where.node.tasks.view(task)
+            assert (after.state, set(after.drift)) == (TaskState.SUSPENDED, {"servers/bank/echo"})
+            assert len(await bodies(where.node, task, ManifestChanged)) == 2
+
+    asyncio.run(run())
 
 
 def test_a_task_whose_agent_changes_all_the_time_ends(bank: Path) -> None:

@@ -66,9 +66,9 @@ def fold(task: Task | None, record: Record, leaf: bytes) -> Task:
     if isinstance(body, TaskMoved):
         return _moved(task, body, record.at, step)
     if isinstance(body, ManifestChanged):
-        return replace(task, **fold_changed(task, body), **step)
+        return _drifted(task, body, record.at, step)
     if isinstance(body, ManifestAccepted):
-        return replace(task, **fold_accepted(task, body), **step)
+        return _moved(fold_accepted(task, body), TaskMoved(to=TaskState.ACTIVE, by=body.by, reason=body.reason), record.at, step)
     if isinstance(body, TokenIssued | TokenRefused):
         return replace(task, **step)
     raise Broken(f"a record {type(body).__name__} does not belong to a task")
@@ -161,6 +161,12 @@ def _moved(task: Task, body: TaskMoved, at: datetime, step: Step) -> Task:
     if TASK_MOVES[to]:
         return replace(task, state=to, note=body.reason, **step)
     return replace(task, state=to, ended_at=at, note=body.reason, in_flight={}, **step)
+
+
+def _drifted(task: Task, body: ManifestChanged, at: datetime, step: Step) -> Task:
+    """One record both tells of the change and suspends: between two of them a call would still be allowed."""
+    changed, why = fold_changed(task, body)
+    return _moved(changed, TaskMoved(to=TaskState.SUSPENDED, by=body.by, reason=why), at, step) if why else replace(changed, **step)
 
 
 def _decided(task: Task, body: CallDecided, at: datetime, step: Step) -> Task:

@@ -137,23 +137,21 @@ def check_acceptance(task: Task, manifest: str, by: str) -> tuple[PartChange, ..
     return lines
 
 
-def fold_changed(task: Task, body: ManifestChanged) -> dict[str, Any]:
-    """The fields of the task that a change alters. Raises Broken."""
+def fold_changed(task: Task, body: ManifestChanged) -> tuple[Task, str]:
+    """The task with its drift, and why it is suspended by it ("" : it is not, or is already). Raises Broken."""
     told = {line.part: line.after for line in body.parts}
     lines = tuple(PartChange(part=line.part, before=line.before, after=line.after) for line in body.parts)
     if TaskState.SUSPENDED not in TASK_MOVES[task.state] and task.state is not TaskState.SUSPENDED:
         raise Broken(f"the ledger changes the manifest of task {task.id}, which is {task.state}")
     if not lines or lines != changes(task, told) or body.follows != follows(task, told):
         raise Broken(f"the ledger changes the manifest of task {task.id} from what it was not, or with another end than its type states")
-    step: dict[str, Any] = {"drift": {**task.drift, **told}, "drifts": task.drifts + 1}
-    if held(replace(task, drift=step["drift"])) and body.follows != Follows.RECORD:
-        step["state"] = TaskState.SUSPENDED
-        step["note"] = f"its manifest changed ({named(told)})"
-    return step
+    changed = replace(task, drift={**task.drift, **told}, drifts=task.drifts + 1)
+    suspends = task.state is TaskState.ACTIVE and body.follows != Follows.RECORD
+    return changed, f"its manifest changed ({named(told)})" if suspends else ""
 
 
-def fold_accepted(task: Task, body: ManifestAccepted) -> dict[str, Any]:
-    """The fields of the task that a person's acceptance alters. Raises Broken."""
+def fold_accepted(task: Task, body: ManifestAccepted) -> Task:
+    """The task bound to what a person has accepted, not yet resumed. Raises Broken."""
     lines = tuple(PartChange(part=line.part, before=line.before, after=line.after) for line in body.parts)
     try:
         sound = bool(lines) and lines == check_acceptance(task, body.manifest, body.by)[:PARTS_MAX]
@@ -164,7 +162,7 @@ def fold_accepted(task: Task, body: ManifestAccepted) -> dict[str, Any]:
     now = current(task)
     seen = {part.partition("/")[2]: digest for part, digest in now.items() if kind_of(part) == PartKind.SERVERS}
     own = {part: digest for part, digest in now.items() if kind_of(part) != PartKind.SERVERS}
-    return {"manifest": own, "tools": seen, "drift": {}, "state": TaskState.ACTIVE, "note": body.reason}
+    return replace(task, manifest=own, tools=seen, drift={})
 
 
 def server_parts(task: Task, server: str, digests: Mapping[str, str]) -> dict[str, str]:

@@ -37,12 +37,12 @@ class Feed:
         store: Store,
         tasks: Tasks,
         on_end: Callable[[str], Awaitable[None]],
-        on_suspend: Callable[[str], Awaitable[None]] | None = None,
+        on_change: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
-        """``on_end``: called once with each task that has ended. ``on_suspend``: with each that was suspended, by a person or by
+        """``on_end``: called once with each task that has ended. ``on_change``: with each that was suspended, by a person or by
         a change of its manifest: what it holds is taken from it there.
         """
-        self._store, self._tasks, self._on_end, self._on_suspend = store, tasks, on_end, on_suspend
+        self._store, self._tasks, self._on_end, self._on_change = store, tasks, on_end, on_change
         self._watchers: list[asyncio.Queue[Entry | None]] = []
         self.mark = 0
 
@@ -98,5 +98,5 @@ class Feed:
             await self._on_end(task)
         suspended = isinstance(body, TaskMoved) and body.to == TaskState.SUSPENDED
         drifted = isinstance(body, ManifestChanged) and body.follows != Follows.RECORD
-        if (suspended or drifted) and self._on_suspend is not None:
-            await self._on_suspend(task)
+        if (suspended or drifted) and self._on_change is not None:
+            await self._on_change(task)
