@@ -16,7 +16,7 @@ import pytest
 
 import remit
 from remit.logic.records import decode
-from remit.model.record import ManifestAccepted, ManifestChanged
+from remit.model.manifest import ManifestAccepted, ManifestChanged
 from remit.model.task import TaskState
 from remit.services.feed import Feed
 from tests.e2e.conftest import ROOT

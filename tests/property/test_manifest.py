@@ -33,8 +33,8 @@ from remit.logic.manifest import (
 )
 from remit.logic.records import decode, encode
 from remit.model.decision import Code, Deny
-from remit.model.manifest import Follows, PartKind
-from remit.model.record import ManifestAccepted, ManifestChanged, PartLine, Record, TaskMoved
+from remit.model.manifest import Follows, ManifestAccepted, ManifestChanged, PartKind
+from remit.model.record import Record, TaskMoved
 from remit.model.task import Task, TaskState
 from remit.services.manifests import Manifests
 from remit.services.mediation import Refused
@@ -53,16 +53,12 @@ def record(of: Task, body: ManifestChanged | ManifestAccepted | TaskMoved) -> Re
     return decode(encode(made))
 
 
-def lines(found) -> list[PartLine]:
-    return [PartLine(part=one.part, before=one.before, after=one.after) for one in found]
-
-
 def told(of: Task, report: dict[str, str]) -> Task:
     """The task after a report, by way of its record."""
     news = changes(of, report)
     if not news:
         return of
-    body = ManifestChanged(by="test", parts=lines(news), follows=follows(of, [one.part for one in news]).value)
+    body = ManifestChanged(by="test", parts=list(news), follows=follows(of, [one.part for one in news]).value)
     return fold(of, record(of, body), b"leaf")
 
 
@@ -71,7 +67,7 @@ def bound(rules: dict[str, str]) -> Task:
 
 
 def accepted_by(of: Task, manifest: str, by: str = "carol") -> Task:
-    body = ManifestAccepted(manifest=manifest, parts=lines(drifted(of)), by=by)
+    body = ManifestAccepted(manifest=manifest, parts=list(drifted(of)), by=by)
     return fold(of, record(of, body), b"leaf")
 
 
@@ -204,8 +200,8 @@ class Drifting(Life):
 
     @rule(target=tasks, which=st.integers(0, 1), rules=RULES)
     def open_bound(self, which, rules):
-        lines_of_grant = (grant(uses=USES), grant("mail/read"))
-        made = self.run(self.worlds[which].open(*lines_of_grant, budget_calls=BUDGET, manifest=BOUND, drift=rules))
+        granted = (grant(uses=USES), grant("mail/read"))
+        made = self.run(self.worlds[which].open(*granted, budget_calls=BUDGET, manifest=BOUND, drift=rules))
         self.watched[made.id] = Watched()
         return made
 

@@ -20,14 +20,13 @@ from remit.model.catalog import Kind
 from remit.model.grant import Grant
 from remit.model.identity import SpiffeId
 from remit.model.labels import Labels
+from remit.model.manifest import ManifestAccepted, ManifestChanged
 from remit.model.record import (
     ApprovalAnswered,
     CallDecided,
     CallFinished,
     LabelsLowered,
     LabelsRaised,
-    ManifestAccepted,
-    ManifestChanged,
     Record,
     TaskMoved,
     TaskOpened,

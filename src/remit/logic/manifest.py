@@ -23,8 +23,7 @@ from remit.model.task import TASK_MOVES, Task, TaskState
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from remit.model.manifest import Parts
-    from remit.model.record import ManifestAccepted, ManifestChanged
+    from remit.model.manifest import ManifestAccepted, ManifestChanged, Parts
 
 PARTS_MAX = 100  # of one report and of one record, which must fit into one entry of the ledger
 _NAME_CHARACTERS_MAX = 100
@@ -140,7 +139,7 @@ def check_acceptance(task: Task, manifest: str, by: str) -> tuple[PartChange, ..
 def fold_changed(task: Task, body: ManifestChanged) -> tuple[Task, str]:
     """The task with its drift, and why it is suspended by it ("" : it is not, or is already). Raises Broken."""
     told = {line.part: line.after for line in body.parts}
-    lines = tuple(PartChange(part=line.part, before=line.before, after=line.after) for line in body.parts)
+    lines = tuple(body.parts)
     if TaskState.SUSPENDED not in TASK_MOVES[task.state] and task.state is not TaskState.SUSPENDED:
         raise Broken(f"the ledger changes the manifest of task {task.id}, which is {task.state}")
     if not lines or lines != changes(task, told) or body.follows != follows(task, told):
@@ -152,7 +151,7 @@ def fold_changed(task: Task, body: ManifestChanged) -> tuple[Task, str]:
 
 def fold_accepted(task: Task, body: ManifestAccepted) -> Task:
     """The task bound to what a person has accepted, not yet resumed. Raises Broken."""
-    lines = tuple(PartChange(part=line.part, before=line.before, after=line.after) for line in body.parts)
+    lines = tuple(body.parts)
     try:
         sound = bool(lines) and lines == check_acceptance(task, body.manifest, body.by)[:PARTS_MAX]
     except Conflict as conflict:

@@ -47,6 +47,31 @@ class PartChange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestChanged:
+    """The agent is no longer what it was. Unless ``follows`` is ``record``, the task is suspended by this very record.
+
+    ``by``: who told of it: the agent, ``remit run`` or the gateway.
+    """
+
+    by: str
+    parts: list[PartChange]
+    follows: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestAccepted:
+    """A person has seen the difference and resumes the task: ``manifest`` is the digest of what was shown.
+
+    ``parts``: what differed (the first hundred); the fold settles all.
+    """
+
+    manifest: str
+    parts: list[PartChange]
+    by: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestSource:
     """Where ``remit run`` takes a manifest from: files, by path, whose digests are taken, and names that stand for themselves.
 

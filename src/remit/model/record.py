@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from remit.model.manifest import ManifestAccepted, ManifestChanged
+
 VERSION = 1
 
 
@@ -208,40 +210,6 @@ class LabelsLowered:
     untrusted: bool
     by: str
     reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PartLine:
-    """A part of a manifest as recorded: its name and digests, "" where there is none."""
-
-    part: str
-    before: str = ""
-    after: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ManifestChanged:
-    """The agent is no longer what it was. Unless ``follows`` is ``record``, the task is suspended by this very record.
-
-    ``by``: who told of it: the agent, ``remit run`` or the gateway.
-    """
-
-    by: str
-    parts: list[PartLine]
-    follows: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ManifestAccepted:
-    """A person has seen the difference and resumes the task: ``manifest`` is the digest of what was shown.
-
-    ``parts``: what differed (the first hundred); the fold settles all.
-    """
-
-    manifest: str
-    parts: list[PartLine]
-    by: str
-    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

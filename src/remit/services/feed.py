@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 from remit.errors import Outage
 from remit.logic.records import decode
-from remit.model.manifest import Follows
-from remit.model.record import Body, ManifestChanged, TaskMoved
+from remit.model.manifest import Follows, ManifestChanged
+from remit.model.record import TaskMoved
 from remit.model.task import TASK_MOVES, TaskState
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from remit.model.record import Body
     from remit.services.tasks import Tasks
     from remit.store.database import Entry, Store
 

@@ -31,8 +31,7 @@ from remit.logic.manifest import (
     text_difference,
 )
 from remit.logic.narrow import tool_digest
-from remit.model.manifest import Follows, PartKind
-from remit.model.record import Body, ManifestAccepted, ManifestChanged, PartLine
+from remit.model.manifest import Follows, ManifestAccepted, ManifestChanged, PartKind
 from remit.model.task import TaskState
 
 if TYPE_CHECKING:
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from remit.logic.rulebook import Rulebook
     from remit.model.catalog import PinnedTool
     from remit.model.manifest import PartChange, Parts
+    from remit.model.record import Body
     from remit.model.task import Task
     from remit.services.tasks import Tasks
     from remit.store.database import Store
@@ -128,7 +128,7 @@ class Manifests:
             lines = check_acceptance(task, manifest, by)
             if not lines:
                 raise Conflict(f"the manifest of task {task.id} has not changed", code="task_state")
-            return ManifestAccepted(manifest=manifest, parts=_lines(lines[:PARTS_MAX]), by=by, reason=reason), None
+            return ManifestAccepted(manifest=manifest, parts=list(lines[:PARTS_MAX]), by=by, reason=reason), None
 
         return (await self._tasks.change(task_id, build))[0]
 
@@ -173,7 +173,7 @@ class Manifests:
         ends = f"its manifest changed: {news[0].part}" if follow is Follows.REVOKE else ""
         if task.drifts + 1 >= self._drifts_max:
             ends = f"its manifest changed {task.drifts + 1} times"
-        return ManifestChanged(by=by, parts=_lines(news), follows=follow.value), ends
+        return ManifestChanged(by=by, parts=list(news), follows=follow.value), ends
 
     async def _noticed(self, task_id: str, told: Parts) -> None:
         try:
@@ -230,10 +230,6 @@ class _NothingNewError(Exception):
     def __init__(self, task: Task, *, waits: bool) -> None:
         super().__init__(task.id)
         self.task, self.waits = task, waits
-
-
-def _lines(parts: Iterable[PartChange]) -> list[PartLine]:
-    return [PartLine(part=part.part, before=part.before, after=part.after) for part in parts]
 
 
 def _document(digest: str) -> str:
