@@ -203,12 +203,11 @@ async def open_node(
 
     store = _store(settings, sign)
     client = http_session()
-    values_sealer = ValueSealer(keys.derived("values of calls"))
+    values_sealer, sealer = ValueSealer(keys.derived("values of calls")), Sealer(keys.derived("questions"))
     tasks = Tasks(store, clock, new_id, limits.tasks_in_memory)
     rules = Rules(store, clock, configuration, rulebook)
     sightings = _sightings(store, keys.derived("sightings"), limits)
     behaviour = Behaviour(store)
-    sealer = Sealer(keys.derived("questions"))
     questions = Questions(store, sealer, clock)
     approvals = Approvals(store, tasks, lambda: rules.rulebook, questions, clock)
     invitations = Invitations(approvals, sealer, clock, base=settings.issuer, consent=lambda: rules.rulebook.consent)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from remit.logic.consent import Consent
 from remit.model.access import AccessRules
-from remit.model.trust import TrustRules
 from remit.model.manifest import ManifestSource
+from remit.model.trust import TrustRules
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -82,11 +82,11 @@ async def run(
     proof = presented(token_file)
     name = agent or ("" if proof else _only_agent(configuration, task_type))
     values = parse_inputs(configuration, task_type, inputs)
-    files = manifest_files(configuration.agents[name].manifest if name in configuration.agents else None, command, **manifest)
     for change in await pin_servers(configuration, configuration.servers, only_new=True):
         say(f"pinned {len(change.added)} tools of {change.server} in tools.lock.json: look at it, keep it in git")
     async with open_node(folder, deciding=True) as node:
         name, workload = await proved(node, proof, name, "started by {} through remit run")
+        files = manifest_files(node.configuration.agents[name].manifest, command, **manifest)
         task = await node.dispatcher.open(
             agent=name,
             task_type=task_type,

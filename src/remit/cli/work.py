@@ -11,8 +11,8 @@ import click
 
 from remit.cli.approvals import not_from_a_task
 from remit.cli.common import emit, folder_option, json_option, operator, reports_errors, safe, say
-from remit.cli.proof import VARIABLE, presented, proved, token_option
 from remit.cli.drift_text import drift_text
+from remit.cli.proof import VARIABLE, presented, proved, token_option
 from remit.cli.run import parse_inputs, receipt_text
 from remit.cli.server import serving
 from remit.cli.tls import ServerTls, trusting

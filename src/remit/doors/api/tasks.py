@@ -77,8 +77,7 @@ class TaskDoor:
         token, expires_at = await self.tokens.issue((await self._of(workload, task)).id, workload.proof)
         return TokenView(access_token=token, expires_at=expires_at)
 
-    async def manifest(self, proof: Proof, task: str, told: ReportManifest) -> TaskView:
-    async def manifest(self, proof: str, task: str, read: Callable[[], Awaitable[ReportManifest]]) -> TaskView:
+    async def manifest(self, proof: Proof, task: str, read: Callable[[], Awaitable[ReportManifest]]) -> TaskView:
         """Take what the agent is made of now; a change is recorded, and by default suspends the task, before this returns.
 
         Raises Unauthenticated, NotFound, Conflict (ended), Mistake, Outage.
