@@ -137,6 +137,14 @@ PROMISES = (
         ),
     ),
     Promise(
+        says=(
+            "An agent that is no longer what it was when its task began is refused until a person has accepted exactly that change, "
+            "and taking a change back does not undo it."
+        ),
+        against=("hijacked agent", "hostile or changed tool server"),
+        tests=("tests/property/test_manifest.py", "tests/e2e/test_drift.py"),
+    ),
+    Promise(
         says="A token that is expired, foreign, tampered with or unsigned opens nothing.",
         against=("thief of a token",),
         tests=("tests/unit/test_claims.py", "tests/e2e/test_bad_input_gateway.py::test_tokens_that_open_nothing"),

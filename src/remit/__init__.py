@@ -3,6 +3,7 @@
     remit.open(folder)                 a node inside this program
     remit.connect(url, token=…)        the same verbs against a server
     @remit.guard("server/tool")        a function that runs only when the current task may call it
+    remit.manifest(model=…, …)         what an agent is made of, bound into its task
     remit.asgi                         middleware and dependency for ASGI applications
 
 Errors: ``remit.errors``; ``Denied``, ``NeedsApproval``, ``Refusal``, ``Mistake`` and ``Outage`` are at hand here.
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from remit.sdk import asgi
     from remit.sdk.client import BlockingRemit, BlockingTask, Remit, Task
     from remit.sdk.guard import guard
+    from remit.sdk.manifest import manifest
     from remit.wire import DecisionView
 
 __version__ = "0.1.0"
@@ -38,6 +40,7 @@ __all__ = [
     "asgi",
     "connect",
     "guard",
+    "manifest",
     "open",
 ]
 _ERRORS = ("Denied", "Mistake", "NeedsApproval", "Outage", "Refusal", "RemitError")
@@ -45,6 +48,7 @@ _HOMES = {  # loaded when first used: the command line and a server do not need 
     **dict.fromkeys(_ERRORS, "remit.errors"),
     **dict.fromkeys(("BlockingRemit", "BlockingTask", "Remit", "Task"), "remit.sdk.client"),
     "guard": "remit.sdk.guard",
+    "manifest": "remit.sdk.manifest",
     "DecisionView": "remit.wire",
 }
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from remit.doors.api.tasks import TaskDoor
     from remit.node import Node
-    from remit.wire import AuthorizeCall, DecisionView, ObserveCall, OpenTask, TaskView, TokenView
+    from remit.wire import AuthorizeCall, DecisionView, ObserveCall, OpenTask, ReportManifest, TaskView, TokenView
 
 T = TypeVar("T")
 _LOG = logging.getLogger("remit")
@@ -58,6 +58,10 @@ class EmbeddedDoor:
     async def complete(self, proof: str, task: str) -> TaskView:
         """As ``TaskDoor.complete``."""
         return await _sound(self._door.complete(proof, task))
+
+    async def manifest(self, token: str, task: str, told: ReportManifest) -> TaskView:
+        """As ``TaskDoor.manifest``."""
+        return await _sound(self._door.manifest(token, task, _given(told)))
 
     async def authorize(self, token: str, task: str, wanted: AuthorizeCall) -> DecisionView:
         """As ``TaskDoor.authorize``."""

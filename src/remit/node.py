@@ -39,6 +39,7 @@ from remit.services.feed import Feed
 from remit.services.identities import Identities
 from remit.services.invitations import Invitations
 from remit.services.ledger import Ledger
+from remit.services.manifests import Manifests
 from remit.services.mediation import Mediation
 from remit.services.notices import Notices
 from remit.services.opening import Dispatcher
@@ -103,6 +104,7 @@ class Node:
     rules: Rules
     dispatcher: Dispatcher
     mediation: Mediation
+    manifests: Manifests
     questions: Questions
     approvals: Approvals
     invitations: Invitations
@@ -222,12 +224,11 @@ async def open_node(
 
     store = _store(settings, sign)
     client = http_session()
-    values_sealer = ValueSealer(keys.derived("values of calls"))
+    values_sealer, sealer = ValueSealer(keys.derived("values of calls")), Sealer(keys.derived("questions"))
     tasks = Tasks(store, clock, new_id, limits.tasks_in_memory)
     rules = Rules(store, clock, configuration, rulebook)
     sightings = _sightings(store, keys.derived("sightings"), limits)
     behaviour = Behaviour(store)
-    sealer = Sealer(keys.derived("questions"))
     questions = Questions(store, sealer, clock)
     approvals = Approvals(store, tasks, lambda: rules.rulebook, questions, clock)
     invitations = Invitations(approvals, sealer, clock, base=settings.issuer, consent=lambda: rules.rulebook.consent)
@@ -248,9 +249,10 @@ async def open_node(
     replays = Replays(store, clock, new_id)
     parts = token_parts(configuration, keys, store, tasks, clock, new_id, replays)
     signer, tokens = parts.signer, parts.tokens
-    links = Links(lambda: rules.configuration.servers, _upstream_limits(limits), client, limits.conversations)
+    manifests = Manifests(tasks, store, lambda: rules.rulebook, drifts_max=limits.drifts_per_task)
+    links = Links(lambda: rules.configuration.servers, _upstream_limits(limits), client, limits.conversations, listed=manifests.listed)
     asking = Asking(approvals, invitations, sealer, clock, lambda: rules.rulebook.consent)
-    relay = Relay(mediation, tasks, limits.result_bytes, asking, parts.transactions(tasks, rules, clock))
+    relay = Relay(mediation, tasks, limits.result_bytes, asking, saw=manifests.saw, transactions=parts.transactions(tasks, rules, clock))
     legacy = LegacyDoor(relay, links, limits.sessions, limits.session_idle_seconds)
     gate = Gate(tokens, tasks, parts.possessions, clock)
     gateway = McpGateway(
@@ -297,6 +299,7 @@ async def open_node(
         lambda: rules.configuration.python_servers,
         permit_ttl=timedelta(seconds=limits.permit_seconds),
         kept_max=limits.permits_in_memory,
+        manifests=manifests,
     )
     node = Node(
         folder=folder,
@@ -313,6 +316,7 @@ async def open_node(
         rules=rules,
         dispatcher=dispatcher,
         mediation=mediation,
+        manifests=manifests,
         questions=questions,
         approvals=approvals,
         invitations=invitations,
@@ -327,6 +331,7 @@ async def open_node(
             tasks=tasks,
             dispatcher=dispatcher,
             tickets=tickets,
+            manifests=manifests,
             issuer=settings.issuer,
             mcp_servers=lambda: rules.configuration.servers,
             end_task=on_end,

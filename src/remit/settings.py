@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from remit.logic.consent import Consent
 from remit.model.access import AccessRules
+from remit.model.manifest import ManifestSource
 from remit.model.token import TokenRules
 from remit.model.trust import TrustRules
 
@@ -42,6 +43,7 @@ class Limits:
     values_in_memory: int = 2_000_000
     records_per_task: int = 20_000
     questions_per_task: int = 100
+    drifts_per_task: int = 100
     write_queue: int = 10_000
     permit_seconds: int = 60
     evaluations_per_request: int = 1_000
@@ -64,6 +66,7 @@ class Agent:
     description: str = ""
     keys: tuple[dict[str, Any], ...] = ()
     default_task: str = ""
+    manifest: ManifestSource = field(default_factory=ManifestSource)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,7 @@ from remit.errors import (
     RemitError,
     Unauthenticated,
 )
-from remit.logic.arguments import parse_json
+from remit.logic.arguments import digest_bytes, parse_json
 from remit.logic.narrow import tool_digest
 from remit.model.evidence import Evidence
 
@@ -33,12 +33,22 @@ BODY_BYTES_MAX, DEPTH_MAX = 4_194_304, 64  # as the limits of a node are by defa
 
 
 class OpenTask(msgspec.Struct, forbid_unknown_fields=True):
-    """What an agent says to open a task. ``agent``: the name it believes to have; another one than was proved is refused."""
+    """What an agent says to open a task. ``agent``: the name it believes to have; another one than was proved is refused.
+
+    ``manifest``: what it is made of, digests by part.
+    """
 
     type: str
     inputs: dict[str, Any] = {}
     on_behalf_of: str = ""
     agent: str = ""
+    manifest: dict[str, str] = {}
+
+
+class ReportManifest(msgspec.Struct, forbid_unknown_fields=True):
+    """What an agent is made of now: digests of the parts it tells of; "" for one that is gone. Others are as they were."""
+
+    parts: dict[str, str]
 
 
 class TokenView(msgspec.Struct):
@@ -50,7 +60,10 @@ class TokenView(msgspec.Struct):
 
 
 class TaskView(msgspec.Struct, omit_defaults=True):
-    """A task as its agent sees it. ``mcp``: the gateway's address for each MCP server of the grant."""
+    """A task as its agent sees it. ``mcp``: the gateway's address for each MCP server of the grant.
+
+    ``drift``: parts of the manifest that changed and that nobody has accepted.
+    """
 
     task: str
     type: str
@@ -64,6 +77,7 @@ class TaskView(msgspec.Struct, omit_defaults=True):
     calls_denied: int
     budget_calls: int
     mcp: dict[str, str]
+    drift: tuple[str, ...] = ()
     token: TokenView | None = None
 
 
@@ -254,3 +268,8 @@ def read_json(data: bytes, *, bytes_max: int = BODY_BYTES_MAX) -> Any:
 def declared_digest(tool: Json) -> str:
     """Digest of a declared tool (``name``, ``description``, ``inputSchema``), as it is pinned. Raises Mistake."""
     return tool_digest(tool)
+
+
+def part_digest(value: bytes | Json) -> str:
+    """Digest of a part of a manifest: of bytes as they are, of a tool as it would be pinned. Raises Mistake."""
+    return digest_bytes(value) if isinstance(value, bytes) else tool_digest(value)

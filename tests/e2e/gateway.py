@@ -61,14 +61,20 @@ def http(name: str, url: str) -> str:
 
 
 @contextlib.asynccontextmanager
-async def gateway(folder: Path, servers: str, *, task: str = "", more: str = "", policy: str = "", port: int = 0) -> AsyncIterator[Running]:
-    """Serve. ``task`` is the text of the task type's grant; without one everything of every server is granted."""
+async def gateway(
+    folder: Path, servers: str, *, task: str = "", drift: str = "", more: str = "", policy: str = "", port: int = 0
+) -> AsyncIterator[Running]:
+    """Serve. ``task`` is the text of the task type's grant; without one everything of every server is granted. ``drift``: what
+    follows when a server changes its tools.
+    """
     (folder / "tasks").mkdir()
     (folder / "policies").mkdir()
     names = [line.removeprefix("[servers.").rstrip("]") for line in servers.splitlines() if line.startswith("[servers.")]
     everything = "".join(f'[[grant]]\n{kind} = "{name}/*"\n' for name in names for kind in ("tool", "resource", "prompt"))
     head = 'objective = "Test"\ndata_ceiling = "public"\ndeadline = "30m"\nbudget = { calls = 1000 }\n'
-    (folder / "tasks" / "all.toml").write_text(head + (task or everything), encoding="utf-8")
+    (folder / "tasks" / "all.toml").write_text(
+        head + (task or everything) + (f'[drift]\nservers = "{drift}"\n' if drift else ""), encoding="utf-8"
+    )
     (folder / "policies" / "main.cedar").write_text(policy or '@id("all") permit (principal, action, resource);\n', encoding="utf-8")
     (folder / "remit.toml").write_text(f'[agents.tester]\ntasks = ["all"]\n{more}\n{servers}', encoding="utf-8")
     configuration = load_configuration(folder)

@@ -89,7 +89,11 @@ SERVER = '\n[servers.b]\ncommand = "x"\n'
     [
         ("[agents.payer]", "[agents.payer", ["remit.toml:{line}: not TOML"]),
         ("tasks =", "tasks = [] =", ["remit.toml:{line}: not TOML"]),
-        ("tasks =", "taks =", ["remit.toml:{line}: agents.payer.taks", "did you mean 'tasks'", "allowed: default_task, description, keys"]),
+        (
+            "tasks =",
+            "taks =",
+            ["remit.toml:{line}: agents.payer.taks", "did you mean 'tasks'", "allowed: default_task, description, keys, manifest"],
+        ),
         ('["pay"]', '["pya"]', ["remit.toml:{line}: agents.payer.tasks", "did you mean 'pay'", "allowed: pay"]),
         ('["pay"]', '["pay", 5]', ["remit.toml:{line}: agents.payer.tasks", "list of strings"]),
         ('["pay"]', '["pay"]\nspiffe_id = "spiffe://other.example/x"', ["agents.payer.spiffe_id", "not of this trust domain"]),

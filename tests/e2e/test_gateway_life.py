@@ -107,7 +107,7 @@ async def test_a_tool_that_changes_while_the_task_runs(running: Running, wire: W
     await ask("tools/call", {"name": "grow", "arguments": {}})
     refused = await ask("tools/call", CALL)
     assert refused["result"]["isError"] is True
-    assert refused["result"]["_meta"]["dev.remit/decision"]["reasons"] == ["tool_changed"]
+    assert refused["result"]["_meta"]["dev.remit/decision"]["reasons"] == ["manifest_changed", "tool_changed"]
     shown = {tool["name"] for tool in (await ask("tools/list", {}))["result"]["tools"]}
     assert "grow" in shown
     assert "echo" not in shown

@@ -28,9 +28,9 @@ _LEAKS = re.compile(
 
 @contextlib.asynccontextmanager
 async def served(folder: Path, bad: str) -> AsyncIterator[Running]:
-    """A gateway before the server ``bad`` (the text of its configuration) and a good one."""
+    """A gateway before the server ``bad`` (the text of its configuration) and a good one; a tool that changes does not stop the task."""
     (folder / "node").mkdir()
-    async with gateway(folder / "node", bad + stdio("good", "hostile.py"), more=LIMITS) as running:
+    async with gateway(folder / "node", bad + stdio("good", "hostile.py"), drift="record", more=LIMITS) as running:
         yield running
 
 

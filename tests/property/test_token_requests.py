@@ -25,7 +25,7 @@ TEXT = st.text(max_size=30)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | TEXT, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3)
 )
-NAMES = st.sampled_from(["type", "task", "task_type", "inputs", "on_behalf_of", "agent", "more"])
+NAMES = st.sampled_from(["type", "task", "task_type", "inputs", "on_behalf_of", "agent", "manifest", "more"])
 VALUES = st.sampled_from(["remit_task", "task_1", "all", "", {}, {"a": 1}, 7, None, []]) | TEXT
 PLACES = [BASE, ISSUER, "", *(BASE + end for end in ("/bank", "/bank/", "/vault", "/", "/bank#x"))]
 THUMBPRINTS = st.sampled_from(["", "a", "b"])
@@ -70,7 +70,7 @@ def test_details_name_exactly_one_task_or_are_refused(details, default):
     assert details == [
         {"type": "remit_task"}
         | {name: value for name in ("task", "task_type", "on_behalf_of", "agent") if (value := getattr(wanted, name))}
-        | ({"inputs": wanted.inputs} if "inputs" in details[0] else {})
+        | {name: getattr(wanted, name) for name in ("inputs", "manifest") if name in details[0]}
     ]
 
 

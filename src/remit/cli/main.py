@@ -8,6 +8,7 @@ from remit import __version__
 from remit.cli.approvals import approvals, approve, deny
 from remit.cli.audit import ledger
 from remit.cli.common import EXIT_CODES
+from remit.cli.drift import task_drift, task_resume
 from remit.cli.keys import keys
 from remit.cli.policy import policy
 from remit.cli.run import run
@@ -29,6 +30,8 @@ def _told(command: click.Command) -> click.Command:
     return command
 
 
+task.add_command(task_drift)
+task.add_command(task_resume)
 for one in (init, serve, run, task, approvals, approve, deny, agent, policy, pin, keys, ledger, doctor):
     main.add_command(_told(one))
 

@@ -20,9 +20,11 @@ import click
 
 from remit.cli.common import emit, folder_option, json_option, operator, reports_errors, safe, say
 from remit.cli.proof import VARIABLE, presented, proved, token_option
+from remit.cli.run_manifest import manifest_files, manifest_options, watch_manifest
 from remit.cli.server import serving
 from remit.errors import Mistake, NotFound
 from remit.logic.records import decode
+from remit.model.manifest import ManifestAccepted, ManifestChanged
 from remit.model.record import ApprovalAnswered, CallDecided, TaskMoved
 from remit.model.task import TaskState
 from remit.node import application, open_node, utc_now
@@ -42,6 +44,7 @@ _EXIT_CODES = (
     "Exit codes: COMMAND's own (128 and the number of the signal that ended it); before it is started: "
     "1 refused, 2 wrong usage or configuration."
 )
+_FOLLOWS = {"record": "it is recorded", "suspend": "the task is suspended", "revoke": "the task ends"}
 _MARKS = {"allow": ("✓ allow", "green"), "ask": ("? ask  ", "yellow"), "deny": ("✗ deny ", "red")}
 
 
@@ -51,6 +54,7 @@ _MARKS = {"allow": ("✓ allow", "green"), "ask": ("? ask  ", "yellow"), "deny":
 @click.option("--input", "-i", "inputs", multiple=True, metavar="KEY=VALUE", help="An input of the task.")
 @click.option("--agent", help="The declared agent that runs (default: the only one that may be given this task type).")
 @click.option("--on-behalf-of", help="The person or system the agent works for (default: you).")
+@manifest_options
 @click.option("--quiet", "-q", is_flag=True, help="Do not show decisions, only the receipt.")
 @token_option
 @folder_option
@@ -66,6 +70,7 @@ async def run(
     token_file: str | None,
     folder: Path,
     as_json: bool,
+    **manifest: Any,
 ) -> int:
     """Run COMMAND as an agent on one task of TASK_TYPE, and end its authority when it ends.
 
@@ -81,19 +86,25 @@ async def run(
         say(f"pinned {len(change.added)} tools of {change.server} in tools.lock.json: look at it, keep it in git")
     async with open_node(folder, deciding=True) as node:
         name, workload = await proved(node, proof, name, "started by {} through remit run")
+        files = manifest_files(node.configuration.agents[name].manifest, command, **manifest)
         task = await node.dispatcher.open(
             agent=name,
             task_type=task_type,
             inputs=values,
             on_behalf_of=on_behalf_of or operator(),
             opened_by=operator(),
+            manifest=files.parts(),
         )
         node.start()
+        watching = asyncio.create_task(watch_manifest(node.manifests, task.id, files))
         try:
             code, reason = await _supervise(node, task, workload.proof, command, quiet=quiet)
         except BaseException:
             await node.tasks.end(task.id, TaskState.REVOKED, by="remit", reason="remit run was stopped")
             raise
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
         await node.tasks.end(task.id, TaskState.COMPLETED, by="remit", reason=reason)
         await node.end_task(task.id)
         receipt = await make_receipt(node.store, node.ledger, node.rules.rulebook.classes.names, task.id, utc_now())
@@ -217,6 +228,11 @@ async def _show(node: Node, task_id: str, *, quiet: bool) -> None:
                 say(f"           answer with: remit approve {body.approval}   or: remit deny {body.approval}")
         elif isinstance(body, ApprovalAnswered):
             say(f"  {clock} {body.approval} was {body.state} by {safe(body.by)}")
+        elif isinstance(body, ManifestChanged):
+            say(f"  {clock} drift: {safe(', '.join(line.part for line in body.parts))} changed, so {_FOLLOWS[body.follows]}")
+            say(f"           look at it with: remit task drift {task_id}")
+        elif isinstance(body, ManifestAccepted):
+            say(f"  {clock} {safe(body.by)} accepted the drift; the task goes on {safe(body.reason)}")
         elif isinstance(body, TaskMoved) and body.to != TaskState.ACTIVE:
             say(f"  {clock} the task is {body.to} by {safe(body.by)} {safe(body.reason)}")
 

@@ -11,6 +11,7 @@ import click
 
 from remit.cli.approvals import not_from_a_task
 from remit.cli.common import emit, folder_option, json_option, operator, reports_errors, safe, say
+from remit.cli.drift_text import drift_text
 from remit.cli.proof import VARIABLE, presented, proved, token_option
 from remit.cli.run import parse_inputs, receipt_text
 from remit.cli.server import serving
@@ -110,7 +111,8 @@ async def task_show(task_id: str, folder: Path, as_json: bool) -> None:
     async with open_node(folder.resolve()) as node:
         await node.tasks.view(task_id)
         receipt = await make_receipt(node.store, node.ledger, node.rules.rulebook.classes.names, task_id, utc_now())
-    emit(receipt, receipt_text(receipt), as_json=as_json)
+        drift = drift_text(await node.manifests.shown(task_id))
+    emit(receipt, f"{receipt_text(receipt)}{drift}", as_json=as_json)
 
 
 def _mover(name: str, to: TaskState, words: str) -> None:
@@ -133,7 +135,6 @@ def _mover(name: str, to: TaskState, words: str) -> None:
 
 
 _mover("suspend", TaskState.SUSPENDED, "Stop a task for now: no call is allowed until it is resumed.")
-_mover("resume", TaskState.ACTIVE, "Let a suspended task go on.")
 _mover("complete", TaskState.COMPLETED, "End a task as done: nothing of it opens anything afterwards.")
 _mover("revoke", TaskState.REVOKED, "End a task at once.")
 

@@ -15,6 +15,7 @@ from remit.logic.approvals import granted_approval, vouches
 from remit.logic.budgets import exhausted, spent_by
 from remit.logic.grants import FINDINGS_MAX, covering_line
 from remit.logic.life import pending_approval, refused_approval
+from remit.logic.manifest import held, named
 from remit.logic.tracing import ARGUMENTS_MAX, NAME_CHARACTERS_MAX
 from remit.model.catalog import Effect, Kind
 from remit.model.decision import Allow, Ask, Code, Decision, Deny, Reason
@@ -55,7 +56,10 @@ def _refusals(facts: Facts) -> Iterator[Reason]:
     task, tool = facts.task, facts.tool
     if facts.agent != task.agent:
         yield Reason(Code.WRONG_AGENT, f"task {task.id} belongs to another agent")
-    if task.state is not TaskState.ACTIVE:
+    if held(task) and not task.over:
+        text = f"the agent is no longer what it was when task {task.id} was opened ({named(held(task))}); a person must look at the change"
+        yield Reason(Code.MANIFEST_CHANGED, text)
+    elif task.state is not TaskState.ACTIVE:
         because = f": {task.note}" if task.note else ""
         yield Reason(Code.TASK_NOT_ACTIVE, f"task {task.id} is {task.state}{because}")
     elif facts.now >= task.deadline:

@@ -106,6 +106,7 @@ def _action(effect: Effect, resources: list[str], shown: Json) -> Json:
         "untrusted": {"type": "Boolean"},
         "sink": text,
         "signals": {"type": "Set", "element": text},
+        "drift": {"type": "Set", "element": text},
         "now": {"type": "Extension", "name": "datetime"},
         "approval": {"type": "Record", "attributes": {"by": text}, "required": False},
         **shown,

@@ -42,6 +42,7 @@ DENIAL_REASONS: dict[Code, str] = {
     Code.TASK_EXPIRED: "mission_inactive",
     Code.TOOL_UNKNOWN: "out_of_authority",
     Code.TOOL_CHANGED: "capability_drift",
+    Code.MANIFEST_CHANGED: "capability_drift",
     Code.NOT_GRANTED: "out_of_authority",
     Code.ARGUMENTS_INVALID: "parameter_violation",
     Code.ARGUMENTS_OUTSIDE_GRANT: "parameter_violation",

@@ -110,6 +110,8 @@ def _facts(facts: Facts, body: CallDecided) -> dict[str, str]:
         told["tool"] = f"{tool.effect}, holds {tool.data_class or classes.highest}, {tool.trust}, sends {tool.sends}"
     if facts.signals:
         told["signals"] = ", ".join(signal.value for signal in facts.signals)
+    if task.drift:
+        told["drift"] = ", ".join(sorted(task.drift))
     if body.outcome == "allow":
         told["line of the grant"] = f"{body.grant + 1}: {task.grants[body.grant].id}"
     if body.approval:

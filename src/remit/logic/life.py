@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from remit.errors import Broken, Conflict
+from remit.logic.manifest import fold_accepted, fold_changed, held, named
 from remit.model.approval import APPROVAL_MOVES, Answer, Approval, ApprovalState, Widening
 from remit.model.budget import Budget, Spent, SumBudget
 from remit.model.call import Ending
@@ -19,6 +20,7 @@ from remit.model.catalog import Kind
 from remit.model.grant import Grant
 from remit.model.identity import SpiffeId
 from remit.model.labels import Labels
+from remit.model.manifest import ManifestAccepted, ManifestChanged
 from remit.model.record import (
     ApprovalAnswered,
     CallDecided,
@@ -63,6 +65,10 @@ def fold(task: Task | None, record: Record, leaf: bytes) -> Task:
         return replace(task, labels=Labels(body.rank, body.untrusted), **step)
     if isinstance(body, TaskMoved):
         return _moved(task, body, record.at, step)
+    if isinstance(body, ManifestChanged):
+        return _drifted(task, body, record.at, step)
+    if isinstance(body, ManifestAccepted):
+        return _moved(fold_accepted(task, body), TaskMoved(to=TaskState.ACTIVE, by=body.by, reason=body.reason), record.at, step)
     if isinstance(body, TokenIssued | TokenRefused):
         return replace(task, **step)
     if isinstance(body, TokenRevoked):
@@ -77,6 +83,12 @@ def check_move(task: Task, to: TaskState) -> None:
             f"task {task.id} is {task.state}; it cannot become {to}",
             code="task_state",
             hint=f"from {task.state} it can become: {', '.join(sorted(TASK_MOVES[task.state])) or 'nothing, it has ended'}",
+        )
+    if to is TaskState.ACTIVE and held(task):
+        raise Conflict(
+            f"the manifest of task {task.id} changed ({named(held(task))}), and nobody has accepted it",
+            code="manifest_changed",
+            hint=f"`remit task drift {task.id}` shows the difference, `remit task resume` accepts it",
         )
 
 
@@ -123,6 +135,8 @@ def _opened(task: str, body: TaskOpened, at: datetime, leaf: bytes) -> Task:
         watched=body.watched,
         autonomy=body.autonomy,
         on_behalf_proof=body.on_behalf_proof,
+        manifest=body.manifest,
+        drift_rules=body.drift,
     )
 
 
@@ -145,9 +159,17 @@ def _moved(task: Task, body: TaskMoved, at: datetime, step: Step) -> Task:
     to = TaskState(body.to)
     if to not in TASK_MOVES[task.state]:
         raise Broken(f"the ledger moves task {task.id} from {task.state} to {to}")
+    if to is TaskState.ACTIVE and held(task):
+        raise Broken(f"the ledger moves task {task.id} to {to}, whose drift nobody has accepted")
     if TASK_MOVES[to]:
         return replace(task, state=to, note=body.reason, **step)
     return replace(task, state=to, ended_at=at, note=body.reason, in_flight={}, **step)
+
+
+def _drifted(task: Task, body: ManifestChanged, at: datetime, step: Step) -> Task:
+    """One record both tells of the change and suspends: between two of them a call would still be allowed."""
+    changed, why = fold_changed(task, body)
+    return _moved(changed, TaskMoved(to=TaskState.SUSPENDED, by=body.by, reason=why), at, step) if why else replace(changed, **step)
 
 
 def _decided(task: Task, body: CallDecided, at: datetime, step: Step) -> Task:

@@ -24,6 +24,7 @@ from remit.errors import Broken, Mistake, Place
 from remit.logic.arguments import digest_bytes, digest_json
 from remit.logic.cedar_schema import ENTITY_TYPES, action_id, argument_type, cedar_schema, cedar_value
 from remit.logic.cedar_text import Statement, statements
+from remit.logic.manifest import drift_words
 from remit.logic.tracing import by_argument, is_known, names_of
 from remit.model.catalog import Kind
 from remit.model.origin import UNKNOWN
@@ -325,6 +326,7 @@ def _context(facts: Facts, tool: ToolFacts, approved_by: str | None, request_sli
         "untrusted": task.labels.untrusted,
         "sink": tool.sends.value,
         "signals": [signal.value for signal in facts.signals],
+        "drift": drift_words(task),
         "now": now,
     }
     if approved_by is not None:

@@ -21,14 +21,14 @@ from remit.logic.arguments import parse_json
 from remit.model.token import TaskWanted, TokenRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
 Form = dict[str, tuple[str, ...]]
 DETAIL_TYPE = "remit_task"
 SCOPE = "task:"
 _REPEATABLE = frozenset({"resource", "audience"})  # RFC 8693 §2.1, RFC 8707 §2
 _PARAMETERS_MAX = 64
-_MEMBERS = {"task": str, "task_type": str, "inputs": dict, "on_behalf_of": str, "agent": str}
+_MEMBERS = {"task": str, "task_type": str, "inputs": dict, "on_behalf_of": str, "agent": str, "manifest": dict}
 _DETAILS_BYTES_MAX = 65_536
 _DEPTH_MAX = 16
 _TEXT_MAX = 512
@@ -118,6 +118,8 @@ def _detail(text: str) -> TaskWanted:
         if not _fits(value, _MEMBERS[name]):
             raise _wrong(f"{name} has a wrong value", "an object" if _MEMBERS[name] is dict else f"a string of 1 to {_TEXT_MAX} characters")
     wanted = TaskWanted(**detail)
+    if not _texts(wanted.manifest):
+        raise _wrong("manifest has a wrong value", "digests by part, as strings")
     if bool(wanted.task) == bool(wanted.task_type):
         raise _wrong(f"a {DETAIL_TYPE} names task_type or task, one of them")
     if wanted.task and set(detail) != {"task"}:
@@ -127,6 +129,10 @@ def _detail(text: str) -> TaskWanted:
 
 def _fits(value: object, kind: type) -> bool:
     return 0 < len(value) <= _TEXT_MAX if kind is str and isinstance(value, str) else isinstance(value, kind)
+
+
+def _texts(value: Mapping[str, Any]) -> bool:
+    return all(isinstance(member, str) for member in value.values())
 
 
 def _wrong(what: str, hint: str = "") -> Mistake:

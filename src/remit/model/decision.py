@@ -25,6 +25,7 @@ class Code(StrEnum):
     TASK_EXPIRED = "task_expired"
     TOOL_UNKNOWN = "tool_unknown"
     TOOL_CHANGED = "tool_changed"
+    MANIFEST_CHANGED = "manifest_changed"
     NOT_GRANTED = "not_granted"
     ARGUMENTS_INVALID = "arguments_invalid"
     ARGUMENTS_OUTSIDE_GRANT = "arguments_outside_grant"

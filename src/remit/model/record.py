@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from remit.model.manifest import ManifestAccepted, ManifestChanged
+
 VERSION = 1
 
 
@@ -92,6 +94,8 @@ class TaskOpened:
     self_service: bool = False
     watched: bool = False
     on_behalf_proof: str = ""
+    manifest: dict[str, str] = field(default_factory=dict)
+    drift: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -328,6 +332,8 @@ Body = (
     | LabelsLowered
     | AccessDecided
     | AccessSearched
+    | ManifestChanged
+    | ManifestAccepted
 )
 
 KINDS: dict[str, type[Body]] = {
@@ -345,6 +351,8 @@ KINDS: dict[str, type[Body]] = {
     "labels.lowered": LabelsLowered,
     "access.decided": AccessDecided,
     "access.searched": AccessSearched,
+    "manifest.changed": ManifestChanged,
+    "manifest.accepted": ManifestAccepted,
 }
 NAMES: dict[type[Body], str] = {body: kind for kind, body in KINDS.items()}
 

@@ -54,6 +54,8 @@ class Task:
     the grant. ``in_flight``: decisions whose call has not been seen to end, with what they spent. ``calls``: calls allowed so
     far. ``results``: results whose values were learnt. ``sums``, ``recent``, ``bytes_read``, ``resources``: spent so far.
     ``watched``: calls are compared with the past of the task's type. ``last_call``: the one that was allowed last.
+    ``manifest``: what its agent is made of, by part; ``drift``: parts that changed since and that nobody has accepted, as they are now;
+    ``drift_rules``: what follows, by kind of part; ``drifts``: how often it changed.
     ``autonomy``: by effect. ``self_service``: inputs that the agent gave to its own task count as the task's.
     ``on_behalf_proof``: what proved whom it runs for ("" : claimed). ``revoked_tokens``: ids of tokens that open nothing any more.
     """
@@ -92,6 +94,10 @@ class Task:
     resources: frozenset[str] = frozenset()
     on_behalf_proof: str = ""
     revoked_tokens: frozenset[str] = frozenset()
+    manifest: Mapping[str, str] = field(default_factory=dict)
+    drift: Mapping[str, str] = field(default_factory=dict)
+    drift_rules: Mapping[str, str] = field(default_factory=dict)
+    drifts: int = 0
     ended_at: datetime | None = None
     note: str = ""
 

@@ -53,6 +53,7 @@ class TaskType:
     """``objective`` may name inputs in braces. ``autonomy``: by effect.
 
     ``watched``: calls are compared with what tasks of the type did before.
+    ``required``: parts of the manifest without which no task of the type begins. ``drift``: what follows their change, by kind.
     ``self_service``: inputs that the agent gives to a task that it opens itself count as the task's own.
     """
 
@@ -66,3 +67,5 @@ class TaskType:
     autonomy: Mapping[str, str] = field(default_factory=dict)
     self_service: bool = False
     watched: bool = False
+    required: tuple[str, ...] = ()
+    drift: Mapping[str, str] = field(default_factory=dict)

@@ -86,6 +86,7 @@ class TaskWanted:
     """The task that a token is asked for: one that lives (``task``), or a new one of ``task_type`` with ``inputs``.
 
     ``on_behalf_of``: claimed, not proved. ``agent``: another agent, to which part of a task is delegated.
+    ``manifest``: what the agent is made of, digests by part.
     """
 
     task: str = ""
@@ -93,6 +94,7 @@ class TaskWanted:
     inputs: Mapping[str, Any] = field(default_factory=dict)
     on_behalf_of: str = ""
     agent: str = ""
+    manifest: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,12 +13,13 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Self
 
 from remit.errors import Mistake, Outage
+from remit.sdk.manifest import manifest
 from remit.sdk.portal import Portal
 from remit.sdk.session import Acting, Door, Session, act, open_session
 from remit.wire import AuthorizeCall, DecisionView, OpenTask, TaskView
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Coroutine, Iterable, Mapping
     from contextlib import AbstractAsyncContextManager
 
     from remit.sdk.declaration import Declaration
@@ -50,9 +51,20 @@ class Remit:
         self._door = None
         self._portal.end()
 
-    def task(self, task_type: str, *, agent: str = "", on_behalf_of: str = "", inputs: Mapping[str, Any] | None = None) -> Task:
-        """A new task, opened as its block is entered. ``agent`` may be left out where the proof of identity names it."""
-        return Task(self._portal, lambda: self._opened(task_type, agent, on_behalf_of, inputs), owned=True)
+    def task(
+        self,
+        task_type: str,
+        *,
+        agent: str = "",
+        on_behalf_of: str = "",
+        inputs: Mapping[str, Any] | None = None,
+        manifest: Mapping[str, str] | None = None,
+    ) -> Task:
+        """A new task, opened as its block is entered. ``agent`` may be left out where the proof of identity names it.
+
+        ``manifest``: what the agent is made of, from ``remit.manifest``.
+        """
+        return Task(self._portal, lambda: self._opened(task_type, agent, on_behalf_of, inputs, manifest), owned=True)
 
     def task_of(self, token: str) -> Task:
         """The task that a task token stands for. Its block does not end it."""
@@ -63,8 +75,11 @@ class Remit:
         """Whether its block is entered."""
         return self._door is not None
 
-    async def _opened(self, task_type: str, agent: str, on_behalf_of: str, inputs: Mapping[str, Any] | None) -> Session:
-        wanted = OpenTask(type=task_type, inputs=dict(inputs or {}), on_behalf_of=on_behalf_of, agent=agent)
+    async def _opened(
+        self, task_type: str, agent: str, on_behalf_of: str, inputs: Mapping[str, Any] | None, manifest: Mapping[str, str] | None
+    ) -> Session:
+        parts = dict(manifest or {})
+        wanted = OpenTask(type=task_type, inputs=dict(inputs or {}), on_behalf_of=on_behalf_of, agent=agent, manifest=parts)
         return await open_session(self._entered(), wanted)
 
     async def _presented(self, token: str) -> Session:
@@ -127,6 +142,14 @@ class Task:
         """
         await self._portal.reach(self._told(what, told, ending))
 
+    async def manifest(self, gone: Iterable[str] = (), **parts: Any) -> TaskView:
+        """Tell what the agent is made of now, in the words of ``remit.manifest``; ``gone`` names parts that are no more.
+
+        What differs from before is recorded when this returns, and by default the task is suspended until a person has looked.
+        Raises Conflict (the task has ended), Mistake, Refusal, Outage.
+        """
+        return await self._portal.reach(self._reported({**manifest(**parts), **dict.fromkeys(gone, "")}))
+
     async def complete(self) -> TaskView:
         """End the task now."""
         return await self._portal.reach(self._completed())
@@ -151,6 +174,10 @@ class Task:
             decision, result = what if isinstance(what, str) else what.id, told[0] if told else None
         await session.tell(decision, result, ending)
 
+    async def _reported(self, parts: dict[str, str]) -> TaskView:
+        session = self._session_or_raise() if self._owned else await self._started()
+        return await session.report(parts)
+
     async def _completed(self) -> TaskView:
         return await self._session_or_raise().complete()
 
@@ -171,9 +198,17 @@ class BlockingRemit:
     def __init__(self, remit: Remit) -> None:
         self._remit = remit
 
-    def task(self, task_type: str, *, agent: str = "", on_behalf_of: str = "", inputs: Mapping[str, Any] | None = None) -> BlockingTask:
+    def task(
+        self,
+        task_type: str,
+        *,
+        agent: str = "",
+        on_behalf_of: str = "",
+        inputs: Mapping[str, Any] | None = None,
+        manifest: Mapping[str, str] | None = None,
+    ) -> BlockingTask:
         """As ``Remit.task``."""
-        return BlockingTask(self._remit.task(task_type, agent=agent, on_behalf_of=on_behalf_of, inputs=inputs))
+        return BlockingTask(self._remit.task(task_type, agent=agent, on_behalf_of=on_behalf_of, inputs=inputs, manifest=manifest))
 
     def task_of(self, token: str) -> BlockingTask:
         """As ``Remit.task_of``."""
@@ -215,6 +250,10 @@ class BlockingTask:
     def observe(self, what: DecisionView | str, *told: Any, ending: str = "ok") -> None:
         """As ``Task.observe``."""
         self._task._portal.wait(self._task._told(what, told, ending))
+
+    def manifest(self, gone: Iterable[str] = (), **parts: Any) -> TaskView:
+        """As ``Task.manifest``."""
+        return self._task._portal.wait(self._task._reported({**manifest(**parts), **dict.fromkeys(gone, "")}))
 
     def complete(self) -> TaskView:
         """As ``Task.complete``."""

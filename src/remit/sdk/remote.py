@@ -16,7 +16,7 @@ import aiohttp
 import msgspec
 
 from remit.errors import Mistake, Outage, RemitError, Unauthenticated
-from remit.wire import AuthorizeCall, DecisionView, ObserveCall, OpenTask, TaskView, TokenView, read_problem
+from remit.wire import AuthorizeCall, DecisionView, ObserveCall, OpenTask, ReportManifest, TaskView, TokenView, read_problem
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -62,6 +62,10 @@ class RemoteDoor:
     async def complete(self, proof: str, task: str) -> TaskView:
         """POST /v1/tasks/{task}/complete."""
         return await self._ask("POST", f"/{quote(task, safe='')}/complete", proof, None, TaskView)
+
+    async def manifest(self, token: str, task: str, told: ReportManifest) -> TaskView:
+        """POST /v1/tasks/{task}/manifest."""
+        return await self._ask("POST", f"/{quote(task, safe='')}/manifest", token, told, TaskView)
 
     async def authorize(self, token: str, task: str, wanted: AuthorizeCall) -> DecisionView:
         """POST /v1/tasks/{task}/authorize."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from remit.errors import Mistake, Refusal, Unauthenticated
 from remit.sdk.values import RESULT_BYTES_MAX, plain, plain_object
-from remit.wire import OWN_TASK, AuthorizeCall, DecisionView, ObserveCall, OpenTask, TaskView, TokenView
+from remit.wire import OWN_TASK, AuthorizeCall, DecisionView, ObserveCall, OpenTask, ReportManifest, TaskView, TokenView
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -41,6 +41,9 @@ class Door(Protocol):
 
     async def complete(self, proof: str, task: str) -> TaskView:
         """End a task, by proof or by its token."""
+
+    async def manifest(self, token: str, task: str, told: ReportManifest) -> TaskView:
+        """Tell what the agent is made of now."""
 
     async def authorize(self, token: str, task: str, wanted: AuthorizeCall) -> DecisionView:
         """Have a call decided."""
@@ -91,6 +94,11 @@ class Session:
                 self._open.pop(decision, None)
             raise
         self._open.pop(decision, None)
+
+    async def report(self, parts: dict[str, str]) -> TaskView:
+        """Tell what the agent is made of now. Raises Conflict (the task has ended), Mistake, Refusal, Outage."""
+        told = ReportManifest(parts=parts)
+        return await self._renewing(lambda token: self._door.manifest(token, self._task, told))
 
     def open_call(self, name: str, arguments: Any) -> str:
         """The decision under which exactly this call is open: the oldest of several. Raises Mistake."""

@@ -23,6 +23,7 @@ from remit.services.access_configuration import read_access
 from remit.services.approvers import read_consent
 from remit.services.candidates import read_bundle
 from remit.services.catalog import read_detected, read_entry
+from remit.services.manifest_files import placed, read_source
 from remit.services.reading import FILE, NAME, VARIABLE, Mistakes, Reader, fill, near, parsed, read_text, read_texts
 from remit.services.task_types import DEADLINE_MAX, read_task_type
 from remit.services.token_configuration import read_default_task, read_keys, read_tokens
@@ -222,7 +223,16 @@ def _agents(root: Reader, settings: Settings, trust: TrustRules) -> dict[str, Ag
             table.wrong(f"two agents are {spiffe_id}", "one identity an agent", "spiffe_id")
         tasks, description = table.texts("tasks"), table.value("description", str, "")
         keys, default = read_keys(table), read_default_task(table, tasks)
-        agents[name] = Agent(name=name, spiffe_id=spiffe_id, tasks=tasks, description=description, keys=keys, default_task=default)
+        manifest = placed(read_source(table.table("manifest")), settings.folder)
+        agents[name] = Agent(
+            name=name,
+            spiffe_id=spiffe_id,
+            tasks=tasks,
+            description=description,
+            keys=keys,
+            default_task=default,
+            manifest=manifest,
+        )
         table.done()
     return agents
 

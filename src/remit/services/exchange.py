@@ -185,6 +185,7 @@ class Exchange:
                 on_behalf_of=person.name if person else wanted.on_behalf_of,
                 opened_by=client.agent.text,
                 on_behalf_proof=person.proof if person else "",
+                manifest=wanted.manifest,
             )
         except (NotFound, Conflict):
             _no_such_type()

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 
 from remit.errors import Outage
 from remit.logic.records import decode
+from remit.model.manifest import Follows, ManifestChanged
 from remit.model.record import TaskMoved
 from remit.model.task import TASK_MOVES, TaskState
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from remit.model.record import Body
     from remit.services.tasks import Tasks
     from remit.store.database import Entry, Store
 
@@ -25,15 +27,23 @@ _WAIT_SECONDS = 5.0
 _GATHER_SECONDS = 0.02  # a busy ledger is read in pieces, not entry by entry
 _SWEEP_SECONDS = 1.0
 _BEHIND_MAX = 10_000
-_MOVED = b'"kind":"task.moved"'
+_MOVED = (b'"kind":"task.moved"', b'"kind":"manifest.changed"')
 
 
 class Feed:
     """One follower a process."""
 
-    def __init__(self, store: Store, tasks: Tasks, on_end: Callable[[str], Awaitable[None]]) -> None:
-        """``on_end``: called once with each task that has ended."""
-        self._store, self._tasks, self._on_end = store, tasks, on_end
+    def __init__(
+        self,
+        store: Store,
+        tasks: Tasks,
+        on_end: Callable[[str], Awaitable[None]],
+        on_change: Callable[[str], Awaitable[None]] | None = None,
+    ) -> None:
+        """``on_end``: called once with each task that has ended. ``on_change``: with each that was suspended, by a person or by
+        a change of its manifest: what it holds is taken from it there.
+        """
+        self._store, self._tasks, self._on_end, self._on_change = store, tasks, on_end, on_change
         self._watchers: list[asyncio.Queue[Entry | None]] = []
         self.mark = 0
 
@@ -81,7 +91,13 @@ class Feed:
                 else:
                     entry_or_end = entry
                 queue.put_nowait(entry_or_end)
-            if entry.task is not None and _MOVED in entry.body:
-                body = decode(entry.body).body
-                if isinstance(body, TaskMoved) and not TASK_MOVES[TaskState(body.to)]:
-                    await self._on_end(entry.task)
+            if entry.task is not None and any(kind in entry.body for kind in _MOVED):
+                await self._moved(entry.task, decode(entry.body).body)
+
+    async def _moved(self, task: str, body: Body) -> None:
+        if isinstance(body, TaskMoved) and not TASK_MOVES[TaskState(body.to)]:
+            await self._on_end(task)
+        suspended = isinstance(body, TaskMoved) and body.to == TaskState.SUSPENDED
+        drifted = isinstance(body, ManifestChanged) and body.follows != Follows.RECORD
+        if (suspended or drifted) and self._on_change is not None:
+            await self._on_change(task)

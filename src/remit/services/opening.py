@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from remit.errors import NotFound, Refusal
+from remit.logic.manifest import check_parts, check_required
 from remit.logic.task_types import checked_inputs, fill_objective, open_grant
 from remit.model.catalog import Kind
 from remit.model.record import GrantLine, SumLine, TaskOpened
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from remit.model.catalog import PinnedTool
     from remit.model.grant import Grant
+    from remit.model.manifest import Parts
     from remit.model.task import Task
     from remit.services.rules import Rules
     from remit.services.tasks import Tasks
@@ -28,11 +30,19 @@ class Dispatcher:
         self._tasks, self._rules, self._clock = tasks, rules, clock
 
     async def open(
-        self, *, agent: str, task_type: str, inputs: Mapping[str, Any], on_behalf_of: str, opened_by: str, on_behalf_proof: str = ""
+        self,
+        *,
+        agent: str,
+        task_type: str,
+        inputs: Mapping[str, Any],
+        on_behalf_of: str,
+        opened_by: str,
+        manifest: Parts | None = None,
+        on_behalf_proof: str = "",
     ) -> Task:
-        """An active task. ``on_behalf_proof``: what proved whom it runs for ("" : somebody says so).
-
-        Raises NotFound, Refusal (not this agent's), Mistake (inputs), Outage.
+        """An active task, bound to the manifest its agent is started with. ``on_behalf_proof``: what proved whom it runs for ("" :
+        somebody says so). Raises NotFound, Refusal (not this agent's, or a part of the manifest is missing), Mistake (inputs, manifest),
+        Outage.
         """
         configuration, rulebook = self._rules.configuration, self._rules.rulebook
         declared = configuration.agents.get(agent)
@@ -49,6 +59,8 @@ class Dispatcher:
                 code="task_type_not_allowed",
                 hint=f"its tasks in remit.toml: {', '.join(declared.tasks) or 'none'}",
             )
+        parts = check_parts(manifest or {})
+        check_required((*kind.required, *declared.manifest.required), parts)
         values = checked_inputs(kind, inputs)
         grants = open_grant(kind, values)
         opened = TaskOpened(
@@ -86,6 +98,8 @@ class Dispatcher:
             self_service=kind.self_service,
             watched=kind.watched,
             on_behalf_proof=on_behalf_proof,
+            manifest=parts,
+            drift=dict(kind.drift),
         )
         task = await self._tasks.open(opened)
         return await self._tasks.move(task.id, TaskState.ACTIVE, by=opened_by)

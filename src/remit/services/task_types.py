@@ -19,6 +19,7 @@ from remit.model.budget import Budget, SumBudget
 from remit.model.catalog import Effect, Kind
 from remit.model.decision import Code
 from remit.model.task_type import Autonomy, GrantTemplate, Input, TaskType
+from remit.services.manifest_files import read_drift, read_required
 from remit.services.reading import NAME, Reader, near
 
 if TYPE_CHECKING:
@@ -55,6 +56,10 @@ def read_task_type(root: Reader, name: str, classes: DataClasses, servers: Colle
     autonomy = _autonomy(root.table("autonomy"))
     self_service = root.value("self_service", bool, default=False)
     watched = root.value("watched", bool, default=False)
+    manifest = root.table("manifest")
+    required = read_required(manifest)
+    manifest.done()
+    drift = read_drift(root.table("drift"))
     inputs = tuple(_input(table, key) for key, table in root.tables("inputs"))
     declared = {entry.name for entry in inputs}
     if not root.data.get("grant"):
@@ -75,6 +80,8 @@ def read_task_type(root: Reader, name: str, classes: DataClasses, servers: Colle
         autonomy=autonomy,
         self_service=self_service,
         watched=watched,
+        required=required,
+        drift=drift,
     )
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from remit.logic.rulebook import Rulebook
     from remit.model.call import Call, Ending
     from remit.model.identity import Bearer
+    from remit.services.manifests import Manifests
     from remit.services.tasks import Tasks
     from remit.store.database import Store
 
@@ -60,16 +61,22 @@ class Tickets:
         *,
         permit_ttl: timedelta,
         kept_max: int,
+        manifests: Manifests | None = None,
     ) -> None:
-        """``python_servers``: whose tools are declared by the one who asks. ``kept_max``: tickets in memory."""
+        """``python_servers``: whose tools are declared by the one who asks. ``kept_max``: tickets in memory. ``manifests``: told of
+        such a tool before the call is decided.
+        """
         self._mediation, self._tasks, self._store, self._clock = mediation, tasks, store, clock
         self._rulebook, self._python_servers, self._permit_ttl, self._kept_max = rulebook, python_servers, permit_ttl, kept_max
+        self._manifests = manifests
         self._kept: OrderedDict[_Key, Ticket] = OrderedDict()
         self._told: OrderedDict[_Key, None] = OrderedDict()
 
     async def decide(self, bearer: Bearer, call: Call, *, seen_digest: str = "") -> Answer:
         """As ``Mediation.authorize``. What is said of the tool of an MCP server is not heard: the gateway looks for itself."""
         seen = seen_digest if call.kind is Kind.TOOL and call.server in self._python_servers() else ""
+        if seen and self._manifests is not None:
+            await self._manifests.saw(bearer.task, call.id, seen)
         verdict = await self._mediation.authorize(bearer, call, seen_digest=seen)
         task = await self._tasks.view(bearer.task)
         if isinstance(verdict, Ticket):

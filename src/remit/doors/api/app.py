@@ -22,7 +22,7 @@ from remit.doors.bodies import whole_body
 from remit.doors.problems import http_status, problem, problem_headers
 from remit.errors import Broken, Mistake, RemitError, Unauthenticated
 from remit.logic.arguments import parse_json
-from remit.wire import AuthorizeCall, ObserveCall, OpenTask
+from remit.wire import AuthorizeCall, ObserveCall, OpenTask, ReportManifest
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -66,6 +66,10 @@ class _Api:
 
     async def complete_task(self, request: Request) -> Response:
         return _json(await self.door.complete(_proof(request), request.path_params["task"]))
+
+    async def report_manifest(self, request: Request) -> Response:
+        read = self._body(request, ReportManifest)
+        return _json(await self.door.manifest(_proof(request), request.path_params["task"], read))
 
     async def authorize_call(self, request: Request) -> Response:
         read = self._body(request, AuthorizeCall)
@@ -122,6 +126,7 @@ def api_app(*, beside: Iterable[Beside], approvals: Approvals, invitations: Invi
         ("GET", "/v1/tasks/{task}"): api.show_task,
         ("POST", "/v1/tasks/{task}/token"): api.renew_token,
         ("POST", "/v1/tasks/{task}/complete"): api.complete_task,
+        ("POST", "/v1/tasks/{task}/manifest"): api.report_manifest,
         ("POST", "/v1/tasks/{task}/authorize"): api.authorize_call,
         ("POST", "/v1/tasks/{task}/observe"): api.observe_call,
         ("GET", "/v1/approvals"): approvers.list,

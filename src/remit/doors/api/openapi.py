@@ -17,6 +17,7 @@ from remit.wire import (
     Problem,
     QuestionsView,
     QuestionView,
+    ReportManifest,
     TaskView,
     TokenView,
 )
@@ -26,7 +27,19 @@ _PROBLEM = {
     "description": "a refusal, as problem details (RFC 9457)",
     "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
 }
-_WORDS = (AnswerQuestion, QuestionView, QuestionsView, OpenTask, TaskView, TokenView, AuthorizeCall, DecisionView, ObserveCall, Problem)
+_WORDS = (
+    AnswerQuestion,
+    QuestionView,
+    QuestionsView,
+    OpenTask,
+    ReportManifest,
+    TaskView,
+    TokenView,
+    AuthorizeCall,
+    DecisionView,
+    ObserveCall,
+    Problem,
+)
 
 
 def openapi() -> Json:
@@ -50,6 +63,11 @@ def openapi() -> Json:
             "/v1/tasks/{task}/token": {"post": _operation("Get a new task token", "TokenView", security=svid, parameters=task)},
             "/v1/tasks/{task}/complete": {
                 "post": _operation("Complete a task: nothing of it opens anything afterwards", "TaskView", security=either, parameters=task)
+            },
+            "/v1/tasks/{task}/manifest": {
+                "post": _operation(
+                    "Tell what the agent is made of now", "TaskView", body="ReportManifest", security=either, parameters=task
+                )
             },
             "/v1/tasks/{task}/authorize": {
                 "post": _operation("Have one call decided", "DecisionView", body="AuthorizeCall", security=token, parameters=task)

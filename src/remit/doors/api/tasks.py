@@ -17,7 +17,7 @@ from remit.model.catalog import Kind
 from remit.model.task import TaskState
 from remit.model.token import NOTHING
 from remit.services.mediation import Ticket
-from remit.wire import OWN_TASK, AuthorizeCall, DecisionView, ObserveCall, OpenTask, TaskView, TokenView
+from remit.wire import OWN_TASK, AuthorizeCall, DecisionView, ObserveCall, OpenTask, ReportManifest, TaskView, TokenView
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from remit.model.identity import Bearer, Proof, Workload
     from remit.model.task import Task
     from remit.services.identities import Identities
+    from remit.services.manifests import Manifests
     from remit.services.opening import Dispatcher
     from remit.services.tasks import Tasks
     from remit.services.tickets import Answer, Tickets
@@ -47,6 +48,7 @@ class TaskDoor:
     tasks: Tasks
     dispatcher: Dispatcher
     tickets: Tickets
+    manifests: Manifests
     issuer: str
     mcp_servers: Callable[[], Collection[str]]
     end_task: Callable[[str], Awaitable[None]]
@@ -67,6 +69,7 @@ class TaskDoor:
             inputs=wanted.inputs,
             on_behalf_of=wanted.on_behalf_of,
             opened_by=workload.agent.text,
+            manifest=wanted.manifest,
         )
         return self._view(task, await self._token(task.id, workload))
 
@@ -78,6 +81,15 @@ class TaskDoor:
         """A new token for a living task of the proved agent. A token alone renews nothing: a thief would have it for good."""
         _, workload = await self._agent(proof, once=True)
         return await self._token((await self._of(workload, task)).id, workload)
+
+    async def manifest(self, proof: Proof, task: str, read: Callable[[], Awaitable[ReportManifest]]) -> TaskView:
+        """Take what the agent is made of now; a change is recorded, and by default suspends the task, before this returns.
+
+        Raises Unauthenticated, NotFound, Conflict (ended), Mistake, Outage.
+        """
+        own, by = await self._own(proof, task)
+        told = await read()
+        return self._view(await self.manifests.report(own.id, told.parts, by))
 
     async def complete(self, proof: Proof, task: str) -> TaskView:
         """End a task. Raises Unauthenticated, NotFound, Outage."""
@@ -150,6 +162,7 @@ class TaskDoor:
             calls_denied=task.denied,
             budget_calls=task.budget.calls,
             mcp={server: f"{self.issuer}/mcp/{server}" for server in servers},
+            drift=tuple(sorted(task.drift)),
             token=token,
         )
 

@@ -2,13 +2,15 @@
 
 Rules: a process belongs to one task and server; an HTTP conversation belongs to one session of an agent, or for stateless
 agents to one task. When the task ends, all of them end. What a server lists of its tools is looked at before the first
-call and after every notice of change, so that a changed tool is seen.
+call, after every notice of change, and again at a call when some seconds have passed, so that a changed tool is seen.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import time
 from typing import TYPE_CHECKING, Any
 
 from remit.doors.gateway.headers import header_parameters, parameter_headers
@@ -29,8 +31,12 @@ if TYPE_CHECKING:
     from remit.doors.gateway.headers import HeaderParameters
     from remit.drivers.base import HttpServer, Message
 
+    Told = Callable[[str, list[dict[str, Any]]], Awaitable[None]]
+
 ABSENT = "absent"
 _LIST_CHANGED = "notifications/tools/list_changed"
+_LOOK_SECONDS = 0.25  # from a notice of change to the look at it
+_FRESH_SECONDS = 10.0  # a look is believed for so long where no change is told: a server need not tell
 _LOOKS_MAX = 3  # at a list of tools that changes while it is read
 _OF_A_PROCESS = 3  # parts of the place of a server that is a process: task, server, era
 _RETRY_SECONDS, _RETRY_SECONDS_MAX = 1.0, 30.0
@@ -44,9 +50,11 @@ class Link:
     ``subscriptions``: the resources that each session watches, by session.
     """
 
-    def __init__(self, server: str, limits: UpstreamLimits, capabilities: Message) -> None:
-        """``capabilities``: of the agent for which a legacy server was initialised."""
-        self.server, self.capabilities = server, capabilities
+    def __init__(self, server: str, limits: UpstreamLimits, capabilities: Message, told: Told | None = None) -> None:
+        """``capabilities``: of the agent for which a legacy server was initialised. ``told``: hears every whole list of tools
+        before anything is made of it.
+        """
+        self.server, self.capabilities, self._told = server, capabilities, told
         self.upstream: AnyUpstream
         self.listeners: list[Callable[[Message], Awaitable[None]]] = []
         self.askers: list[Callable[[Message], Awaitable[None]]] = []
@@ -57,9 +65,11 @@ class Link:
         self.answer_seconds = limits.exchange_seconds
         self._limits = limits
         self._seen: dict[str, str] | None = None
+        self._seen_at = 0.0
         self._headers: dict[str, HeaderParameters] = {}
         self._looking = asyncio.Lock()
         self._watching: asyncio.Task[None] | None = None
+        self._look: asyncio.Task[None] | None = None
 
     @property
     def gone(self) -> bool:
@@ -104,12 +114,19 @@ class Link:
             self.forget()
 
     def forget(self) -> None:
-        """What was seen of the tools may have changed."""
+        """What was seen of the tools may have changed: they are looked at again, without waiting for a call."""
         self.changes += 1
         self._seen = None
+        if self._told is not None and (self._look is None or self._look.done()) and not self._over:
+            self._look = asyncio.create_task(self._look_again())
 
-    def learn(self, tools: list[dict[str, Any]], changes: int) -> None:
-        """Remember what a complete list of tools says, unless they have changed since it was asked for (``changes`` was then)."""
+    async def learn(self, tools: list[dict[str, Any]], changes: int) -> None:
+        """Remember what a complete list of tools says, unless they have changed since it was asked for (``changes`` was then).
+
+        Raises Outage where a change cannot be recorded: then nothing was seen.
+        """
+        if self._told is not None:
+            await self._told(self.server, tools)
         if changes != self.changes:
             return
         seen, headers = {}, {}
@@ -119,16 +136,18 @@ class Link:
                     seen[name] = tool_digest(tool)
                 if parameters := header_parameters(tool.get("inputSchema")):
                     headers[name] = parameters
-        self._seen, self._headers = seen, headers
+        self._seen, self._headers, self._seen_at = seen, headers, time.monotonic()
 
     async def seen_digest(self, tool: str) -> str:
         """Digest of a tool as the server lists it now; ``absent`` where it does not. Raises Outage."""
+        if self._seen is not None and time.monotonic() - self._seen_at > _FRESH_SECONDS:
+            self._seen = None
         if self._seen is None:
             async with self._looking:
                 for _ in range(_LOOKS_MAX):
                     changes = self.changes
                     if self._seen is None:
-                        self.learn(await list_all_tools(self.upstream, self._limits), changes)
+                        await self.learn(await list_all_tools(self.upstream, self._limits), changes)
         if self._seen is None:
             raise Outage(f"{self.server} changes its tools all the time", code="upstream_rubbish")
         return self._seen.get(tool, ABSENT)
@@ -160,7 +179,15 @@ class Link:
         self._over = True
         self.closed.set()
         await self._stop_watching()
+        if self._look is not None and self._look is not asyncio.current_task():
+            self._look.cancel()
+            await asyncio.gather(self._look, return_exceptions=True)
         await self.upstream.close()
+
+    async def _look_again(self) -> None:
+        await asyncio.sleep(_LOOK_SECONDS)  # notices that come together are one
+        with contextlib.suppress(Outage):  # the next call looks again
+            await self.seen_digest("")
 
     async def _watch(self) -> None:
         pause = _RETRY_SECONDS
@@ -212,9 +239,11 @@ class Links:
         limits: UpstreamLimits,
         client: aiohttp.ClientSession,
         links_max: int,
+        listed: Callable[[str, str, list[dict[str, Any]]], Awaitable[None]] | None = None,
     ) -> None:
-        """``servers``: as configured now. ``links_max``: conversations at one time."""
+        """``servers``: as configured now. ``links_max``: conversations at one time. ``listed``: hears what a task's server lists."""
         self._servers, self._limits, self._client, self._links_max = servers, limits, client, links_max
+        self._listed = listed
         self._open: dict[tuple[str, ...], asyncio.Task[Link]] = {}
 
     async def get(self, task: str, server: str, session: str, initialize: Message | None, capabilities: Message | None = None) -> Link:
@@ -277,7 +306,7 @@ class Links:
         if opening is None:
             if len(self._open) >= self._links_max:
                 raise Outage("too many conversations with servers are open", code="overload")
-            opening = self._open[place] = asyncio.create_task(self._begin(server, initialize, capabilities))
+            opening = self._open[place] = asyncio.create_task(self._begin(place[0], server, initialize, capabilities))
         try:
             return await asyncio.shield(opening)
         except BaseException:
@@ -285,8 +314,9 @@ class Links:
                 del self._open[place]
             raise
 
-    async def _begin(self, server: StdioServer | HttpServer, initialize: Message | None, capabilities: Message) -> Link:
-        link = Link(server.name, self._limits, capabilities)
+    async def _begin(self, task: str, server: StdioServer | HttpServer, initialize: Message | None, capabilities: Message) -> Link:
+        told = functools.partial(self._listed, task) if self._listed is not None else None
+        link = Link(server.name, self._limits, capabilities, told)
         link.upstream = await open_upstream(
             server,
             initialize=initialize,

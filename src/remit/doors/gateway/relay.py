@@ -11,7 +11,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from remit.doors.gateway.headers import header_mismatch
-from remit.doors.gateway.links import Link
+from remit.doors.gateway.links import ABSENT, Link
 from remit.doors.gateway.listening import listen
 from remit.doors.problems import (
     HEADER_MISMATCH,
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from remit.services.transactions import Transactions
 
     Sink = Callable[[Message], Awaitable[None]]
+    Saw = Callable[[str, str, str], Awaitable[None]]
     Exchange = Callable[[Message, Sink, Mapping[str, str] | None], Awaitable[Message]]
 
 _HELD_MAX = 1_000
@@ -63,14 +64,18 @@ class Relay:
         tasks: Tasks,
         result_bytes_max: int,
         asking: Asking | None = None,
+        *,
+        saw: Saw | None = None,
         transactions: Transactions | None = None,
     ) -> None:
         """``result_bytes_max``: a larger result is not released. ``asking``: what is done about a call that needs a person.
-        ``transactions``: tells servers of our own domain of each call.
+
+        ``saw``: hears what a tool is at a call ("" : not listed), before it is decided. ``transactions``: tells servers of our own domain
+        of each call.
         """
         self._mediation, self._tasks, self._result_bytes_max = mediation, tasks, result_bytes_max
         self._held: OrderedDict[tuple[str, ...], Ticket] = OrderedDict()
-        self._asking, self._transactions = asking, transactions
+        self._asking, self._saw, self._transactions = asking, saw, transactions
 
     async def request(
         self,
@@ -128,8 +133,10 @@ class Relay:
         ticket = await self._continued(bearer, call, message)
         if ticket is None:
             try:
-                seen = await link.seen_digest(call.name) if call.kind is Kind.TOOL else ""
+                seen = await self._seen(bearer, link, call)
             except Outage as error:
+                if not error.code.startswith("upstream_"):  # remit itself is short: a change could not be recorded
+                    raise
                 return tool_error(request_id, f"{error.message}. Nothing was done.")
             if wrong := await self._mismatch(bearer, link, call, headers):
                 return rpc_error(request_id, HEADER_MISMATCH, wrong)
@@ -139,12 +146,21 @@ class Relay:
                 if isinstance(settled, dict):
                     return settled
                 if settled:  # time has passed: the tool is looked at again, and what was answered is now among the facts
-                    seen = await link.seen_digest(call.name) if call.kind is Kind.TOOL else ""
+                    seen = await self._seen(bearer, link, call)
                     verdict = await self._mediation.authorize(bearer, call, seen_digest=seen)
             if isinstance(verdict, Refused):
                 return _refusal(message, verdict, modern=modern)
             ticket = verdict
         return await self._carried(ticket, link, message, sink, exchange)
+
+    async def _seen(self, bearer: Bearer, link: Link, call: Call) -> str:
+        """Digest of a tool as its server lists it now ("" for what is no tool). Raises Outage."""
+        if call.kind is not Kind.TOOL:
+            return ""
+        seen = await link.seen_digest(call.name)
+        if self._saw is not None:
+            await self._saw(bearer.task, call.id, "" if seen == ABSENT else seen)
+        return seen
 
     async def _carried(
         self,
@@ -228,7 +244,7 @@ class Relay:
             return answer
         items = [item for item in result[member] if isinstance(item, dict) and (member != "tools" or _is_sound(item))]
         if member == "tools" and "nextCursor" not in result and not message.get("params", {}).get("cursor"):
-            link.learn(items, changes)
+            await link.learn(items, changes)
         task = await self._tasks.view(bearer.task)
         server = link.server
         if member == "tools":
