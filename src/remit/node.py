@@ -29,6 +29,7 @@ from remit.drivers.value_sealing import ValueSealer
 from remit.drivers.webhooks import WebhookClient
 from remit.errors import Outage
 from remit.logic.checkpoint import Checkpoint, Verifier, sign_checkpoint
+from remit.node_signals import SignalParts, signal_parts
 from remit.services.access import Access
 from remit.services.access_search import AccessSearch
 from remit.services.approvals import Approvals
@@ -113,6 +114,7 @@ class Node:
     gateway: McpGateway
     door: TaskDoor
     feed: Feed
+    signals: SignalParts
     client: aiohttp.ClientSession
     _background: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -134,6 +136,7 @@ class Node:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
         await self.notices.close()
+        await self.signals.close()
         await self.links.close()
         await self.tasks.settle()
         await self.client.close()
@@ -143,6 +146,7 @@ class Node:
         """Begin what runs beside the calls."""
         for work in (self.feed.follow(), self.feed.sweep(), self._end_idle(), self._reload(), self.notices.run(), self._drop_questions()):
             self._background.append(asyncio.create_task(work))
+        self._background += [asyncio.create_task(work) for work in self.signals.work()]
 
     async def _end_idle(self) -> None:
         while True:
@@ -314,6 +318,7 @@ async def open_node(
             end_task=on_end,
         ),
         feed=Feed(store, tasks, on_end),
+        signals=signal_parts(configuration, keys, store, tasks, clock, new_id),
         client=client,
     )
     ending.append(node)
@@ -366,6 +371,7 @@ def api_of(node: Node) -> Starlette:
     """The API of a node, beside the gateway."""
     return api_app(
         access=_access_door(node),
+        more=node.signals.doors,
         approvals=node.approvals,
         invitations=node.invitations,
         door=node.door,

@@ -11,6 +11,7 @@ from remit.logic.consent import Consent
 from remit.model.access import AccessRules
 from remit.model.manifest import ManifestSource
 from remit.model.trust import TrustRules
+from remit.model.signal import SignalRules
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,6 +51,8 @@ class Limits:
     permits_in_memory: int = 10_000
     trust_document_bytes: int = 524_288
     trust_fetch_seconds: int = 5
+    signal_bytes: int = 65_536
+    signals_kept: int = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,3 +107,4 @@ class Configuration:
     bundle: Bundle | None = None
     consent: Consent = field(default_factory=Consent)
     trust: TrustRules = field(default_factory=TrustRules)
+    signals: SignalRules = field(default_factory=SignalRules)

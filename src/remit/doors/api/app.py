@@ -25,7 +25,7 @@ from remit.logic.arguments import parse_json
 from remit.wire import AuthorizeCall, ObserveCall, OpenTask, ReportManifest
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from starlette.requests import Request
 
@@ -115,8 +115,10 @@ def _proof(request: Request) -> Proof:
     return proof
 
 
-def api_app(*, access: AccessDoor, approvals: Approvals, invitations: Invitations, **services: Any) -> Starlette:
-    """The API as an application. ``access``: the decision API beside it."""
+def api_app(
+    *, access: AccessDoor, approvals: Approvals, invitations: Invitations, more: Sequence[Route] = (), **services: Any
+) -> Starlette:
+    """The API as an application. ``access``: the decision API beside it; ``more``: further doors."""
     api, approvers = _Api(**services), ApproversApi(approvals=approvals, invitations=invitations)
     endpoints: dict[tuple[str, str], Callable[[Request], Awaitable[Response]]] = {
         ("POST", "/v1/tasks"): api.open_task,
@@ -139,7 +141,7 @@ def api_app(*, access: AccessDoor, approvals: Approvals, invitations: Invitation
         ("GET", "/openapi.json"): api.document,
     }
     routes = [Route(path, _guarded(endpoint), methods=[method]) for (method, path), endpoint in endpoints.items()]
-    return Starlette(routes=[*routes, *access.routes()])
+    return Starlette(routes=[*routes, *access.routes(), *more])
 
 
 def _guarded(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
