@@ -121,10 +121,16 @@ def _fitting(keys: Mapping[str, Any], algorithm: str, kid: str | None) -> Iterat
             continue
         try:
             if key.get("kty") == "RSA" and algorithm[:2] in {"RS", "PS"}:
-                rsa = RSAKey.import_key({name: key[name] for name in ("kty", "n", "e")})
-                if _RSA_BITS_MIN <= rsa.public_key.key_size <= _RSA_BITS_MAX:
-                    yield rsa
+                if _RSA_BITS_MIN <= _bits(key["n"]) <= _RSA_BITS_MAX:
+                    yield RSAKey.import_key({name: key[name] for name in ("kty", "n", "e")})
             elif key.get("kty") == "EC" and key.get("crv") == _CURVES.get(algorithm):
                 yield ECKey.import_key({name: key[name] for name in ("kty", "crv", "x", "y")})
         except (JoseError, ValueError, KeyError, TypeError):
             continue  # a key that is none signs nothing
+
+
+def _bits(number: str) -> int:
+    """Size of a number in base64url (RFC 7518 §2, Base64urlUInt). Raises ValueError, TypeError."""
+    if len(number) > _RSA_BITS_MAX:
+        raise ValueError("a very long number")
+    return int.from_bytes(base64.b64decode(number + "=" * (-len(number) % 4), altchars=b"-_", validate=True)).bit_length()
