@@ -1,4 +1,6 @@
-"""Nodes that are served on loopback sockets, and a transmitter made by hand: a stand-in for an identity provider, none of which can be had."""
+"""Nodes that are served on loopback sockets, and a transmitter made by hand: it stands for an identity
+provider, since none that transmits can be had here.
+"""
 
 from __future__ import annotations
 

@@ -149,10 +149,16 @@ def test_each_kind_of_subject(tmp_path):
         assert await taken(AGENT) == {"ann", "ann2", "bob"}
         assert await taken({"format": "jwt_id", "iss": issuer, "jti": "JTI"}) == {"bob"}
         assert await taken({"format": "jwt_id", "iss": "https://elsewhere.example", "jti": "JTI"}) == set()
-        assert await taken({"format": "aliases", "identifiers": [session, {"format": "email", "email": "bob@example.com"}]}) == {"ann2", "bob"}
+        assert await taken({"format": "aliases", "identifiers": [session, {"format": "email", "email": "bob@example.com"}]}) == {
+            "ann2",
+            "bob",
+        }
         assert await taken({"format": "complex", "user": PERSON, "session": session}) == {"ann2"}
         assert await taken({"format": "complex", "user": PERSON, "session": foreign}) == set()
-        assert await taken({"format": "complex", "user": PERSON, "session": {"format": "opaque", "id": "sid-of-the-idp"}}) == {"ann", "ann2"}
+        assert await taken({"format": "complex", "user": PERSON, "session": {"format": "opaque", "id": "sid-of-the-idp"}}) == {
+            "ann",
+            "ann2",
+        }
         assert await taken({"format": "complex", "user": PERSON, "device": {"format": "opaque", "id": "laptop"}}) == {"ann", "ann2"}
         assert await taken({"format": "complex", "tenant": {"format": "opaque", "id": "acme"}}) == set()
         assert await taken({"format": "email", "email": "nobody@example.com"}) == set()
@@ -191,7 +197,9 @@ def test_hostile_tokens_are_refused_with_the_codes_of_the_rfc_and_do_nothing(tmp
             assert (changes, await place.error(provider.sign(provider.claims(**changes)))) == (changes, code)
         assert await place.error(provider.sign(good, typ="JWT")) == "invalid_request"
         assert await place.error(provider.sign(good, kid="other")) == "invalid_key"
-        assert await place.error(jwt.encode({"alg": "RS256", "kid": "k1", "typ": "secevent+jwt"}, good, new_key())) == "authentication_failed"
+        assert (
+            await place.error(jwt.encode({"alg": "RS256", "kid": "k1", "typ": "secevent+jwt"}, good, new_key())) == "authentication_failed"
+        )
         unsigned = provider.sign(good).split(".")
         assert await place.error(f"eyJhbGciOiJub25lIiwidHlwIjoic2VjZXZlbnQrand0In0.{unsigned[1]}.") == "invalid_request"
         assert await place.error(provider.sign(good), kind="application/json") == "invalid_request"

@@ -56,11 +56,11 @@ json = st.recursive(
 
 
 def read(subject, kinds=frozenset(Concerns)):
+    """Its concern; nothing where it is refused, which it is with that one code."""
     try:
         return concern_of(subject, FORMS, kinds, OURS)
     except Mistake as mistake:
-        assert mistake.code == "invalid_request"
-        return ()
+        return () if mistake.code == "invalid_request" else None
 
 
 @given(st.one_of(subjects, st.dictionaries(st.sampled_from(["format", "user", "id", "identifiers"]), json)), rows)
@@ -103,16 +103,21 @@ def test_who_may_speak_of_less_never_takes_back_more(subject, kinds, row):
 
 @given(json.filter(lambda value: isinstance(value, dict)), json.filter(lambda value: isinstance(value, dict)))
 def test_every_token_is_read_or_refused_with_a_code_of_the_rfc(header, claims):
-    codes = {"invalid_request", "invalid_issuer", "invalid_audience"}
+    codes = {"", "invalid_request", "invalid_issuer", "invalid_audience"}
     whole = {"iss": ISSUER, "aud": OURS, "jti": "1", "iat": int(NOW.timestamp()), "sub_id": {}, "events": {"e": {}}}
     for head, said in ((header, claims), ({"typ": "secevent+jwt"}, {**whole, **claims})):
+        code = ""
         try:
             read_event_set(head, said, issuer=ISSUER, audience=OURS, now=NOW, age_max=timedelta(days=7))
         except Mistake as mistake:
-            assert mistake.code in codes
+            code = mistake.code
+        assert code in codes
 
 
-@given(st.sampled_from([*DEFAULTS, "https://example.com/unheard-of"]), st.dictionaries(st.sampled_from(["change_type", "change_direction", "current_status", "current_level"]), json))  # fmt: skip
+@given(
+    st.sampled_from([*DEFAULTS, "https://example.com/unheard-of"]),
+    st.dictionaries(st.sampled_from(["change_type", "change_direction", "current_status", "current_level"]), json),
+)
 def test_only_what_plainly_takes_nothing_away_is_harmless(event, claims):
     told_of = EventSet(jti="1", issued_at=0, event=event, claims=claims, subject={})
     what = consequence(told_of, {})
@@ -134,9 +139,18 @@ def test_acknowledgements_pass_nothing_that_was_not_acknowledged(outstanding, ac
 @given(st.sampled_from(list(TaskState)), st.booleans(), st.booleans(), st.sampled_from(["", "https://example.com/moved"]))
 def test_every_end_is_told_and_nothing_but_ends_is_a_revoked_session(state, persons, everything, lifecycle):
     opened = TaskOpened(
-        type="t", agent=AGENT.text, on_behalf_of="ann", opened_by="x", objective="secret goal", inputs={"key": "secret input"}, grants=[], tools={},
-        ceiling="public", budget_calls=1, deadline=NOW,
-    )  # fmt: skip
+        type="t",
+        agent=AGENT.text,
+        on_behalf_of="ann",
+        opened_by="x",
+        objective="secret goal",
+        inputs={"key": "secret input"},
+        grants=[],
+        tools={},
+        ceiling="public",
+        budget_calls=1,
+        deadline=NOW,
+    )
     record = Record(at=NOW, body=TaskMoved(to=state.value, by="ann", reason="a private reason"), task="task_1", seq=7)
     events = told(record, opened, "active", issuer=OURS, lifecycle=lifecycle, persons=persons)
     assert [event.event for event in events].count(SESSION_REVOKED) == (not TASK_MOVES[state])
@@ -153,10 +167,16 @@ def test_every_end_is_told_and_nothing_but_ends_is_a_revoked_session(state, pers
 
 @settings(max_examples=15, deadline=None)
 @given(
-    st.lists(st.tuples(st.sampled_from(["ann", "ANN", "bob", "carol"]), st.sampled_from(["active", "suspended", "revoked"])), min_size=1, max_size=6),
-    st.sampled_from([Clause(persons=frozenset({"ann"})), Clause(agents=frozenset({AGENT.text})), Clause(persons=frozenset({"bob", "carol"})), None]),
+    st.lists(
+        st.tuples(st.sampled_from(["ann", "ANN", "bob", "carol"]), st.sampled_from(["active", "suspended", "revoked"])),
+        min_size=1,
+        max_size=6,
+    ),
+    st.sampled_from(
+        [Clause(persons=frozenset({"ann"})), Clause(agents=frozenset({AGENT.text})), Clause(persons=frozenset({"bob", "carol"})), None]
+    ),
     st.sampled_from([Consequence.SUSPEND, Consequence.REVOKE]),
-)  # fmt: skip
+)
 def test_what_is_taken_back_stays_so_in_every_process_and_nothing_else_is_touched(tasks, clause, what):
     """``None``: exactly the first task, by its id."""
 

@@ -109,7 +109,9 @@ def test_two_keys_that_fit_and_an_algorithm_that_is_not_admitted():
         opened(token(), admitted=("ES256",))
 
 
-@pytest.mark.parametrize("header", [{"jku": "https://evil.example"}, {"x5u": "https://evil.example"}, {"crit": ["b64"]}, {"jwk": {}}, {"zip": "DEF"}, {"kid": 1}])  # fmt: skip
+@pytest.mark.parametrize(
+    "header", [{"jku": "https://evil.example"}, {"x5u": "https://evil.example"}, {"crit": ["b64"]}, {"jwk": {}}, {"zip": "DEF"}, {"kid": 1}]
+)
 def test_headers_that_point_elsewhere_are_refused_before_anything_is_checked(header):
     with pytest.raises(Mistake) as refused:
         opened(raw({"alg": "RS256", "kid": "k", "typ": "secevent+jwt", **header}))
@@ -148,7 +150,9 @@ def test_our_own_key_is_made_once_and_what_it_signs_opens_with_what_is_published
     assert (tmp_path / "keys" / "signals.key").stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize("text", ["{}", "[]", '{"keys":[]}', '{"keys":[1]}', '{"keys":[{"kty":"oct","k":"a"}]}', "x", '{"keys":[{"kty":"OKP"}]}'])  # fmt: skip
+@pytest.mark.parametrize(
+    "text", ["{}", "[]", '{"keys":[]}', '{"keys":[1]}', '{"keys":[{"kty":"oct","k":"a"}]}', "x", '{"keys":[{"kty":"OKP"}]}']
+)
 def test_what_is_no_key_set(text):
     with pytest.raises(Mistake):
         read_key_set(text)
