@@ -6,7 +6,6 @@ Left out: the rest of a node (``node.py``).
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -65,10 +64,14 @@ class SignalParts:
         """Finish what a crash left open, forget what is too old to count."""
         sweeps = 0
         while True:
-            with contextlib.suppress(Outage):  # tried again a moment later
+            try:
                 await self.signals.finish()
                 if sweeps % _FORGET_SWEEPS == 0:
                     await self.signals.forget()
+            except Outage:
+                pass  # tried again a moment later
+            except Exception as error:
+                _LOG.error("a fault of remit in what signals left open", exc_info=error)
             sweeps += 1
             await asyncio.sleep(_SWEEP_SECONDS)
 

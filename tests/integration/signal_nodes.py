@@ -139,7 +139,7 @@ class Remit:
 
     async def error(self, token: str | bytes, **how: Any) -> str:
         status, body = await self.push(token, **how)
-        assert status in {400, 401}, (status, body)
+        assert status in {400, 401, 413}, (status, body)
         said = json.loads(body)
         assert set(said) == {"err", "description"}
         return said["err"]

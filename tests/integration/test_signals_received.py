@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import secrets
+import subprocess
+import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from joserfc import jwt
@@ -210,7 +214,7 @@ def test_hostile_tokens_are_refused_with_the_codes_of_the_rfc_and_do_nothing(tmp
         assert await place.call(token) == "allow"
         refused = await place.records("SignalReceived")
         assert {body.outcome for body in refused} == {"refused"}
-        assert len(refused) == 28 - 1  # a media type is refused before anything is taken in
+        assert len(refused) == 28
         assert await place.state(task) == "active"
 
     run(story, tmp_path)
@@ -336,3 +340,34 @@ def test_polled_signals_are_taken_in_acknowledged_or_refused(tmp_path):
 
     asyncio.run(main())
     assert SECRET not in (tmp_path / "state" / "remit.db").read_bytes().decode("latin-1")
+
+
+def test_doctor_says_whether_keys_can_be_had_and_the_list_what_came_in(tmp_path):
+    """The commands as their users run them: processes of their own, beside a running node."""
+
+    async def command(folder: Path, *words: str) -> tuple[int, str]:
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent.parent / "src")}
+        line = [sys.executable, "-m", "remit.cli.main", *words, "-C", str(folder)]
+        done = await asyncio.to_thread(subprocess.run, line, env=environment, capture_output=True, text=True, check=False, timeout=60)
+        return done.returncode, done.stdout + done.stderr
+
+    async def main() -> None:
+        async with idp() as provider:
+            folder = write_folder(tmp_path, toml(provider))
+            async with remit(folder) as place:
+                await place.open()
+                assert (await place.push(provider.sign(provider.claims())))[0] == 202
+                assert await place.error(b"\x1b[2Ja.b.c") == "invalid_request"
+                code, listed = await command(folder, "signals", "list")
+                assert code == 0, listed
+                refused, accepted = listed.splitlines()
+                assert "refused: invalid_request" in refused
+                assert "session-revoked, about person: 1 revoked, 0 suspended" in accepted
+                _, told = await command(folder, "doctor")
+                assert f"✓ transmitter idp: 1 keys of {provider.issuer}" in told
+                provider.down = True
+                code, told = await command(folder, "doctor")
+                assert code == 1
+                assert f"✗ transmitter idp: no keys of {provider.issuer}: the metadata answers 503" in told
+
+    asyncio.run(main())

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
 SET_TYPE = "secevent+jwt"
+CODES = frozenset({"invalid_request", "invalid_key", "invalid_issuer", "invalid_audience", "authentication_failed", "access_denied"})
 _TEXT_MAX, _AUDIENCES_MAX = 512, 100
 _CONTROLS = tuple(chr(code) for code in (*range(32), 127))
 

@@ -8,6 +8,7 @@ nothing of it is believed until it answers again.
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from remit.drivers.outward import Reaches
     from remit.model.signal import TransmitterRule
 
+_LOG = logging.getLogger("remit")
 _FRESH_SECONDS, _STALE_SECONDS, _AGAIN_SECONDS = 600.0, 86_400.0, 30.0
 _FIRST_WAIT_SECONDS, _WAIT_SECONDS_MAX = 2.0, 300.0
 _METADATA_BYTES_MAX, _KEYS_BYTES_MAX = 65_536, 262_144
@@ -77,7 +79,8 @@ class TransmitterKeys:
             self._tried_at = now
             try:
                 self._keys = await fetch_keys(self._rule, self._reach)
-            except (Mistake, Outage):
+            except (Mistake, Outage) as error:
+                _LOG.warning("the keys of transmitter %s cannot be had: %s", self._rule.name, error.message)
                 self._wait_seconds = min(max(self._wait_seconds * 2, _FIRST_WAIT_SECONDS), _WAIT_SECONDS_MAX)
                 return False
             self._fetched_at, self._wait_seconds = self._now(), 0.0

@@ -23,7 +23,7 @@ import msgspec
 from remit.errors import Mistake, Outage, RemitError, Unauthenticated
 from remit.logic.arguments import digest_bytes, digest_json
 from remit.logic.records import encode
-from remit.logic.signals import consequence, read_event_set, short
+from remit.logic.signals import CODES, consequence, read_event_set, short
 from remit.logic.subjects import concern_of
 from remit.model.record import Record, SignalFollowed, SignalReceived
 from remit.model.signal import SSF, Clause, Concern, Concerns, Consequence
@@ -94,7 +94,7 @@ class Signals:
         if rule is None:
             known = name if name in self.rules else ""
             refusal = "whoever pushed did not prove to be the transmitter"
-            await self._refused(known, "push", Mistake(refusal, code="authentication_failed"), b"")
+            await self.refuse(known, "push", Mistake(refusal, code="authentication_failed"))
             raise Unauthenticated("the credential opens nothing here", code="authentication_failed")
         await self.take(rule, token, "push")
 
@@ -107,9 +107,10 @@ class Signals:
             event = read_event_set(header, claims, issuer=rule.issuer, audience=rule.audience, now=self._clock(), age_max=rule.age_max)
             concern = concern_of(event.subject, rule.persons, rule.concerns, self._issuer)
             subject_digest = digest_json(dict(event.subject))
-        except Mistake as refusal:
-            await self._refused(rule.name, via, refusal, token)
-            raise
+        except Mistake as mistake:
+            refusal = Mistake(mistake.message, code=mistake.code if mistake.code in CODES else "invalid_request")
+            await self.refuse(rule.name, via, refusal, token)
+            raise refusal from None
         seen = f"{_SEEN}{rule.name}/{event.issued_at:012d}/{digest_bytes(event.jti.encode())}"
         if seen in self._under_way:
             raise Outage("this very token is being taken in", code="overload")
@@ -190,7 +191,7 @@ class Signals:
                 if key < young or len(keys) - number > self._kept_max:
                     await self._store.drop_document(key)
 
-    async def _refused(self, name: str, via: str, refusal: RemitError, token: bytes) -> None:
+    async def refuse(self, name: str, via: str, refusal: RemitError, token: bytes = b"") -> None:
         """Record a refusal, unless there were very many."""
         now, recent = self._clock(), self._recorded[name]
         recent[:] = [moment for moment in recent if now - moment < timedelta(minutes=1)]

@@ -18,6 +18,7 @@ import msgspec
 from remit.errors import Broken, Mistake, Outage, RemitError
 from remit.logic.arguments import parse_json
 from remit.logic.records import decode, encode
+from remit.logic.signals import CODES
 from remit.logic.telling import after_acks, set_claims, token_id, told, verification, wanted
 from remit.model.record import Record, SignalRefused, StreamChanged, TaskMoved, TaskOpened
 from remit.model.signal import PUSH, Stream
@@ -37,11 +38,10 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("remit")
 _MOVED, _STREAM = b'"kind":"task.moved"', b'"kind":"signal.stream"'
 _PAGE, _SCANNED_MAX, _OUTSTANDING_MAX, _ACKS_MAX = 500, 10_000, 100, 1_000
-_LOOK_SECONDS, _POLL_SECONDS = 2.0, 20.0
+_LOOK_SECONDS, _APART_SECONDS, _POLL_SECONDS, _POLLS_MAX = 2.0, 0.25, 20.0, 4
 _FIRST_WAIT_SECONDS, _WAIT_SECONDS_MAX = 1.0, 300.0
 _BAD_REQUEST, _OK, _REDIRECTS = 400, 200, 300
 _ANSWER_BYTES_MAX = 65_536
-_CODES = frozenset({"invalid_request", "invalid_key", "invalid_issuer", "invalid_audience", "authentication_failed", "access_denied"})
 
 
 class Cursor(msgspec.Struct, frozen=True):
@@ -85,6 +85,7 @@ class Telling:
     ) -> None:
         self._store, self._streams, self._signer, self._reach, self._clock = store, streams, signer, reach, clock
         self._issuer = issuer
+        self._polls: dict[str, int] = {}  # that wait, by receiver
 
     async def run(self) -> None:
         """Push to every receiver that wants it, until cancelled."""
@@ -118,8 +119,16 @@ class Telling:
         """
         if len(acks) > _ACKS_MAX:
             raise Mistake(f"more than {_ACKS_MAX:,} acknowledgements at once", code="body")
-        give = max(0, min(sets_max, _OUTSTANDING_MAX))
-        end_at = asyncio.get_running_loop().time() + _POLL_SECONDS
+        if at_once or self._polls.get(rule.name, 0) >= _POLLS_MAX:
+            return await self._polled(rule, stream, max(0, sets_max), acks, 0.0)
+        self._polls[rule.name] = self._polls.get(rule.name, 0) + 1
+        try:
+            return await self._polled(rule, stream, max(0, sets_max), acks, _POLL_SECONDS)
+        finally:
+            self._polls[rule.name] -= 1
+
+    async def _polled(self, rule: ReceiverRule, stream: Stream, give: int, acks: frozenset[str], wait_seconds: float) -> Polled:
+        end_at = asyncio.get_running_loop().time() + wait_seconds
         while True:
             version, cursor = await self._cursor(stream)
             outgoing, end = await self._outgoing(rule, stream, cursor, _OUTSTANDING_MAX)
@@ -131,7 +140,7 @@ class Telling:
             mark = await self._store.change_mark()
             behind = end < mark
             seconds = end_at - asyncio.get_running_loop().time()
-            if waiting or at_once or give == 0 or seconds <= 0:
+            if waiting or give == 0 or seconds <= 0:
                 return Polled(sets={one.jti: self._signer.sign(one.claims) for one in waiting[:give]}, more=len(waiting) > give or behind)
             if not behind:
                 await self._store.wait_for_change(mark, min(seconds, _LOOK_SECONDS))
@@ -144,6 +153,7 @@ class Telling:
                 mark = await self._store.change_mark()
                 if not await self.push_once(rule):
                     await self._store.wait_for_change(mark, _LOOK_SECONDS)
+                    pause = _APART_SECONDS  # a busy ledger is not looked at after every entry
                 wait = _FIRST_WAIT_SECONDS
             except RemitError as error:
                 if wait == _FIRST_WAIT_SECONDS:
@@ -250,4 +260,4 @@ def _code(body: bytes) -> str:
     except Mistake:
         return "other"
     code = said.get("err") if isinstance(said, dict) else None
-    return code if code in _CODES else "other"
+    return code if code in CODES else "other"

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from remit.doors.api.access_openapi import access_components, access_paths
+from remit.doors.api.signals_openapi import signal_components, signal_paths
 from remit.wire import (
     AnswerQuestion,
     AuthorizeCall,
@@ -90,9 +91,10 @@ def openapi() -> Json:
             "/readyz": {"get": _operation("Whether the store answers", kind="text/plain")},
             "/openapi.json": {"get": _operation("This document")},
             **access_paths(),
+            **signal_paths(),
         },
         "components": {
-            "schemas": {**components, **access_components()},
+            "schemas": {**components, **access_components(), **signal_components()},
             "securitySchemes": {
                 "jwt_svid": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT-SVID, or the token of a trusted OIDC issuer"},
                 "x509_svid": {"type": "mutualTLS", "description": "an X.509-SVID of a trusted domain, and no Authorization header"},
@@ -103,6 +105,8 @@ def openapi() -> Json:
                 },
                 "task_token": {"type": "http", "scheme": "bearer", "bearerFormat": "at+jwt"},
                 "approver_secret": {"type": "http", "scheme": "bearer"},
+                "receiver_secret": {"type": "http", "scheme": "bearer"},
+                "transmitter_secret": {"type": "http", "scheme": "bearer"},
             },
         },
     }

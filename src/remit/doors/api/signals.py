@@ -14,8 +14,10 @@ import msgspec
 from starlette.responses import Response
 from starlette.routing import Route
 
+from remit.doors.bodies import whole_body
 from remit.doors.problems import http_status
 from remit.errors import Broken, Mistake, Outage, RemitError, Unauthenticated
+from remit.logic.signals import CODES
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("remit")
 _MEDIA_TYPE = "application/secevent+jwt"
-_CODES = frozenset({"invalid_request", "invalid_key", "invalid_issuer", "invalid_audience", "authentication_failed", "access_denied"})
 RECEIVE_PATH = "/ssf/receive/{transmitter}"
 
 
@@ -53,19 +54,16 @@ class SignalsDoor:
         presented = credential.strip() if scheme.lower() == "bearer" else ""
         name = request.path_params["transmitter"]
         known = self.signals.pusher(name, presented) is not None
-        token = await self._body(request) if known else b""
-        if known and request.headers.get("content-type", "").partition(";")[0].strip().lower() != _MEDIA_TYPE:
-            raise Mistake(f"Content-Type must be {_MEDIA_TYPE}", code="invalid_request")
+        token = b""
+        if known:
+            try:
+                token = await whole_body(request.receive, self.signals.bytes_max)
+                if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _MEDIA_TYPE:
+                    raise Mistake(f"Content-Type must be {_MEDIA_TYPE}", code="invalid_request")
+            except Mistake as refusal:
+                await self.signals.refuse(name, "push", refusal)
+                raise
         await self.signals.pushed(name, presented, token)
-
-    async def _body(self, request: Request) -> bytes:
-        pieces, size = [], 0
-        async for piece in request.stream():
-            size += len(piece)
-            if size > self.signals.bytes_max:
-                break  # so that the receiver sees that it is too long, and records it
-            pieces.append(piece)
-        return b"".join(pieces) if size <= self.signals.bytes_max else b"." * (self.signals.bytes_max + 1)
 
 
 def _refusal(error: RemitError) -> Response:
@@ -77,6 +75,6 @@ def _refusal(error: RemitError) -> Response:
         headers["www-authenticate"] = "Bearer"
     elif not isinstance(error, Mistake):
         return Response(status_code=http_status(error), headers=headers)
-    code = error.code if error.code in _CODES else "invalid_request"
+    code = error.code if error.code in CODES else "invalid_request"
     body = msgspec.json.encode({"err": code, "description": error.message})
-    return Response(body, 401 if isinstance(error, Unauthenticated) else 400, headers, media_type="application/json")
+    return Response(body, http_status(error), headers, media_type="application/json")

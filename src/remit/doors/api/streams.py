@@ -15,6 +15,7 @@ import msgspec
 from starlette.responses import Response
 from starlette.routing import Route
 
+from remit.doors.bodies import whole_body
 from remit.doors.problems import http_status, problem, problem_headers
 from remit.errors import Broken, Mistake, NotFound, RemitError
 from remit.logic.arguments import parse_json
@@ -40,7 +41,7 @@ Words = TypeVar("Words")
 Json = dict[str, Any]
 
 
-class DeliveryWords(msgspec.Struct, omit_defaults=True):
+class DeliveryWords(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """How a stream is delivered (SSF 1.0 §8.1.1)."""
 
     method: str
@@ -48,16 +49,22 @@ class DeliveryWords(msgspec.Struct, omit_defaults=True):
     authorization_header: str | None = None
 
 
-class StreamWords(msgspec.Struct, omit_defaults=True):
+class StreamWords(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """What a receiver says of its stream; what only the transmitter says is not looked at."""
 
     stream_id: str = ""
     delivery: DeliveryWords | None = None
     events_requested: list[str] | None = None
     description: str | None = None
+    iss: Any = None
+    aud: Any = None
+    events_supported: Any = None
+    events_delivered: Any = None
+    min_verification_interval: Any = None
+    inactivity_timeout: Any = None
 
 
-class StatusWords(msgspec.Struct, omit_defaults=True):
+class StatusWords(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """A status, asked for or told."""
 
     stream_id: str
@@ -65,7 +72,7 @@ class StatusWords(msgspec.Struct, omit_defaults=True):
     reason: str = ""
 
 
-class SubjectWords(msgspec.Struct, omit_defaults=True):
+class SubjectWords(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """A subject to be added or removed."""
 
     stream_id: str
@@ -73,14 +80,14 @@ class SubjectWords(msgspec.Struct, omit_defaults=True):
     verified: bool = True
 
 
-class VerificationWords(msgspec.Struct, omit_defaults=True):
+class VerificationWords(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """A verification that is asked for."""
 
     stream_id: str
     state: str = ""
 
 
-class PollWords(msgspec.Struct, rename="camel", omit_defaults=True):
+class PollWords(msgspec.Struct, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
     """A poll (RFC 8936 §2.2)."""
 
     max_events: int = 100
@@ -228,14 +235,9 @@ class StreamsDoor:
     async def _asked(self, request: Request, kind: type[Words]) -> tuple[ReceiverRule, Words]:
         """Who asks, then what: a stranger's body is not read."""
         rule = self._receiver(request)
-        pieces, size = [], 0
-        async for piece in request.stream():
-            size += len(piece)
-            if size > _BODY_BYTES_MAX:
-                raise Mistake("the body is too large", code="too_large")
-            pieces.append(piece)
+        body = await whole_body(request.receive, _BODY_BYTES_MAX)
         try:
-            return rule, msgspec.convert(parse_json(b"".join(pieces), depth_max=16), kind)
+            return rule, msgspec.convert(parse_json(body, depth_max=16), kind)
         except msgspec.ValidationError as error:
             raise Mistake(str(error), code="body") from None
 
