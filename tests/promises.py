@@ -224,6 +224,8 @@ PROMISES = (
         against=("sender of signals",),
         tests=(
             "tests/property/test_signals.py::test_every_end_is_told_and_nothing_but_ends_is_a_revoked_session",
+            "tests/property/test_signals.py::test_every_end_is_given_until_it_is_acknowledged_and_then_never_again",
+            "tests/property/test_signals.py::test_of_two_who_write_one_version_one_has_it",
             "tests/property/test_signals.py::test_acknowledgements_pass_nothing_that_was_not_acknowledged",
             "tests/integration/test_signals_told.py",
         ),

@@ -1,6 +1,7 @@
-"""Laws of signals: reading is total, what is understood narrows, doubt never narrows, and what was taken back stays taken back.
+"""Laws of signals: reading is total, what is understood narrows, doubt never narrows, what was taken back stays so, and what is told
+is told until it is acknowledged.
 
-The last one runs on real stores, with another process whose memory is old.
+The last ones run on real stores, with another process whose memory is old.
 """
 
 from __future__ import annotations
@@ -10,21 +11,29 @@ import tempfile
 from datetime import timedelta
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from remit.drivers.event_tokens import EventSigner
+from remit.drivers.outward import Outward
+from remit.drivers.sealing import Sealer
 from remit.errors import Mistake
 from remit.logic.records import decode
 from remit.logic.signals import DEFAULTS, consequence, read_event_set
 from remit.logic.subjects import concern_of, concerns, same_person
 from remit.logic.telling import after_acks, subject_digests, told, wanted
 from remit.model.record import Record, TaskMoved, TaskOpened
-from remit.model.signal import SESSION_REVOKED, Clause, Concerns, Consequence, EventSet, Stream
+from remit.model.signal import SESSION_REVOKED, Clause, Concerns, Consequence, EventSet, ReceiverRule, SignalRules, Stream
 from remit.model.task import TASK_MOVES, TaskState
+from remit.services.kept_state import KeptState
 from remit.services.mediation import Refused, Ticket
+from remit.services.streams import Streams, Wish
 from remit.services.taking_back import TakingBack
+from remit.services.telling import Telling
 from tests.support import AGENT, NOW, World, call
 
+SIGNER = EventSigner(generate_private_key(65_537, 2_048))
 ISSUER, OURS = "https://idp.example", "https://remit.example"
 ENDS = {Consequence.SUSPEND: "suspended", Consequence.REVOKE: "revoked"}
 FORMS = ("{email}", "{sub}", "{id}")
@@ -205,6 +214,92 @@ def test_what_is_taken_back_stays_so_in_every_process_and_nothing_else_is_touche
             assert [body.to for body in by_signal] == ([ENDS[what]] if changes else [])
         await here.close()
         await there.close()
+
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(main(Path(folder)))
+
+
+def test_what_has_not_begun_cannot_wait(tmp_path):
+    async def main() -> None:
+        world = World(tmp_path / "remit.db")
+        opened = decode((await world.store.task_entries((await world.open()).id))[0].body).body
+        pending = await world.tasks.open(opened)
+        meant = Clause(tasks=frozenset({pending.id}))
+        await TakingBack(world.store, world.tasks, world.clock).take_back((meant,), Consequence.SUSPEND, by="signal:idp", reason="x")
+        assert (await world.tasks.view(pending.id)).state is TaskState.REVOKED
+        await world.close()
+
+    asyncio.run(main())
+
+
+def test_of_two_who_write_one_version_one_has_it(tmp_path):
+    async def main() -> None:
+        world = World(tmp_path / "remit.db")
+        there = world.beside()
+        one, other = KeptState(world.store, "x"), KeptState(there.store, "x")
+        assert await one.read() == (0, "")
+        wrote = await asyncio.gather(one.write(0, "a"), other.write(0, "b"))
+        assert sorted(wrote) == [False, True]
+        assert await one.read() == (1, "a" if wrote[0] else "b") == await other.read()
+        assert await other.write(1, "c")
+        assert not await one.write(0, "d")
+        for version in range(2, 20):
+            assert await one.write(version, f"at {version}")
+            assert not await other.write(version - 1, "late")
+        assert await other.read() == (20, "at 19")
+        assert len(await world.store.document_keys("x/", "", 100)) <= 8
+        await world.close()
+        await there.close()
+
+    asyncio.run(main())
+
+
+steps = st.lists(
+    st.tuples(st.sampled_from(["end", "poll", "restart"]), st.integers(0, 3), st.sets(st.integers(0, 5))), min_size=3, max_size=12
+)
+
+
+@settings(max_examples=15, deadline=None)
+@given(steps)
+def test_every_end_is_given_until_it_is_acknowledged_and_then_never_again(steps):
+    """One receiver that polls so many and acknowledges some of what it got, in any order; processes come and go."""
+    rule = ReceiverRule(name="siem", secret_digest=b"x", audience="a", events=(SESSION_REVOKED,))
+    rules = SignalRules(receivers={"siem": rule}, lifecycle="")
+
+    async def main(folder: Path) -> None:
+        worlds = [World(folder / "remit.db")]
+
+        def telling() -> tuple[Streams, Telling]:
+            world = worlds[-1]
+            streams = Streams(world.store, rules, Sealer(bytes(32)), world.clock, world.new_id)
+            return streams, Telling(world.store, streams, SIGNER, Outward(), world.clock, issuer=OURS)
+
+        streams, teller = telling()
+        stream = await streams.create(rule, Wish())
+        ended: list[str] = []
+        acked: set[str] = set()
+        got: list[str] = []
+        for what, number, chosen in [*steps, ("poll", 3, set()), ("poll", 0, set())]:
+            if what == "end":
+                for _ in range(number):
+                    task = await worlds[-1].open()
+                    await worlds[-1].tasks.end(task.id, TaskState.COMPLETED, by="x")
+                    ended.append(task.id)
+            elif what == "restart":
+                worlds.append(worlds[-1].beside())
+                streams, teller = telling()
+            else:
+                acks = frozenset(got[index] for index in chosen if index < len(got))
+                acked |= acks
+                polled = await teller.poll(rule, stream, sets_max=number, acks=acks, at_once=True)
+                every = await teller.poll(rule, stream, sets_max=100, acks=frozenset(), at_once=True)
+                got = list(every.sets)
+                assert list(polled.sets) == got[:number]
+                assert polled.more == (len(got) > number)
+                assert not acked & set(got)
+                assert len(got) == len(ended) - len(acked)
+        for world in worlds:
+            await world.close()
 
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(main(Path(folder)))

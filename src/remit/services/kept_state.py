@@ -1,7 +1,7 @@
 """A text in the store that is replaced, by compare and swap: versions are documents of their own, of which the first text stays.
 
-Rules: whoever writes a version first has it; the other reads again. A crash between writing a version and dropping the one before leaves
-both, and the later counts.
+Rules: whoever writes a version first has it; the other reads again. The latest versions stay a while, so that whoever comes late finds
+the version taken; a crash between writing and dropping leaves more of them, and the last counts.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from remit.store.database import Store
 
-_DIGITS, _PAGE = 16, 100
+_DIGITS, _PAGE, _STAYING = 16, 100, 8
 
 
 class KeptState:
@@ -32,14 +32,19 @@ class KeptState:
 
     async def write(self, version: int, text: str) -> bool:
         """Write the version that follows ``version``; False where somebody else was first. Raises Outage."""
-        key = f"{self._beginning}{version + 1:0{_DIGITS}d}"
+        key = self._key(version + 1)
+        if (await self._keys() or [""])[-1] >= key:
+            return False
         await self._store.put_document(key, text)
         if await self._store.document(key) != text:
             return False
         for older in await self._keys():
-            if older < key:
+            if older <= self._key(max(version + 1 - _STAYING, 0)):
                 await self._store.drop_document(older)
         return True
+
+    def _key(self, version: int) -> str:
+        return f"{self._beginning}{version:0{_DIGITS}d}"
 
     async def _keys(self) -> list[str]:
         found: list[str] = []

@@ -152,6 +152,8 @@ class Signals:
             skipped=self._skipped.pop(rule.name, 0),
         )
         await self._append(received)
+        if event.event == f"{SSF}stream-updated" and event.claims.get("status") != "enabled":
+            _LOG.warning("transmitter %s has stopped its stream: what it takes back is not heard of", rule.name)
         if what is not Consequence.RECORD:
             await self._follow(work)
 

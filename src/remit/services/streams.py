@@ -105,9 +105,7 @@ class Streams:
             raise Mistake("no such status", code="body", hint=", ".join(STATUSES))
         before = await self.named(rule, stream_id)
         if before.status == "disabled" and status != "disabled":
-            cursor = self.cursor(before)
-            version, _ = await cursor.read()
-            await cursor.write(version, str(await self._store.change_mark()))
+            await self._told_from_now_on(before)
         return await self._change(rule, stream_id, "status", lambda stream: replace(stream, status=status, reason=reason))
 
     async def set_subject(self, rule: ReceiverRule, stream_id: str, subject: Mapping[str, Any], *, told: bool) -> None:
@@ -154,7 +152,7 @@ class Streams:
         if not await self._kept(rule).write(version, ""):
             raise Outage("the stream is changed by too many at once", code="stream_busy")
         for beginning in (f"ssf/cursor/{stream.id}/", f"ssf/state/{stream.id}/", f"ssf/verified/{stream.id}/"):
-            for key in await self._store.document_keys(beginning, "", 100):
+            for key in await self._store.document_keys(beginning, "", 200):
                 await self._store.drop_document(key)
 
     def cursor(self, stream: Stream) -> KeptState:
@@ -171,6 +169,14 @@ class Streams:
 
     def _kept(self, rule: ReceiverRule) -> KeptState:
         return KeptState(self._store, f"ssf/stream/{rule.name}")
+
+    async def _told_from_now_on(self, stream: Stream) -> None:
+        cursor = self.cursor(stream)
+        for _ in range(_ATTEMPTS):
+            version, _ = await cursor.read()
+            if await cursor.write(version, str(await self._store.change_mark())):
+                return
+        raise Outage("the stream is changed by too many at once", code="stream_busy")
 
     async def _change(self, rule: ReceiverRule, stream_id: str, what: str, build: Callable[[Stream], Stream]) -> Stream:
         for _ in range(_ATTEMPTS):
