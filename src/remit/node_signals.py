@@ -6,6 +6,7 @@ Left out: the rest of a node (``node.py``).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -57,8 +58,11 @@ class SignalParts:
         return (*receiving, *((self.telling.run(),) if self.telling else ()))
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Let go of connections, and of what another node could do."""
         await self.reach.close()
+        if self.telling is not None:
+            with contextlib.suppress(Outage):
+                await self.telling.close()
 
     async def _sweep(self) -> None:
         """Finish what a crash left open, forget what is too old to count."""
@@ -98,6 +102,6 @@ def signal_parts(
     if rules.receivers:
         signer = EventSigner(signals_key(settings.keys / "signals.key"))
         parts.streams = Streams(store, rules, Sealer(keys.derived("streams")), clock, new_id)
-        parts.telling = Telling(store, parts.streams, signer, reach, clock, issuer=settings.issuer)
+        parts.telling = Telling(store, parts.streams, signer, reach, clock, issuer=settings.issuer, node=new_id("node"))
         parts.doors += StreamsDoor(streams=parts.streams, telling=parts.telling, signer=signer, issuer=settings.issuer).routes()
     return parts

@@ -95,7 +95,7 @@ async def made(place: Remit, **said: Any) -> str:
 
 
 def test_one_remit_tells_another_by_push_and_by_poll(tmp_path):
-    """The second believes the first and ends what the signal concerns, though it knows nothing of the first one's tasks."""
+    """The second believes the first, and what ends there ends nothing here that it does not concern."""
 
     async def main(way: str) -> None:
         first_port = free_port()
@@ -113,6 +113,7 @@ def test_one_remit_tells_another_by_push_and_by_poll(tmp_path):
         async with remit(first, background=True) as telling, remit(folder, background=True) as hearing:
             delivery = {"method": PUSH, "endpoint_url": address, "authorization_header": f"Bearer {ENVIRONMENT['PUSH_SECRET']}"}
             await made(telling, delivery=delivery if way == "push" else {"method": POLL})
+            own, _ = await hearing.open()  # of the same agent, for the same person
             task, _ = await telling.open()
             await telling.node.tasks.end(task, TaskState.REVOKED, by="local:root", reason="private")
 
@@ -124,6 +125,7 @@ def test_one_remit_tells_another_by_push_and_by_poll(tmp_path):
             assert [body.event for body in received] == [LIFECYCLE, SESSION_REVOKED, LIFECYCLE]
             assert {(body.outcome, body.via) for body in received} == {("accepted", way)}
             assert received[1].concerns == ["agent", "task"]
+            assert (received[1].consequence, await hearing.state(own)) == ("revoke", "active")  # the other's task is not this one
 
     async def ways() -> None:
         for way in ("push", "poll"):
@@ -210,6 +212,30 @@ def test_what_is_polled_comes_until_it_is_acknowledged_once_and_in_order(tmp_pat
             status, _ = await place.ask("DELETE", f"/ssf/streams?stream_id={stream}")
             assert status == 204
             assert (await place.ask("POST", "/ssf/poll", {"returnImmediately": True}))[0] == 404
+
+    asyncio.run(main())
+
+
+def test_of_two_nodes_on_one_store_one_pushes_at_a_time(tmp_path):
+    async def main() -> None:
+        siem = Siem()
+        folder = write_folder(tmp_path, teller(siem.url, events='["session-revoked"]'))
+        other = write_folder(tmp_path / "other", teller(siem.url, events='["session-revoked"]'))
+        with (other / "remit.toml").open("a") as toml:
+            toml.write(f"\n[storage]\npath = {json.dumps(str(folder / 'state' / 'remit.db'))}\n")
+            toml.write(f"[trust]\nkeys = {json.dumps(str(folder / 'state' / 'keys'))}\n")
+        async with serving(siem.app(), "127.0.0.1", siem.port), remit(folder, background=True) as one:
+            await made(one, delivery={"method": PUSH, "endpoint_url": siem.url})
+            async with remit(other, background=True) as two:
+                tasks = [(await place.open())[0] for place in (one, two, one, two)]
+                for task in tasks[:2]:
+                    await two.node.tasks.end(task, TaskState.REVOKED, by="remit")
+                await until(lambda: len(siem.taken) == 2)
+            for task in tasks[2:]:  # whoever had the turn
+                await one.node.tasks.end(task, TaskState.REVOKED, by="remit")
+            await until(lambda: len(siem.taken) == 4)
+            claims = [await claims_of(one, token) for token in siem.taken]
+        assert [said["sub_id"]["session"]["id"] for said in claims] == tasks
 
     asyncio.run(main())
 

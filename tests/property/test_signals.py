@@ -272,7 +272,7 @@ def test_every_end_is_given_until_it_is_acknowledged_and_then_never_again(steps)
         def telling() -> tuple[Streams, Telling]:
             world = worlds[-1]
             streams = Streams(world.store, rules, Sealer(bytes(32)), world.clock, world.new_id)
-            return streams, Telling(world.store, streams, SIGNER, Outward(), world.clock, issuer=OURS)
+            return streams, Telling(world.store, streams, SIGNER, Outward(), world.clock, issuer=OURS, node=world.new_id("node"))
 
         streams, teller = telling()
         stream = await streams.create(rule, Wish())

@@ -151,7 +151,7 @@ class Streams:
         await self._changed(stream, "deleted")
         if not await self._kept(rule).write(version, ""):
             raise Outage("the stream is changed by too many at once", code="stream_busy")
-        for beginning in (f"ssf/cursor/{stream.id}/", f"ssf/state/{stream.id}/", f"ssf/verified/{stream.id}/"):
+        for beginning in (f"ssf/cursor/{stream.id}/", f"ssf/state/{stream.id}/", f"ssf/verified/{stream.id}/", f"ssf/turn/{stream.id}/"):
             for key in await self._store.document_keys(beginning, "", 200):
                 await self._store.drop_document(key)
 

@@ -2,8 +2,9 @@
 
 Rules: the ledger is the queue. What has to be told is made from its entries, and how far each stream was told is kept in the store, so a
 restart, another node or a receiver that is away loses nothing. A token may arrive twice, always with the same id; tokens of a stream are
-pushed in order, the next one when the one before was taken, or refused for good (which is recorded). Attempts are backed off, entries read
-at a time and tokens outstanding are bounded; nothing here is on the road of a call.
+pushed in order, the next one when the one before was taken, or refused for good (which is recorded). Of several nodes one pushes a
+stream at a time; where it dies another one does, seconds later. Attempts are backed off, entries read at a time and tokens outstanding are
+bounded; nothing here is on the road of a call.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -23,11 +25,11 @@ from remit.logic.telling import after_acks, set_claims, token_id, told, verifica
 from remit.model.record import Record, SignalRefused, StreamChanged, TaskMoved, TaskOpened
 from remit.model.signal import PUSH, Stream
 from remit.model.task import TaskState
+from remit.services.kept_state import KeptState
 from remit.store.database import Append
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
 
     from remit.drivers.event_tokens import EventSigner
     from remit.drivers.outward import Reaches
@@ -39,6 +41,7 @@ _LOG = logging.getLogger("remit")
 _MOVED, _STREAM = b'"kind":"task.moved"', b'"kind":"signal.stream"'
 _PAGE, _SCANNED_MAX, _OUTSTANDING_MAX, _ACKS_MAX = 500, 10_000, 100, 1_000
 _LOOK_SECONDS, _APART_SECONDS, _POLL_SECONDS, _POLLS_MAX = 2.0, 0.25, 20.0, 4
+_TURN_SECONDS = 30.0  # longer than one attempt may take (drivers/outward.py), twice
 _FIRST_WAIT_SECONDS, _WAIT_SECONDS_MAX = 1.0, 300.0
 _BAD_REQUEST, _OK, _REDIRECTS = 400, 200, 300
 _ANSWER_BYTES_MAX = 65_536
@@ -82,7 +85,11 @@ class Telling:
         clock: Callable[[], datetime],
         *,
         issuer: str,
+        node: str,
     ) -> None:
+        """``node``: names this process among others on the same store."""
+        self._node = node
+        self._turns: dict[str, datetime] = {}  # streams that are ours to push, until when
         self._store, self._streams, self._signer, self._reach, self._clock = store, streams, signer, reach, clock
         self._issuer = issuer
         self._polls: dict[str, int] = {}  # that wait, by receiver
@@ -103,6 +110,8 @@ class Telling:
         if not outgoing:
             await self._advanced(stream, version, cursor, end)
             return False
+        if not await self._ours(stream):
+            return False
         one = outgoing[0]
         refusal = await self._pushed(rule, stream, one)
         if refusal:
@@ -111,6 +120,15 @@ class Telling:
             _LOG.warning("receiver %s refused %s for good: %s", rule.name, one.jti, refusal)
         await self._write(stream, version, Cursor(one.entry, one.part + 1))
         return True
+
+    async def close(self) -> None:
+        """Let other nodes go on at once. Raises Outage."""
+        turns, self._turns = self._turns, {}
+        for stream in turns:
+            turn = self._turn(stream)
+            version, text = await turn.read()
+            if text.startswith(f"{self._node} "):
+                await turn.write(version, "")
 
     async def poll(self, rule: ReceiverRule, stream: Stream, *, sets_max: int, acks: frozenset[str], at_once: bool) -> Polled:
         """Take acknowledgements and give what is outstanding (RFC 8936 §2). Waits a while for something where that is asked for.
@@ -228,6 +246,25 @@ class Telling:
         jti = token_id(stream.id, entry.index, part)
         claims = set_claims(event, decode(entry.body), issuer=self._issuer, audience=rule.audience, jti=jti, index=entry.index)
         return Outgoing(jti=jti, entry=entry.index, part=part, claims=claims)
+
+    async def _ours(self, stream: Stream) -> bool:
+        """Whether it is this node's turn to push a stream, for some seconds."""
+        now = self._clock()
+        if now < self._turns.get(stream.id, now):
+            return True
+        turn = self._turn(stream.id)
+        version, text = await turn.read()
+        owner, _, until = text.partition(" ")
+        if text and owner != self._node and now.timestamp() < float(until):
+            return False
+        end = now + timedelta(seconds=_TURN_SECONDS)
+        if not await turn.write(version, f"{self._node} {end.timestamp()}"):
+            return False
+        self._turns[stream.id] = end - timedelta(seconds=_TURN_SECONDS / 2)  # it is taken again well before it is over
+        return True
+
+    def _turn(self, stream: str) -> KeptState:
+        return KeptState(self._store, f"ssf/turn/{stream}")
 
     async def _cursor(self, stream: Stream) -> tuple[int, Cursor]:
         version, text = await self._streams.cursor(stream).read()
