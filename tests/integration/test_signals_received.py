@@ -192,6 +192,8 @@ def test_hostile_tokens_are_refused_with_the_codes_of_the_rfc_and_do_nothing(tmp
             ("invalid_request", {"exp": now + 60}),
             ("invalid_request", {"events": two}),
             ("invalid_request", {"events": {}}),
+            ("invalid_request", {"events": {"https://example.com/\u202e\n": {}}}),
+            ("invalid_request", {"events": {f"{CAEP}session-revoked": []}}),
             ("invalid_request", {"events": None}),
             ("invalid_request", {"sub_id": None}),
             ("invalid_request", {"sub_id": {"format": "email"}}),
@@ -214,7 +216,7 @@ def test_hostile_tokens_are_refused_with_the_codes_of_the_rfc_and_do_nothing(tmp
         assert await place.call(token) == "allow"
         refused = await place.records("SignalReceived")
         assert {body.outcome for body in refused} == {"refused"}
-        assert len(refused) == 28
+        assert len(refused) == 30
         assert await place.state(task) == "active"
 
     run(story, tmp_path)

@@ -79,6 +79,7 @@ algorithms = ["ES256"]
         (SIEM.replace("audience", "audiences"), "audience"),
         (SIEM + 'push = ["http://siem.example"]\n', "push"),
         (SIEM + 'push = ["https://user:pass@siem.example"]\n', "push"),
+        (SIEM + 'events = ["credential-change"]\n', "events"),
         (SIEM + SIEM.replace("siem]", "twin]"), "receivers"),
         ('[signals]\nlifecycle = "moved"\n', "lifecycle"),
         ("[signals]\ntransmitter = 1\n", "transmitter"),

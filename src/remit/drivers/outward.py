@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from aiohappyeyeballs import AddrInfoType
 
 _SECONDS_MAX, _CONNECT_SECONDS = 10.0, 5.0
-_RETRY_AFTER_MAX = 3_600
+_RETRY_AFTER_MAX, _WRAPPED_MAX = 3_600, 64
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -152,8 +152,8 @@ def _public_socket(address: AddrInfoType) -> socket.socket:
 def _refused(error: BaseException) -> bool:
     """Whether it was our own refusal, however deep aiohttp wraps it."""
     waiting: list[BaseException | None] = [error]
-    while waiting:
-        one = waiting.pop()
+    for _ in range(_WRAPPED_MAX):
+        one = waiting.pop() if waiting else None
         if isinstance(one, _RefusedAddressError) or isinstance(getattr(one, "os_error", None), _RefusedAddressError):
             return True
         if one is not None:

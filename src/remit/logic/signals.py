@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 SET_TYPE = "secevent+jwt"
 CODES = frozenset({"invalid_request", "invalid_key", "invalid_issuer", "invalid_audience", "authentication_failed", "access_denied"})
 _TEXT_MAX, _AUDIENCES_MAX = 512, 100
-_CONTROLS = tuple(chr(code) for code in (*range(32), 127))
 
 DEFAULTS: dict[str, Consequence] = {
     f"{CAEP}session-revoked": Consequence.REVOKE,
@@ -67,7 +66,7 @@ def read_event_set(
     if not isinstance(events, dict) or len(events) != 1:
         raise _wrong("the token does not tell exactly one event")
     event, said = next(iter(events.items()))
-    if not 0 < len(event) <= _TEXT_MAX or any(sign in event for sign in _CONTROLS) or not isinstance(said, dict):
+    if not 0 < len(event) <= _TEXT_MAX or not (event.isascii() and event.isprintable()) or not isinstance(said, dict):
         raise _wrong("the event is not a type with its claims")
     return EventSet(jti=jti, issued_at=_issued_at(claims.get("iat"), now, age_max), event=event, claims=said, subject=subject)
 
