@@ -26,6 +26,7 @@ from remit.logic.telling import after_acks, subject_digests, told, wanted
 from remit.model.record import Record, TaskMoved, TaskOpened
 from remit.model.signal import SESSION_REVOKED, Clause, Concerns, Consequence, EventSet, ReceiverRule, SignalRules, Stream
 from remit.model.task import TASK_MOVES, TaskState
+from remit.services import taking_back
 from remit.services.kept_state import KeptState
 from remit.services.mediation import Refused, Ticket
 from remit.services.streams import Streams, Wish
@@ -303,3 +304,19 @@ def test_every_end_is_given_until_it_is_acknowledged_and_then_never_again(steps)
 
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(main(Path(folder)))
+
+
+def test_many_tasks_are_found_page_by_page(tmp_path, monkeypatch):
+    monkeypatch.setattr(taking_back, "_PAGE", 2)
+    monkeypatch.setattr(taking_back, "_AT_ONCE_MAX", 2)
+
+    async def main() -> None:
+        world = World(tmp_path / "remit.db")
+        opened = [await world.open(on_behalf_of=person) for person in ("ann", "bob", "ann", "ann", "bob", "ann", "ann")]
+        meant = Clause(persons=frozenset({"ann"}))
+        done = await TakingBack(world.store, world.tasks, world.clock).take_back((meant,), Consequence.REVOKE, by="signal:idp", reason="x")
+        assert sorted(done.revoked) == sorted(one.id for one in opened if one.on_behalf_of == "ann")
+        assert {(await world.tasks.view(one.id)).state for one in opened if one.on_behalf_of == "bob"} == {TaskState.ACTIVE}
+        await world.close()
+
+    asyncio.run(main())
