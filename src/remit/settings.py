@@ -12,6 +12,7 @@ from remit.model.access import AccessRules
 from remit.model.manifest import ManifestSource
 from remit.model.trust import TrustRules
 from remit.model.signal import SignalRules
+from remit.model.trust import TrustRules
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
