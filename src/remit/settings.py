@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from remit.logic.consent import Consent
 from remit.model.access import AccessRules
 from remit.model.manifest import ManifestSource
-from remit.model.trust import TrustRules
 from remit.model.signal import SignalRules
 from remit.model.trust import TrustRules
 

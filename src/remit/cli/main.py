@@ -32,7 +32,6 @@ def _told(command: click.Command) -> click.Command:
 
 task.add_command(task_drift)
 task.add_command(task_resume)
-for one in (init, serve, run, task, approvals, approve, deny, agent, policy, pin, ledger, doctor):
 for one in (init, serve, run, task, approvals, approve, deny, agent, policy, pin, signals, ledger, doctor):
     main.add_command(_told(one))
 

@@ -10,7 +10,7 @@ import click
 from remit.cli.common import emit, folder_option, json_option, reports_errors, safe
 from remit.logic.records import decode
 from remit.logic.signals import short
-from remit.model.record import SignalFollowed, SignalReceived
+from remit.model.signal import SignalFollowed, SignalReceived
 from remit.node import Node, open_node
 
 _LIST_MAX, _LOOKED_AT_MAX, _PAGE = 1_000, 200_000, 1_000

@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from remit.model.manifest import ManifestAccepted, ManifestChanged
+from remit.model.signal import SignalFollowed, SignalReceived, SignalRefused, StreamChanged
 
 VERSION = 1
 
@@ -284,59 +285,6 @@ class AccessSearched:
     resource_type: str = ""
     resource: str = ""
     found: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SignalReceived:
-    """A security event token came in. ``outcome``: ``accepted``, or ``refused`` and ``why``; ``jti_digest``, ``subject_digest``: of what
-    it said. ``concerns``: which kinds of things here it is about; ``skipped``: refusals before it that were too many to be recorded.
-    """
-
-    signal: str
-    transmitter: str
-    via: str
-    outcome: str
-    why: str = ""
-    jti_digest: str = ""
-    event: str = ""
-    subject_format: str = ""
-    subject_digest: str = ""
-    concerns: list[str] = field(default_factory=list)
-    consequence: str = ""
-    token_digest: str = ""
-    skipped: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SignalFollowed:
-    """What followed from a signal, all of it in force: tasks moved (the first thousand in ``tasks``), and those that were damaged."""
-
-    signal: str
-    revoked: int
-    suspended: int
-    tasks: list[str] = field(default_factory=list)
-    damaged: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamChanged:
-    """A receiver changed its stream, or asked for a verification. ``change`` identifies it."""
-
-    change: str
-    receiver: str
-    stream: str
-    what: str
-    status: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SignalRefused:
-    """A receiver did not take one of our tokens and never will. ``code``: what it said, of RFC 8935 §2.4, else ``other``."""
-
-    receiver: str
-    stream: str
-    jti: str
-    code: str
 
 
 Body = (

@@ -25,8 +25,8 @@ from remit.logic.arguments import digest_bytes, digest_json
 from remit.logic.records import encode
 from remit.logic.signals import CODES, consequence, read_event_set, short
 from remit.logic.subjects import concern_of
-from remit.model.record import Record, SignalFollowed, SignalReceived
-from remit.model.signal import SSF, Clause, Concern, Concerns, Consequence
+from remit.model.record import Record
+from remit.model.signal import SSF, Clause, Concern, Concerns, Consequence, SignalFollowed, SignalReceived
 from remit.store.database import Append
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ import msgspec
 from remit.errors import Conflict, Mistake, NotFound, Outage, Refusal, Unauthenticated
 from remit.logic.arguments import digest_json
 from remit.logic.records import encode
-from remit.model.record import Record, StreamChanged
-from remit.model.signal import POLL, PUSH, SESSION_REVOKED, ReceiverRule, SignalRules, Stream
+from remit.model.record import Record
+from remit.model.signal import POLL, PUSH, SESSION_REVOKED, ReceiverRule, SignalRules, Stream, StreamChanged
 from remit.services.kept_state import KeptState
 from remit.store.database import Append
 

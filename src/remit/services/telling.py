@@ -22,8 +22,8 @@ from remit.logic.arguments import parse_json
 from remit.logic.records import decode, encode
 from remit.logic.signals import CODES
 from remit.logic.telling import after_acks, set_claims, token_id, told, verification, wanted
-from remit.model.record import Record, SignalRefused, StreamChanged, TaskMoved, TaskOpened
-from remit.model.signal import PUSH, Stream
+from remit.model.record import Record, TaskMoved, TaskOpened
+from remit.model.signal import PUSH, SignalRefused, Stream, StreamChanged
 from remit.model.task import TaskState
 from remit.services.kept_state import KeptState
 from remit.store.database import Append
