@@ -1,7 +1,8 @@
 """Nouns of Shared Signals: who tells us what, what it concerns, what follows, and whom we tell (OpenID SSF 1.0, CAEP 1.0, RISC).
 
-Rules: a signal only ever takes back. What it concerns is a conjunction of clauses; an empty one concerns nothing. Left out: how a
-signal is read (``logic/signals.py``, ``logic/subjects.py``) and told (``logic/telling.py``).
+Rules: a signal only ever takes back. What it concerns is a conjunction of clauses; an empty one concerns nothing. Its records of the
+ledger stand here too, under the rules of ``model/record.py``. Left out: how a signal is read (``logic/signals.py``,
+``logic/subjects.py``) and told (``logic/telling.py``).
 """
 
 from __future__ import annotations
