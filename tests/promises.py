@@ -211,6 +211,44 @@ PROMISES = (
         ),
     ),
     Promise(
+        says=(
+            "From the moment a signal is accepted, no call of what it concerns is allowed; a token that is not of a configured "
+            "transmitter, or that came before, changes nothing."
+        ),
+        against=("sender of signals",),
+        tests=(
+            "tests/property/test_signals.py",
+            "tests/unit/test_event_tokens.py",
+            "tests/integration/test_signals_received.py",
+        ),
+    ),
+    Promise(
+        says=(
+            "No metadata, key set or stream leads a request of remit into a private network, unless that entry of the configuration "
+            "says so."
+        ),
+        against=("sender of signals",),
+        tests=(
+            "tests/unit/test_outward.py",
+            "tests/integration/test_signals_received.py::test_metadata_in_a_private_network_is_not_fetched_unless_that_is_said",
+            "tests/integration/test_signals_told.py::test_streams_are_managed_by_whom_they_tell_and_go_where_the_configuration_says",
+        ),
+    ),
+    Promise(
+        says=(
+            "A receiver is told every end of a task, in order, through restarts and outages, and nothing of the task's inputs, "
+            "objective or reasons."
+        ),
+        against=("sender of signals",),
+        tests=(
+            "tests/property/test_signals.py::test_every_end_is_told_and_nothing_but_ends_is_a_revoked_session",
+            "tests/property/test_signals.py::test_every_end_is_given_until_it_is_acknowledged_and_then_never_again",
+            "tests/property/test_signals.py::test_of_two_who_write_one_version_one_has_it",
+            "tests/property/test_signals.py::test_acknowledgements_pass_nothing_that_was_not_acknowledged",
+            "tests/integration/test_signals_told.py",
+        ),
+    ),
+    Promise(
         says="What is proposed as the narrowest grant still covers all the work it was made from.",
         against=("hijacked agent",),
         tests=("tests/property/test_mining.py",),

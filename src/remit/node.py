@@ -28,6 +28,7 @@ from remit.drivers.value_sealing import ValueSealer
 from remit.drivers.webhooks import WebhookClient
 from remit.errors import Outage
 from remit.logic.checkpoint import Checkpoint, Verifier, sign_checkpoint
+from remit.node_signals import SignalParts, signal_parts
 from remit.node_tokens import TokenParts, token_door, token_parts
 from remit.services.access import Access
 from remit.services.access_search import AccessSearch
@@ -115,6 +116,7 @@ class Node:
     gateway: McpGateway
     door: TaskDoor
     feed: Feed
+    signals: SignalParts
     client: aiohttp.ClientSession
     token_parts: TokenParts
     clock: Callable[[], datetime]
@@ -138,6 +140,7 @@ class Node:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
         await self.notices.close()
+        await self.signals.close()
         await self.links.close()
         await self.tasks.settle()
         await self.client.close()
@@ -156,6 +159,7 @@ class Node:
         )
         for work in working:
             self._background.append(asyncio.create_task(work))
+        self._background += [asyncio.create_task(work) for work in self.signals.work()]
 
     async def _end_idle(self) -> None:
         while True:
@@ -337,6 +341,7 @@ async def open_node(
             end_task=on_end,
         ),
         feed=Feed(store, tasks, on_end),
+        signals=signal_parts(configuration, keys, store, tasks, clock, new_id),
         client=client,
         token_parts=parts,
         clock=clock,
@@ -392,7 +397,8 @@ def api_of(node: Node) -> Starlette:
     parts, door = node.token_parts, node.door
     tokens = token_door(parts, node.rules, node.identities, node.dispatcher, node.tasks, node.store, node.clock, door.end_task)
     return api_app(
-        beside=(_access_door(node), tokens),
+        access=_access_door(node),
+        more=[*node.signals.doors, *tokens.routes()],
         approvals=node.approvals,
         invitations=node.invitations,
         door=node.door,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from remit.logic.consent import Consent
 from remit.model.access import AccessRules
 from remit.model.manifest import ManifestSource
+from remit.model.signal import SignalRules
 from remit.model.token import TokenRules
 from remit.model.trust import TrustRules
 
@@ -51,6 +52,8 @@ class Limits:
     permits_in_memory: int = 10_000
     trust_document_bytes: int = 524_288
     trust_fetch_seconds: int = 5
+    signal_bytes: int = 65_536
+    signals_kept: int = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,3 +114,4 @@ class Configuration:
     consent: Consent = field(default_factory=Consent)
     tokens: TokenRules = field(default_factory=TokenRules)
     trust: TrustRules = field(default_factory=TrustRules)
+    signals: SignalRules = field(default_factory=SignalRules)

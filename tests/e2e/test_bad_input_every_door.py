@@ -37,7 +37,10 @@ TAKING = [path for path, methods in DOCUMENT.items() if "requestBody" in methods
 PROVED = [(method, path) for path, methods in DOCUMENT.items() for method, told in methods.items() if told.get("security")]
 SECRET = "an-approver-secret-of-tests"
 CALLER = "a-caller-secret-of-tests"
+SIEM, IDP = "a-receiver-secret-of-tests", "a-transmitter-secret-of-tests"
 MORE = '[approvers.ann]\ntools = ["*"]\nsecret = "${ANN}"\n[access.callers.pep]\nsecret = "${PEP}"\ntasks = true\n'
+MORE += '[signals.receivers.siem]\nsecret = "${SIEM}"\naudience = "https://siem.example"\n'
+MORE += '[signals.transmitters.idp]\nissuer = "https://idp.example"\npush_secret = "${IDP}"\n'
 
 BODIES: dict[str, bytes] = {
     "empty": b"",
@@ -69,6 +72,8 @@ async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("ANN", SECRET)
         environment.setenv("PEP", CALLER)
+        environment.setenv("SIEM", SIEM)
+        environment.setenv("IDP", IDP)
         async with gateway(Path(tmp_path_factory.mktemp("doors")), stdio("bank", "bank.py", "--stdio"), more=MORE) as node:
             yield node
 
@@ -80,13 +85,19 @@ async def proof(running: Running, told: dict[str, Any]) -> str:
         return SECRET
     if "caller" in kinds:
         return CALLER
+    if "receiver_secret" in kinds:
+        return SIEM
+    if "transmitter_secret" in kinds:
+        return IDP
     if "task_token" in kinds:
         return running.token
     return await running.node.identities.issue_svid("tester", attested="test")
 
 
 async def ask(running: Running, method: str, path: str, token: str, body: Any = None, **headers: str) -> tuple[int, bytes]:
-    url = f"http://127.0.0.1:{running.port}" + path.replace("{task}", running.task.id).replace("{approval}", "apr_none")
+    url = f"http://127.0.0.1:{running.port}" + path.replace("{task}", running.task.id).replace("{approval}", "apr_none").replace(
+        "{transmitter}", "idp"
+    )
     given = {"Content-Type": "application/json", **({"Authorization": f"Bearer {token}"} if token else {}), **headers}
     async with aiohttp.ClientSession() as client, client.request(method, url, data=body, headers=given) as answer:
         return answer.status, await answer.read()

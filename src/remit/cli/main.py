@@ -13,6 +13,7 @@ from remit.cli.keys import keys
 from remit.cli.policy import policy
 from remit.cli.run import run
 from remit.cli.setup import agent, doctor, init, pin
+from remit.cli.signals import signals
 from remit.cli.work import serve, task
 
 
@@ -32,7 +33,7 @@ def _told(command: click.Command) -> click.Command:
 
 task.add_command(task_drift)
 task.add_command(task_resume)
-for one in (init, serve, run, task, approvals, approve, deny, agent, policy, pin, keys, ledger, doctor):
+for one in (init, serve, run, task, approvals, approve, deny, agent, policy, pin, keys, signals, ledger, doctor):
     main.add_command(_told(one))
 
 if __name__ == "__main__":

@@ -15,16 +15,18 @@ from remit.cli.common import REFUSED, emit, folder_option, json_option, operator
 from remit.cli.tls import ServerTls
 from remit.drivers.base import HttpServer, StdioServer, UpstreamLimits
 from remit.drivers.keys import load_or_make_keys
+from remit.drivers.outward import Outward
 from remit.drivers.upstream_http import http_session
 from remit.drivers.upstreams import discover_tools
 from remit.errors import Mistake, RemitError
-from remit.node import load_rules, open_node
+from remit.node import load_rules, open_node, utc_now
 from remit.services.configuration import load_configuration
 from remit.services.pinning import pin_servers
 from remit.services.pins import Pins
 from remit.services.proofs import examine
 from remit.services.rules import unanswerable
 from remit.services.scaffold import write_folder
+from remit.services.signal_keys import TransmitterKeys
 from remit.settings import Configuration
 
 _CONNECT_SECONDS = 5
@@ -138,6 +140,7 @@ async def doctor(folder: Path, as_json: bool) -> int:
                 found.append(("bad", f"server {server.name}", error.message + _no_such_program(server)))
     finally:
         await client.close()
+    found += await _transmitters(configuration)
     return _diagnosis(found, as_json=as_json)
 
 
@@ -154,6 +157,21 @@ async def _trust_state(configuration: Configuration) -> list[tuple[str, str, str
         configuration.trust, document_bytes_max=limits.trust_document_bytes, fetch_seconds_max=limits.trust_fetch_seconds
     )
     return found + [("good" if good else "bad", who, what) for who, what, good in examined]
+
+
+async def _transmitters(configuration: Configuration) -> list[tuple[str, str, str]]:
+    """Whether the keys of each transmitter of signals can be had: without them nothing of it is believed."""
+    found, reach = [], Outward()
+    try:
+        for name, rule in configuration.signals.transmitters.items():
+            try:
+                number = await TransmitterKeys(rule, reach, utc_now).fetch()
+                found.append(("good", f"transmitter {name}", f"{number} keys of {rule.issuer}"))
+            except RemitError as error:
+                found.append(("bad", f"transmitter {name}", f"no keys of {rule.issuer}: {error.message}"))
+    finally:
+        await reach.close()
+    return found
 
 
 def _no_such_program(server: StdioServer | HttpServer) -> str:

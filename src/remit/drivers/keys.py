@@ -1,8 +1,9 @@
 """remit's own keys: made on first start, kept in files that only their owner can read.
 
 Never mixed: an ECDSA P-256 key signs JWT-SVIDs and task tokens (JWT-SVID §2 admits no EdDSA), an Ed25519 key signs the
-ledger's checkpoints (C2SP signed-note), a secret of 32 random bytes seals and hides values (``derived`` gives each use its
-own key). Rules: a key file that others can read is refused, not repaired; a new file appears whole or not at all.
+ledger's checkpoints (C2SP signed-note), an RSA key (only where others are told) signs security event tokens, a secret of 32 random
+bytes seals and hides values (``derived`` gives each use its own key). Rules: a key file that others can read is refused, not
+repaired; a new file appears whole or not at all.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from remit.errors import Mistake, Place
@@ -26,8 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-PrivateKey = EllipticCurvePrivateKey | Ed25519PrivateKey
+PrivateKey = EllipticCurvePrivateKey | Ed25519PrivateKey | RSAPrivateKey
 _SECRET_BYTES = 32
+_RSA_BITS, _RSA_BITS_MIN = 3_072, 2_048
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -68,6 +72,15 @@ def bundle_key(path: Path) -> Ed25519PrivateKey:
     key = _private_key(path, Ed25519PrivateKey.generate)
     if not isinstance(key, Ed25519PrivateKey):
         raise Mistake("not an Ed25519 key", code="key_file", place=Place(file=str(path)))
+    return key
+
+
+def signals_key(path: Path) -> RSAPrivateKey:
+    """The key that signs what receivers of signals are told, made where there is none. Raises Mistake."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    key = _private_key(path, lambda: rsa.generate_private_key(public_exponent=65_537, key_size=_RSA_BITS))
+    if not isinstance(key, RSAPrivateKey) or key.key_size < _RSA_BITS_MIN:
+        raise Mistake(f"not an RSA key of {_RSA_BITS_MIN} bits or more", code="key_file", place=Place(file=str(path)))
     return key
 
 

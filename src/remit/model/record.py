@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from remit.model.manifest import ManifestAccepted, ManifestChanged
+from remit.model.signal import SignalFollowed, SignalReceived, SignalRefused, StreamChanged
 
 VERSION = 1
 
@@ -334,6 +335,10 @@ Body = (
     | AccessSearched
     | ManifestChanged
     | ManifestAccepted
+    | SignalReceived
+    | SignalFollowed
+    | StreamChanged
+    | SignalRefused
 )
 
 KINDS: dict[str, type[Body]] = {
@@ -353,6 +358,10 @@ KINDS: dict[str, type[Body]] = {
     "access.searched": AccessSearched,
     "manifest.changed": ManifestChanged,
     "manifest.accepted": ManifestAccepted,
+    "signal.received": SignalReceived,
+    "signal.followed": SignalFollowed,
+    "signal.stream": StreamChanged,
+    "signal.refused": SignalRefused,
 }
 NAMES: dict[type[Body], str] = {body: kind for kind, body in KINDS.items()}
 

@@ -25,6 +25,7 @@ from remit.services.candidates import read_bundle
 from remit.services.catalog import read_detected, read_entry
 from remit.services.manifest_files import placed, read_source
 from remit.services.reading import FILE, NAME, VARIABLE, Mistakes, Reader, fill, near, parsed, read_text, read_texts
+from remit.services.signal_configuration import read_signals
 from remit.services.task_types import DEADLINE_MAX, read_task_type
 from remit.services.token_configuration import read_default_task, read_keys, read_tokens
 from remit.services.trust_configuration import check_agents, read_trust
@@ -61,6 +62,7 @@ _TABLES = (
     "access",
     "ledger",
     "policies",
+    "signals",
     "tokens",
 )
 
@@ -79,6 +81,7 @@ def load_configuration(folder: Path) -> Configuration:
     entries = {name: read_entry(table, classes) for name, table in root.tables("tools") if _known_server(root, "tools", name, known)}
     detected = read_detected(root.table("data").table("detected"), classes)
     access = read_access(root, folder, agents, settings.host)
+    signals = read_signals(root, folder, settings.issuer)
     tokens = read_tokens(root)
     root.done(*_TABLES)
     task_types: dict[str, TaskType] = {}
@@ -107,6 +110,7 @@ def load_configuration(folder: Path) -> Configuration:
         catalog=Catalog(servers=server_facts, entries=entries, detected=detected),
         task_types=task_types,
         consent=consent,
+        signals=signals,
         policies={name: policy for name, policy in policies.items() if policy is not None},
         digest=digest_json({FILE: text, **tasks, **{f"access/{one.name}": one.digest for one in access.applications.values()}}),
         access=access,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from starlette.applications import Starlette
@@ -25,10 +25,11 @@ from remit.logic.arguments import parse_json
 from remit.wire import AuthorizeCall, ObserveCall, OpenTask, ReportManifest
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from starlette.requests import Request
 
+    from remit.doors.api.access import AccessDoor
     from remit.doors.api.tasks import TaskDoor
     from remit.drivers.signing import TokenSigner
     from remit.model.identity import Proof
@@ -39,13 +40,6 @@ if TYPE_CHECKING:
 
 Words = TypeVar("Words")
 _LOG = logging.getLogger("remit")
-
-
-class Beside(Protocol):
-    """A door of its own on the same port."""
-
-    def routes(self) -> list[Route]:
-        """Its endpoints."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,8 +112,10 @@ def _proof(request: Request) -> Proof:
     return proof
 
 
-def api_app(*, beside: Iterable[Beside], approvals: Approvals, invitations: Invitations, **services: Any) -> Starlette:
-    """The API as an application. ``beside``: further doors, the decision API and the token service."""
+def api_app(
+    *, access: AccessDoor, approvals: Approvals, invitations: Invitations, more: Sequence[Route] = (), **services: Any
+) -> Starlette:
+    """The API as an application. ``access``: the decision API beside it; ``more``: further doors."""
     api, approvers = _Api(**services), ApproversApi(approvals=approvals, invitations=invitations)
     endpoints: dict[tuple[str, str], Callable[[Request], Awaitable[Response]]] = {
         ("POST", "/v1/tasks"): api.open_task,
@@ -141,7 +137,7 @@ def api_app(*, beside: Iterable[Beside], approvals: Approvals, invitations: Invi
         ("GET", "/openapi.json"): api.document,
     }
     routes = [Route(path, _guarded(endpoint), methods=[method]) for (method, path), endpoint in endpoints.items()]
-    return Starlette(routes=[*routes, *(route for door in beside for route in door.routes())])
+    return Starlette(routes=[*routes, *access.routes(), *more])
 
 
 def _guarded(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from remit.doors.api.access_openapi import access_components, access_paths
+from remit.doors.api.signals_openapi import signal_components, signal_paths
 from remit.doors.api.token_openapi import token_components, token_paths
 from remit.wire import (
     AnswerQuestion,
@@ -90,10 +91,11 @@ def openapi() -> Json:
             "/readyz": {"get": _operation("Whether the store answers", kind="text/plain")},
             "/openapi.json": {"get": _operation("This document")},
             **access_paths(),
+            **signal_paths(),
             **token_paths(),
         },
         "components": {
-            "schemas": {**components, **access_components(), **token_components()},
+            "schemas": {**components, **access_components(), **signal_components(), **token_components()},
             "securitySchemes": {
                 "jwt_svid": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT-SVID, or the token of a trusted OIDC issuer"},
                 "x509_svid": {"type": "mutualTLS", "description": "an X.509-SVID of a trusted domain, and no Authorization header"},
@@ -104,6 +106,8 @@ def openapi() -> Json:
                 },
                 "task_token": {"type": "http", "scheme": "bearer", "bearerFormat": "at+jwt"},
                 "approver_secret": {"type": "http", "scheme": "bearer"},
+                "receiver_secret": {"type": "http", "scheme": "bearer"},
+                "transmitter_secret": {"type": "http", "scheme": "bearer"},
             },
         },
     }
