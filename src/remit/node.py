@@ -29,6 +29,7 @@ from remit.drivers.value_sealing import ValueSealer
 from remit.drivers.webhooks import WebhookClient
 from remit.errors import Outage
 from remit.logic.checkpoint import Checkpoint, Verifier, sign_checkpoint
+from remit.node_workload import WorkloadParts, workload_parts
 from remit.services.access import Access
 from remit.services.access_search import AccessSearch
 from remit.services.approvals import Approvals
@@ -99,6 +100,7 @@ class Node:
     identities: Identities
     proofs: Proofs
     replays: Replays
+    workload: WorkloadParts
     rules: Rules
     dispatcher: Dispatcher
     mediation: Mediation
@@ -290,6 +292,7 @@ async def open_node(
         identities=identities,
         proofs=proofs,
         replays=replays,
+        workload=workload_parts(settings, keys, store, signer, tasks, rules, clock, new_id),
         rules=rules,
         dispatcher=dispatcher,
         mediation=mediation,
@@ -371,6 +374,7 @@ def api_of(node: Node) -> Starlette:
         door=node.door,
         ledger=node.ledger,
         signer=node.signer,
+        trust_bundle=node.workload.authority.bundle,
         settings=node.configuration.settings,
     )
 

@@ -11,6 +11,7 @@ from remit.logic.consent import Consent
 from remit.model.access import AccessRules
 from remit.model.manifest import ManifestSource
 from remit.model.trust import TrustRules
+from remit.model.attestation import Selectors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,6 +51,11 @@ class Limits:
     permits_in_memory: int = 10_000
     trust_document_bytes: int = 524_288
     trust_fetch_seconds: int = 5
+    workload_connections: int = 512
+    workload_connections_per_account: int = 64
+    workload_requests: int = 16
+    workload_idle_seconds: int = 300
+    workload_issues_per_minute: int = 600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +67,16 @@ class Agent:
     tasks: tuple[str, ...] = ()
     description: str = ""
     manifest: ManifestSource = field(default_factory=ManifestSource)
+    attest: Selectors = field(default_factory=Selectors)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadSettings:
+    """``[spiffe]``. ``socket``: of the Workload API (``None``: off); ``authority_ttl``: life of one X.509 authority."""
+
+    socket: Path | None = None
+    socket_mode: int = 0o600
+    authority_ttl: timedelta = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +100,7 @@ class Settings:
     keep_values: bool = False
     bundle: Path | None = None  # policies come in this signed file instead of policies/*.cedar
     bundle_keys: tuple[Verifier, ...] = ()
+    workload: WorkloadSettings = field(default_factory=WorkloadSettings)
     limits: Limits = field(default_factory=Limits)
 
 

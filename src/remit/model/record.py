@@ -130,6 +130,16 @@ class TokenRefused:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AuthorityMade:
+    """A signing certificate of the trust domain: published from now on, gone at ``ends_at``. ``fingerprint``: its SHA-256, hexadecimal."""
+
+    number: int
+    fingerprint: str
+    begins_at: datetime
+    ends_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class QuestionTerms:
     """What holds for a question: how many must say yes, whether by four eyes, and how many there were who might."""
 
@@ -301,6 +311,7 @@ Body = (
     | AccessSearched
     | ManifestChanged
     | ManifestAccepted
+    | AuthorityMade
 )
 
 KINDS: dict[str, type[Body]] = {
@@ -318,6 +329,7 @@ KINDS: dict[str, type[Body]] = {
     "access.searched": AccessSearched,
     "manifest.changed": ManifestChanged,
     "manifest.accepted": ManifestAccepted,
+    "authority.made": AuthorityMade,
 }
 NAMES: dict[type[Body], str] = {body: kind for kind, body in KINDS.items()}
 
