@@ -21,7 +21,7 @@ import stat
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import h2.config
 from grpclib.config import Configuration
@@ -92,16 +92,15 @@ class _Connection(H2Protocol):
         self._idle: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by its class
         try:
-            peer = _peer(transport)
-        except Unauthenticated:
-            peer = None
-        if peer is None or not self._listener.admit(self, peer.uid):
-            if peer is not None:
-                peer.close()
-            transport.abort()
+            peer = _peer(self._transport)
+        except (Unauthenticated, OSError):
+            self._transport.abort()
+            return
+        if not self._listener.admit(self, peer.uid):
+            peer.close()
+            self._transport.abort()
             return
         self._peer = peer
         self._handler.mapping = Conversation(self._listener.api, peer).methods()
