@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from remit.settings import Settings
     from remit.store.database import Store
 
-_LOOK_EVERY_SECONDS = 2.0
-
 
 @dataclass(slots=True, kw_only=True)
 class WorkloadParts:
@@ -37,6 +35,7 @@ class WorkloadParts:
     processes: Processes
     settings: Settings
     clock: Callable[[], datetime]
+    look_every_seconds: float = 2.0  # how often a stream sees whether its process is still what it was
 
     @contextlib.asynccontextmanager
     async def serving(self, path: Path | None) -> AsyncIterator[None]:
@@ -50,7 +49,7 @@ class WorkloadParts:
             self.processes,
             self.clock,
             requests_max=limits.workload_requests,
-            look_every_seconds=_LOOK_EVERY_SECONDS,
+            look_every_seconds=self.look_every_seconds,
         )
         bounds = SocketLimits(
             connections_max=limits.workload_connections,

@@ -33,7 +33,7 @@ try:
         print(client.fetch_x509_svid(timeout=20).spiffe_id)
         token = client.fetch_jwt_svid(audience={"bank"}, timeout=20)
         print(token.spiffe_id, client.validate_jwt_svid(token.token, "bank", timeout=20).spiffe_id)
-        print(sorted(map(str, client.fetch_x509_bundles(timeout=20).bundles)) and "bundles", len(client.fetch_jwt_bundles(timeout=20).bundles))
+        print(len(client.fetch_x509_bundles(timeout=20).bundles), len(client.fetch_jwt_bundles(timeout=20).bundles))
 except WorkloadApiError as error:
     print("refused", "PERMISSION_DENIED" in str(error))
 """
@@ -131,7 +131,7 @@ def test_remit_run_vouches_for_what_it_started_and_for_nobody_else(folder, tmp_p
     (tmp_path / "done").touch()
     out, err = run.communicate(timeout=60)
     assert run.returncode == 0, err
-    assert out.split() == [AGENT, AGENT, AGENT, "bundles", "1"], err
+    assert out.split() == [AGENT, AGENT, AGENT, "1", "1"], err
     assert stranger.stdout.split() == ["refused", "True"], stranger.stderr
     assert not Path(address.read_text().removeprefix("unix://")).exists()
     records = folder.ledger()

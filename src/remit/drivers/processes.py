@@ -59,6 +59,9 @@ class Peer:
             self._pidfd = _pidfd(connection, self.pid, self.uid)
         except OSError:
             raise Unauthenticated(_GONE) from None
+        if not self.alive():
+            self.close()
+            raise Unauthenticated(_GONE)
 
     def alive(self) -> bool:
         """Whether the process still runs."""

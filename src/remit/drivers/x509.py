@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey, EllipticCurvePublicKey, generate_private_key
-from joserfc.jwk import ECKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from joserfc.jwk import ECKey, RSAKey
 
 from remit.errors import Broken
 from remit.logic.x509_svid import authority_content, svid_content
@@ -45,13 +46,6 @@ class AuthorityKey:
     def fingerprint(self) -> str:
         """SHA-256 of the certificate, in hexadecimal."""
         return self.certificate.fingerprint(hashes.SHA256()).hex()
-
-    def jwk(self) -> dict[str, Any]:
-        """The authority in a bundle (SPIFFE Trust Domain and Bundle §4.2.2: no ``kid``, one certificate)."""
-        public = self.key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-        words = ECKey.import_key(public).as_dict(private=False)
-        certificate = base64.b64encode(self.der).decode()
-        return {**{name: words[name] for name in ("kty", "crv", "x", "y")}, "use": "x509-svid", "x5c": [certificate]}
 
     def text(self) -> str:
         """Key and certificate in PEM, after the moment of making. To be sealed."""
@@ -92,3 +86,21 @@ def make_svid(authority: AuthorityKey, spiffe_id: SpiffeId, serial: int, now: da
         serial=f"{serial:x}",
         expires_at=expires_at,
     )
+
+
+def authority_jwk(certificate: x509.Certificate) -> dict[str, Any]:
+    """An authority in a bundle (SPIFFE Trust Domain and Bundle §4.2.2: no ``kid``, one certificate). Raises ValueError for a key
+    that is neither EC nor RSA.
+    """
+    key = certificate.public_key()
+    pem = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    words: dict[str, Any]
+    match key:
+        case EllipticCurvePublicKey():
+            words = {**ECKey.import_key(pem).as_dict(private=False)}
+        case RSAPublicKey():
+            words = {**RSAKey.import_key(pem).as_dict(private=False)}
+        case _:
+            raise ValueError("neither EC nor RSA")
+    der = certificate.public_bytes(serialization.Encoding.DER)
+    return {**{name: word for name, word in words.items() if name != "kid"}, "use": "x509-svid", "x5c": [base64.b64encode(der).decode()]}

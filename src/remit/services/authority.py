@@ -11,7 +11,7 @@ import json
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from remit.drivers.x509 import AuthorityKey, make_authority, make_svid
+from remit.drivers.x509 import AuthorityKey, authority_jwk, make_authority, make_svid
 from remit.errors import Outage, Unauthenticated
 from remit.logic.records import encode
 from remit.logic.x509_svid import next_is_due, prepared_for, published, sequence, signing
@@ -81,7 +81,7 @@ class Authority:
         authorities = await self._current(now)
         bundle = self._jwt_bundle()
         rises = sequence(authorities[0].number, authorities[-1].number) - 1
-        keys = [*(one.jwk() for one in authorities), *bundle["keys"]]
+        keys = [*(authority_jwk(one.certificate) for one in authorities), *bundle["keys"]]
         return {**bundle, "spiffe_sequence": bundle["spiffe_sequence"] + rises, "keys": keys}, authorities
 
     async def _current(self, now: datetime) -> tuple[AuthorityKey, ...]:

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 _PATH_BYTES_MAX = 107  # unix(7)
 _BACKLOG = 128
 _MESSAGE_BYTES_MAX = 65_536
-_UNREAD_BYTES_MAX = 1_048_576
+_UNREAD_BYTES_MAX = 131_072
 _CLOSE_SECONDS = 3.0
 _WINDOW_BYTES = 65_535
 _H2 = h2.config.H2Configuration(client_side=False, header_encoding="ascii")
@@ -115,7 +115,8 @@ class _Connection(H2Protocol):
         except Exception:  # frames that h2 or grpclib have no answer to
             self._transport.abort()
             return
-        if self._transport.get_write_buffer_size() > _UNREAD_BYTES_MAX:  # asks and asks, and never reads
+        unfinished = len(self.connection._connection.incoming_buffer._data)  # h2 waits for 16 MiB before it calls a frame too large
+        if unfinished > _MESSAGE_BYTES_MAX or self._transport.get_write_buffer_size() > _UNREAD_BYTES_MAX:  # asks on and never reads
             self._transport.abort()
 
     def pause_writing(self) -> None:
