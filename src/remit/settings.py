@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from remit.logic.consent import Consent
 from remit.model.access import AccessRules
+from remit.model.attestation import ProcessRule
 from remit.model.manifest import ManifestSource
 from remit.model.trust import TrustRules
-from remit.model.attestation import Selectors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,8 +51,8 @@ class Limits:
     permits_in_memory: int = 10_000
     trust_document_bytes: int = 524_288
     trust_fetch_seconds: int = 5
-    workload_connections: int = 512
-    workload_connections_per_account: int = 64
+    workload_connections: int = 128
+    workload_connections_per_account: int = 32
     workload_requests: int = 16
     workload_idle_seconds: int = 300
     workload_issues_per_minute: int = 600
@@ -67,7 +67,7 @@ class Agent:
     tasks: tuple[str, ...] = ()
     description: str = ""
     manifest: ManifestSource = field(default_factory=ManifestSource)
-    attest: Selectors = field(default_factory=Selectors)
+    attest: ProcessRule = field(default_factory=ProcessRule)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

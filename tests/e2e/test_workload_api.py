@@ -40,7 +40,7 @@ except WorkloadApiError as error:
 
 
 def configure(folder, attest: str) -> Path:
-    """Put the socket and the selectors of the agent into its folder."""
+    """Put the socket and what the agent's process must be into its folder."""
     text = folder.path / "remit.toml"
     text.write_text(f'{text.read_text()}\n[trust]\nsvid_ttl = "5s"\n[spiffe]\nsocket = "state/api.sock"\n[agents.payer.attest]\n{attest}\n')
     return folder.path / "state" / "api.sock"
@@ -138,7 +138,7 @@ def test_remit_run_vouches_for_what_it_started_and_for_nobody_else(folder, tmp_p
     task = next(one["task"] for one in records if one["kind"] == "task.opened")
     proofs = [one["body"]["subject_proof"] for one in records if one["kind"] == "token.issued"]
     assert sum(f"run=payer task={task}" in proof for proof in proofs) == 2
-    assert [one["body"]["why"] for one in records if one["kind"] == "token.refused"] == ["no agent's selectors match"]
+    assert [one["body"]["why"] for one in records if one["kind"] == "token.refused"] == ["the process is no agent's"]
 
 
 def test_nothing_matches_by_default(folder):

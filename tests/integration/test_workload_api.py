@@ -384,9 +384,13 @@ async def test_nothing_is_issued_beyond_the_task(tmp_path):
         for wrong in (Run(agent="other", task=task.id), Run(agent="me", task="task_0"), None):
             with pytest.raises(Refusal):
                 await workloads.identity(replace(process, run=wrong))
-        await one.node.tasks.end(task.id, TaskState.COMPLETED, by="ann")
-        with pytest.raises(Refusal):
-            await workloads.x509_svid(process)
+        for state in (TaskState.SUSPENDED, TaskState.ACTIVE, TaskState.COMPLETED):
+            await one.node.tasks.move(task.id, state, by="ann")
+            if state is TaskState.ACTIVE:
+                assert (await workloads.identity(process)).text == ME
+            else:
+                with pytest.raises(Refusal):
+                    await workloads.x509_svid(process)
         assert [body.use for body in await one.records(TokenIssued)] == ["x509-svid", "jwt-svid"]
 
 

@@ -7,7 +7,7 @@ from google.protobuf import descriptor_pb2
 from spiffe._proto import workload_pb2
 
 from remit.drivers.workload_messages import MESSAGES, METHODS
-from remit.model.attestation import Selectors
+from remit.model.attestation import ProcessRule
 from remit.services.configuration import load_configuration
 from remit.services.reading import Mistakes
 
@@ -37,8 +37,8 @@ run = true
     found = load(tmp_path, text)
     spiffe = found.settings.workload
     assert (spiffe.socket, spiffe.socket_mode, spiffe.authority_ttl.total_seconds()) == (tmp_path / "state/api.sock", 0o666, 1_440)
-    assert found.agents["a"].attest == Selectors()
-    assert found.agents["b"].attest == Selectors(uid=0, gid=7, path="/usr/bin/agent", sha256=digest, run=True)
+    assert found.agents["a"].attest == ProcessRule()
+    assert found.agents["b"].attest == ProcessRule(uid=0, gid=7, path="/usr/bin/agent", sha256=digest, run=True)
     assert load(tmp_path, "").settings.workload.socket is None
 
 

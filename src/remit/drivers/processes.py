@@ -178,7 +178,7 @@ def _path(pid: int) -> str:
     except (OSError, ValueError):
         return ""
     same = (real.st_dev, real.st_ino) == (named.st_dev, named.st_ino) and stat.S_ISREG(named.st_mode)
-    return path if same else ""
+    return path if same and path.isprintable() else ""
 
 
 def _parent(pid: int) -> tuple[int, int]:

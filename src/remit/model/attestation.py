@@ -1,8 +1,10 @@
 """What the kernel says of a process, and what an agent's process must be like.
 
-Rules: what could not be read is empty, and empty matches no selector. A selector that is not given demands nothing, but selectors
-that say nothing of who runs the program name no agent at all (``Selectors.names_somebody``). Left out: how a process is looked at
+Rules: what could not be read is empty, and empty meets no demand. What a rule does not name it does not demand, but a rule that says
+nothing of who runs the program names no agent at all (``ProcessRule.names_somebody``). Left out: how a process is looked at
 (``drivers/processes.py``), what matches (``logic/attestation.py``).
+
+SPIFFE calls these selectors; here a selector is an argument of a call.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ class Process:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Selectors:
+class ProcessRule:
     """What must all hold of a process for it to be an agent. ``run``: ``remit run`` started it for that agent."""
 
     uid: int | None = None
@@ -44,5 +46,5 @@ class Selectors:
 
     @property
     def names_somebody(self) -> bool:
-        """Whether they say who runs the program: a path or a digest alone is any account's that can start it."""
+        """Whether it says who runs the program: a path or a digest alone is any account's that can start it."""
         return self.uid is not None or self.gid is not None or self.run

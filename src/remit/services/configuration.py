@@ -27,7 +27,7 @@ from remit.services.manifest_files import placed, read_source
 from remit.services.reading import FILE, NAME, VARIABLE, Mistakes, Reader, fill, near, parsed, read_text, read_texts
 from remit.services.task_types import DEADLINE_MAX, read_task_type
 from remit.services.trust_configuration import check_agents, read_trust
-from remit.services.workload_configuration import check_ambiguity, read_selectors, read_workload_settings
+from remit.services.workload_configuration import check_ambiguity, read_process_rule, read_workload_settings
 from remit.settings import Agent, Configuration, Limits, Settings
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ def _agents(root: Reader, settings: Settings, trust: TrustRules) -> dict[str, Ag
             table.wrong(f"two agents are {spiffe_id}", "one identity an agent", "spiffe_id")
         tasks, description = table.texts("tasks"), table.value("description", str, "")
         manifest = placed(read_source(table.table("manifest")), settings.folder)
-        attest = read_selectors(table)
+        attest = read_process_rule(table)
         agents[name] = Agent(name=name, spiffe_id=spiffe_id, tasks=tasks, description=description, manifest=manifest, attest=attest)
         table.done()
     check_ambiguity(root, agents)

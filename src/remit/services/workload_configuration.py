@@ -1,6 +1,6 @@
 """Reads ``[spiffe]`` and ``[agents.NAME.attest]`` of ``remit.toml``: the Workload API's socket, and which processes are which agents.
 
-Rules: nothing matches by default. Selectors that only name a program are a mistake, because any account can start it; so are selectors of
+Rules: nothing matches by default. A rule that only names a program is a mistake, because any account can start it; so are rules of
 two agents that one process could satisfy, because then nobody could say who acts.
 """
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from remit.logic.attestation import overlap
 from remit.logic.x509_svid import LIVES_OF_SVID_MIN
-from remit.model.attestation import Selectors
+from remit.model.attestation import ProcessRule
 from remit.settings import WorkloadSettings
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def read_workload_settings(root: Reader, folder: Path, svid_ttl: timedelta) -> W
     )
 
 
-def read_selectors(agent: Reader) -> Selectors:
+def read_process_rule(agent: Reader) -> ProcessRule:
     """``attest`` of an agent; what is wrong is noted."""
     table = agent.table("attest")
     path, sha256 = table.value("path", str, ""), table.value("sha256", str, "")
@@ -58,19 +58,19 @@ def read_selectors(agent: Reader) -> Selectors:
         table.wrong(f"path = {path[:80]!r}", "the whole path of the executable, without '.', '..' or double '/'", "path")
     if sha256 and not _SHA256.match(sha256):
         table.wrong("sha256 is no digest", "64 lower-case hexadecimal digits, as sha256sum prints them", "sha256")
-    selectors = Selectors(
+    rule = ProcessRule(
         uid=_account(table, "uid"), gid=_account(table, "gid"), path=path, sha256=sha256, run=table.value("run", bool, default=False)
     )
-    if table.data and not selectors.names_somebody:
+    if table.data and not rule.names_somebody:
         table.wrong(
             "says nothing of who runs the program", "uid, gid or run = true; path and sha256 say which program it is, not whose process"
         )
     table.done()
-    return selectors
+    return rule
 
 
 def check_ambiguity(root: Reader, agents: Mapping[str, Agent]) -> None:
-    """Note selectors of two agents that one process could satisfy."""
+    """Note rules of two agents that one process could satisfy."""
     for one, other in itertools.combinations(agents.values(), 2):
         if overlap(one.attest, other.attest):
             root.wrong(

@@ -1,8 +1,8 @@
 """SVIDs for the processes of this machine: which agent a process is, and what it is given.
 
-Rules: the kernel's word against the selectors of ``[agents.NAME.attest]``, at every request anew; nothing matches by default. An SVID
-is in the ledger, with what attested it, before it leaves. A process of ``remit run`` gets none after its task, and none that lasts
-longer. Issues are bounded for each account; refusals of one process are recorded once a minute. Outside, a refusal never says why.
+Rules: the kernel's word against ``[agents.NAME.attest]``, at every request anew; nothing matches by default. An SVID
+is in the ledger, with what attested it, before it leaves. A process of ``remit run`` gets none while its task is not active, and none that
+lasts longer. Issues are bounded for each account; refusals of one process are recorded once a minute. Outside, a refusal never says why.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from remit.logic.claims import SVID_TYPE, check_svid, svid_claims
 from remit.logic.records import encode
 from remit.model.record import Record, TokenIssued, TokenRefused
 from remit.model.svid import DomainKeys, JwtSvid, X509Svid
+from remit.model.task import TaskState
 from remit.store.database import Append
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from remit.drivers.signing import TokenSigner
-    from remit.model.attestation import Process, Selectors
+    from remit.model.attestation import Process, ProcessRule
     from remit.model.identity import SpiffeId
     from remit.services.authority import Authority
     from remit.services.tasks import Tasks
@@ -53,10 +54,10 @@ class Workloads:
         *,
         trust_domain: str,
         svid_ttl: timedelta,
-        agents: Callable[[], Mapping[str, tuple[SpiffeId, Selectors]]],
+        agents: Callable[[], Mapping[str, tuple[SpiffeId, ProcessRule]]],
         issues_per_minute: int,
     ) -> None:
-        """``agents``: declared names, their SPIFFE IDs and selectors, as configured now."""
+        """``agents``: declared names, their SPIFFE IDs and rules, as configured now."""
         self._store, self._authority, self._signer, self._tasks = store, authority, signer, tasks
         self._clock, self._new_id = clock, new_id
         self._trust_domain, self._svid_ttl, self._agents, self._issues_max = trust_domain, svid_ttl, agents, issues_per_minute
@@ -64,9 +65,9 @@ class Workloads:
         self._refused: OrderedDict[tuple[int, int, str], datetime] = OrderedDict()
 
     @property
-    def selectors(self) -> dict[str, Selectors]:
+    def process_rules(self) -> dict[str, ProcessRule]:
         """Of all declared agents, as configured now."""
-        return {name: selectors for name, (_, selectors) in self._agents().items()}
+        return {name: rule for name, (_, rule) in self._agents().items()}
 
     async def identity(self, process: Process) -> SpiffeId:
         """Whose process it is, now. Raises Refusal, Outage."""
@@ -113,9 +114,9 @@ class Workloads:
         """The agent's name, its SPIFFE ID, and until when an SVID issued now may last, in whole seconds."""
         now = self._clock()
         agents = self._agents()
-        name = attested({one: selectors for one, (_, selectors) in agents.items()}, process)
+        name = attested({one: rule for one, (_, rule) in agents.items()}, process)
         if name is None:
-            await self._refuse(process, "no agent's selectors match", now)
+            await self._refuse(process, "the process is no agent's", now)
         ends = now + self._svid_ttl
         if process.run is not None:
             ends = min(ends, await self._until(process, now))
@@ -128,8 +129,8 @@ class Workloads:
             task = await self._tasks.view(task_id)
         except NotFound:
             await self._refuse(process, f"there is no task {task_id}", now)
-        if task.over or now >= task.deadline - timedelta(seconds=1):
-            await self._refuse(process, f"task {task_id} has ended", now)
+        if task.state is not TaskState.ACTIVE or now >= task.deadline - timedelta(seconds=1):
+            await self._refuse(process, f"task {task_id} is not active", now)
         return task.deadline.astimezone(UTC)
 
     def _count(self, uid: int, now: datetime) -> None:

@@ -97,7 +97,10 @@ class Conversation:
         return call
 
     async def _process(self) -> Process:
-        return await self._api.processes.look(self._peer, digest=wants_digest(self._api.workloads.selectors))
+        process = await self._api.processes.look(self._peer, digest=False)
+        if not wants_digest(self._api.workloads.process_rules, process):
+            return process
+        return await self._api.processes.look(self._peer, digest=True)
 
     async def _x509_svids(self, _request: Any) -> AsyncIterator[Any]:
         sent: object = None
