@@ -14,6 +14,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -210,6 +211,37 @@ async def test_who_matches_nothing_gets_nothing_and_is_recorded_once(tmp_path):
         own = hashlib.sha256(Path(os.readlink("/proc/self/exe")).read_bytes()).hexdigest()
         assert f"sha256={own}" in told[0].claimed
         assert not await one.records(TokenIssued)
+
+
+OF_ANOTHER_ACCOUNT = """
+import os, sys
+from spiffe import WorkloadApiClient
+from spiffe.workloadapi.errors import WorkloadApiError
+os.setgid(65534)
+os.setuid(65534)
+try:
+    print(WorkloadApiClient(sys.argv[1]).fetch_x509_svid(timeout=20).spiffe_id)
+except WorkloadApiError as error:
+    print("PERMISSION_DENIED" in str(error))
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another account")
+async def test_accounts_are_told_apart_by_the_kernel(tmp_path):
+    def asked(place: str) -> str:
+        command = [sys.executable, "-c", OF_ANOTHER_ACCOUNT, f"unix://{place}/api.sock"]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+
+    with tempfile.TemporaryDirectory() as place:  # pytest's own folders are closed to others
+        os.chmod(place, 0o711)
+        for attest, answer in ((UID, "True"), ("uid = 65534\ngid = 65534", ME)):
+            async with served(tmp_path, attest) as one:
+                workload = replace(one.node.workload.settings.workload, socket_mode=0o666)
+                one.node.workload.settings = replace(one.node.workload.settings, workload=workload)
+                async with one.node.workload.serving(Path(place) / "api.sock"):
+                    assert await asyncio.to_thread(asked, place) == answer
+                    if answer == ME:
+                        assert "uid=65534 gid=65534" in (await one.records(TokenIssued))[-1].subject_proof
 
 
 async def test_an_agent_that_is_taken_out_loses_its_stream(tmp_path):

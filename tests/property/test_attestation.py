@@ -38,7 +38,8 @@ def test_all_that_is_demanded_holds_and_somebody_is_named(rule, process, name):
         assert rule.gid in {None, process.gid}
         assert rule.path in {"", process.path}
         assert rule.sha256 in {"", process.sha256}
-        assert not rule.run or (process.run is not None and process.run.agent == name)
+        assert rule.run == (process.run is not None)
+        assert process.run is None or process.run.agent == name
 
 
 @given(RULES, PROCESSES, NAMES, st.sampled_from(KEYS))
@@ -53,7 +54,6 @@ def test_whoever_differs_in_what_is_demanded_is_not_the_agent(rule, process, nam
 def test_one_more_demand_never_gives_more(rule, more, process, name):
     both = replace(
         rule,
-        run=rule.run or more.run,
         **{key: getattr(more, key) for key in KEYS if getattr(rule, key) in {None, ""}},
     )
     if rule.names_somebody and matches(both, process, name):
@@ -75,8 +75,7 @@ def test_an_overlap_is_real(one, other):
     assert overlap(one, other) == overlap(other, one)
     if overlap(one, other):
         values = {key: next((wanted for of in (one, other) if (wanted := getattr(of, key)) not in {None, ""}), "") for key in KEYS}
-        run = Run(agent="one" if one.run else "two", task="task_1")
-        both = Process(pid=1, **{**values, "uid": values["uid"] or 0, "gid": values["gid"] or 0}, run=run)
+        both = Process(pid=1, **{**values, "uid": values["uid"] or 0, "gid": values["gid"] or 0})
         assert matches(one, both, "one")
         assert matches(other, both, "two")
 

@@ -62,7 +62,6 @@ ATTEST = "[agents.a.attest]\n"
         (f"{ATTEST}uid = 1\npid = 7", "agents.a.attest.pid", "not known"),
         (f"{ATTEST}uid = 1\n[agents.b.attest]\nuid = 1", "agents.b.attest", "both a and b"),
         (f"{ATTEST}uid = 1\n[agents.b.attest]\ngid = 1", "agents.b.attest", "both a and b"),
-        (f"{ATTEST}uid = 1\n[agents.b.attest]\nrun = true", "agents.b.attest", "both a and b"),
         ('[spiffe]\nsocket_mode = "0777"', "spiffe.socket_mode", "0777"),
         ('[spiffe]\nauthority_ttl = "10m"', "spiffe.authority_ttl", "too short"),
         ("[spiffe]\nsockets = 1", "spiffe.sockets", "not known"),
@@ -80,7 +79,8 @@ def test_different_agents_of_one_account_are_told_apart_by_their_program(tmp_pat
 
 
 def test_two_agents_of_remit_run_are_told_apart_by_their_run(tmp_path):
-    assert len(load(tmp_path, f"{ATTEST}run = true\n[agents.b.attest]\nrun = true").agents) == 2
+    agents = load(tmp_path, f"{ATTEST}run = true\n[agents.b.attest]\nrun = true\n[agents.c.attest]\nuid = 1").agents
+    assert len(agents) == 3
 
 
 def test_the_messages_are_those_of_the_standard():

@@ -19,8 +19,8 @@ _EXACT = ("uid", "gid", "path", "sha256")
 
 
 def matches(rule: ProcessRule, process: Process, agent: str) -> bool:
-    """Whether the process is this agent, by its declared name."""
-    if not rule.names_somebody or (rule.run and (process.run is None or process.run.agent != agent)):
+    """Whether the process is this agent, by its declared name. What a run started is the run's agent or nobody."""
+    if not rule.names_somebody or rule.run != (process.run is not None) or (process.run is not None and process.run.agent != agent):
         return False
     return all(not _given(rule, name) or getattr(rule, name) == getattr(process, name) for name in _EXACT)
 
@@ -32,8 +32,8 @@ def attested(agents: Mapping[str, ProcessRule], process: Process) -> str | None:
 
 
 def overlap(one: ProcessRule, other: ProcessRule) -> bool:
-    """Whether some process could be both agents. Two that demand ``run`` never overlap: a run is one agent's."""
-    if not one.names_somebody or not other.names_somebody or (one.run and other.run):
+    """Whether some process could be both agents. With ``run`` none can: a run is one agent's, and its processes nobody else."""
+    if not one.names_somebody or not other.names_somebody or one.run or other.run:
         return False
     return not any(_given(one, name) and _given(other, name) and getattr(one, name) != getattr(other, name) for name in _EXACT)
 

@@ -36,7 +36,7 @@ class Process:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessRule:
-    """What must all hold of a process for it to be an agent. ``run``: ``remit run`` started it for that agent."""
+    """What must all hold of a process for it to be an agent. ``run``: ``remit run`` started it for that agent; otherwise no run did."""
 
     uid: int | None = None
     gid: int | None = None
