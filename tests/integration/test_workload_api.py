@@ -26,6 +26,7 @@ from cryptography import x509
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 from spiffe._proto import workload_pb2, workload_pb2_grpc
 
+from remit.doors.workload.listener import _Listener
 from remit.drivers import processes, workload_api
 from remit.drivers.processes import Peer, Processes
 from remit.drivers.workload_api import WorkloadApiClient, certificates
@@ -297,6 +298,30 @@ async def test_peers_that_do_not_keep_to_the_protocol_are_cut_off(tmp_path):
             await asyncio.to_thread(flood)
         async with calling(one.path) as (_, api):
             assert (await api.FetchJWTSVID(workload_pb2.JWTSVIDRequest(audience=["a"]), metadata=HEADER)).svids
+
+
+def test_an_account_that_sends_too_much_is_read_more_slowly():
+    listener = _Listener(None, None)
+    assert [listener.spend(1, 262_144, 0.0) for _ in range(4)] == [0, 0, 2, 4]
+    assert listener.spend(2, 262_144, 0.0) == 0, "another account"
+    assert listener.spend(1, 1, 4.5) == 0
+    assert listener.spend(1, 131_072, 4.5) > 0
+    for uid in range(3, 3_000):
+        listener.spend(uid, 1, 100.0 + uid)
+    assert len(listener._left) <= 1_001
+
+
+async def test_a_flood_keeps_nobody_else_waiting(tmp_path):
+    ping = b"\0\0\x08\6\0\0\0\0\0" + b"x" * 8
+    async with served(tmp_path) as one:
+        reader, writer = await asyncio.open_unix_connection(one.path)
+        reading = asyncio.create_task(reader.read(-1))
+        writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0" + ping * 60_000)
+        async with calling(one.path) as (_, api):
+            assert (await api.FetchJWTSVID(workload_pb2.JWTSVIDRequest(audience=["a"]), metadata=HEADER)).svids
+        writer.transport.abort()
+        with contextlib.suppress(OSError):
+            await reading
 
 
 async def test_an_unused_connection_is_closed(tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ Rules
   whoever could replace the socket could give agents identities of their own making.
 * A socket that answers is somebody's and stays; one that nobody listens at is replaced. It appears with its mode, whole.
 * Bounds: connections in all and of one account, requests of a connection, bytes of a message, bytes not taken by the peer, and the time
-  that a connection may stay without a request.
+  that a connection may stay without a request. An account that sends more than it may for long is read more slowly.
 
 Left out: TLS. The peer is who the kernel says (SPIFFE Workload Endpoint §2).
 """
@@ -46,6 +46,8 @@ _BACKLOG = 128
 _MESSAGE_BYTES_MAX = 65_536
 _UNREAD_BYTES_MAX = 131_072
 _CLOSE_SECONDS = 3.0
+_BYTES_PER_SECOND, _BURST_BYTES = 131_072, 524_288  # of one account: frames cost us more than they cost whoever sends them
+_ACCOUNTS_MAX = 1_000
 _WINDOW_BYTES = 65_535
 _H2 = h2.config.H2Configuration(client_side=False, header_encoding="ascii")
 _GRPC = Configuration(http2_connection_window_size=_WINDOW_BYTES, http2_stream_window_size=_WINDOW_BYTES)
@@ -90,6 +92,7 @@ class _Connection(H2Protocol):
         super().__init__(self._handler, _GRPC.__for_server__(), _H2)
         self._transport: asyncio.Transport | None = None
         self._idle: asyncio.TimerHandle | None = None
+        self._resume: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by its class
@@ -118,6 +121,16 @@ class _Connection(H2Protocol):
         unfinished = len(self.connection._connection.incoming_buffer._data)  # h2 waits for 16 MiB before it calls a frame too large
         if unfinished > _MESSAGE_BYTES_MAX or self._transport.get_write_buffer_size() > _UNREAD_BYTES_MAX:  # asks on and never reads
             self._transport.abort()
+            return
+        loop = asyncio.get_running_loop()
+        if (seconds := self._listener.spend(self._peer.uid, len(data), loop.time())) > 0 and self._resume is None:
+            self._transport.pause_reading()
+            self._resume = loop.call_later(seconds, self._read_on)
+
+    def _read_on(self) -> None:
+        self._resume = None
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def pause_writing(self) -> None:
         if self._peer is not None:
@@ -128,8 +141,9 @@ class _Connection(H2Protocol):
             super().resume_writing()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        if self._idle is not None:
-            self._idle.cancel()
+        for timer in (self._idle, self._resume):
+            if timer is not None:
+                timer.cancel()
         if self._peer is None:
             return
         super().connection_lost(exc)
@@ -166,6 +180,7 @@ class _Listener:
         self.api, self.limits = api, limits
         self._open: set[_Connection] = set()
         self._accounts: Counter[int] = Counter()
+        self._left: dict[int, tuple[float, float]] = {}  # of an account: bytes it may send, and since when
 
     def admit(self, connection: _Connection, uid: int) -> bool:
         """Whether one more of this account may stay."""
@@ -181,6 +196,15 @@ class _Listener:
         self._accounts[uid] -= 1
         if not self._accounts[uid]:
             del self._accounts[uid]
+
+    def spend(self, uid: int, size: int, now: float) -> float:
+        """Count what an account sent; for how many seconds it is to be read no further."""
+        left, since = self._left.get(uid, (float(_BURST_BYTES), now))
+        left = min(left + (now - since) * _BYTES_PER_SECOND, _BURST_BYTES) - size
+        if uid not in self._left and len(self._left) >= _ACCOUNTS_MAX:
+            self._left = {one: it for one, it in self._left.items() if it[0] + (now - it[1]) * _BYTES_PER_SECOND < _BURST_BYTES}
+        self._left[uid] = left, now
+        return max(0.0, -left / _BYTES_PER_SECOND)
 
     async def end(self) -> None:
         """Close all."""
