@@ -138,6 +138,8 @@ def test_remit_run_vouches_for_what_it_started_and_for_nobody_else(folder, tmp_p
     task = next(one["task"] for one in records if one["kind"] == "task.opened")
     proofs = [one["body"]["subject_proof"] for one in records if one["kind"] == "token.issued"]
     assert sum(f"run=payer task={task}" in proof for proof in proofs) == 2
+    assert [one["body"]["use"] for one in records if one["task"] == task and one["kind"] == "token.issued"].count("jwt-svid") == 1
+    assert "2 issued to its processes; they prove the agent until" in err
     assert [one["body"]["why"] for one in records if one["kind"] == "token.refused"] == ["the process is no agent's"]
 
 

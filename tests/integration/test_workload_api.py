@@ -33,9 +33,11 @@ from remit.drivers.workload_api import WorkloadApiClient, certificates
 from remit.errors import Mistake, Outage, Refusal, Unauthenticated
 from remit.logic.records import decode
 from remit.model.attestation import Process, Run
+from remit.model.identity import SpiffeId
 from remit.model.record import AuthorityMade, TokenIssued, TokenRefused
 from remit.model.task import TaskState
 from remit.node import open_node
+from remit.services.receipt import make_receipt
 from tests.support import Clock
 
 if TYPE_CHECKING:
@@ -448,7 +450,11 @@ async def test_nothing_is_issued_beyond_the_task(tmp_path):
             else:
                 with pytest.raises(Refusal):
                     await workloads.x509_svid(process)
+        with pytest.raises(Refusal):  # ended between the look and the record
+            await workloads._record(SpiffeId.parse(ME), "jwt-svid", "svid_1", task.deadline, process, one.clock())
         assert [body.use for body in await one.records(TokenIssued)] == ["x509-svid", "jwt-svid"]
+        receipt = await make_receipt(one.node.store, one.node.ledger, ("public",) * 4, task.id, one.clock())
+        assert (receipt.svids_issued, receipt.tokens_issued, receipt.svids_expire_at) == (2, 0, task.deadline)
 
 
 async def test_places_that_are_not_safe(tmp_path):

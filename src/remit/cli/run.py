@@ -136,6 +136,10 @@ def receipt_text(receipt: Receipt) -> str:
     """The receipt for people."""
     seen = receipt.data_class + (", from untrusted sources" if receipt.untrusted else "")
     open_ends = f", {receipt.undetermined} of unknown end" if receipt.undetermined else ""
+    svids = ""
+    if receipt.svids_expire_at is not None:
+        until = f"{receipt.svids_expire_at:%H:%M:%S} UTC"
+        svids = f"  SVIDs        {receipt.svids_issued} issued to its processes; they prove the agent until {until}\n"
     note = "\n".join(f"    {line}" for line in receipt.checkpoint.splitlines())
     return (
         f"\n── receipt ── {receipt.task} ({safe(receipt.type)}) is {receipt.state}: {safe(receipt.reason)}\n"
@@ -144,6 +148,7 @@ def receipt_text(receipt: Receipt) -> str:
         f"  calls        {receipt.allowed} allowed, {receipt.asked} asked, {receipt.denied} denied{open_ends}\n"
         f"  has read     {seen}\n"
         f"  credentials  {receipt.tokens_issued} task token issued, {receipt.tokens_alive} still opens anything\n"
+        f"{svids}"
         f"  exposure     {receipt.exposure_seconds:.1f} s\n"
         f"  ledger       {receipt.ledger_entries} entries under this checkpoint:\n{note}"
     )

@@ -17,7 +17,7 @@ from remit.errors import Mistake, NotFound, Outage, Refusal
 from remit.logic.attestation import attested, told
 from remit.logic.claims import SVID_TYPE, check_svid, svid_claims
 from remit.logic.records import encode
-from remit.model.record import Record, TokenIssued, TokenRefused
+from remit.model.record import Body, Record, TokenIssued, TokenRefused
 from remit.model.svid import DomainKeys, JwtSvid, X509Svid
 from remit.model.task import TaskState
 from remit.store.database import Append
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from remit.drivers.signing import TokenSigner
     from remit.model.attestation import Process, ProcessRule
     from remit.model.identity import SpiffeId
+    from remit.model.task import Task
     from remit.services.authority import Authority
     from remit.services.tasks import Tasks
     from remit.store.database import Store
@@ -145,7 +146,16 @@ class Workloads:
 
     async def _record(self, spiffe_id: SpiffeId, use: str, jti: str, ends: datetime, process: Process, now: datetime) -> None:
         issued = TokenIssued(agent=spiffe_id.text, use=use, jti=jti, expires_at=ends, subject_proof=told(process))
-        await self._store.append(Append(body=encode(Record(at=now, body=issued))))
+        if process.run is None:
+            await self._store.append(Append(body=encode(Record(at=now, body=issued))))
+            return
+
+        def build(task: Task, at: datetime) -> tuple[Body, None]:
+            if task.state is not TaskState.ACTIVE or at >= task.deadline:
+                raise Refusal(_NO_IDENTITY, code="no_identity")
+            return issued, None
+
+        await self._tasks.change(process.run.task, build)  # compare and swap: none is issued after the task's end
 
     async def _refuse(self, process: Process, why: str, now: datetime) -> NoReturn:
         """Record it, not more than once a minute, and refuse."""
