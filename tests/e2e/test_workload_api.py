@@ -18,7 +18,6 @@ from cryptography.x509.verification import PolicyBuilder, Store
 from spiffe import WorkloadApiClient
 from spiffe.spiffe_id.spiffe_id import TrustDomain
 from spiffe.svid.jwt_svid import JwtSvid
-from spiffe.workloadapi.errors import FetchX509SvidError
 
 from tests.e2e.inside import Inside
 from tests.e2e.test_serve import http
@@ -143,8 +142,12 @@ def test_remit_run_vouches_for_what_it_started_and_for_nobody_else(folder, tmp_p
     assert [one["body"]["why"] for one in records if one["kind"] == "token.refused"] == ["the process is no agent's"]
 
 
-def test_nothing_matches_by_default(folder):
-    socket = configure(folder, "")
-    with serving(folder), WorkloadApiClient(f"unix://{socket}", default_timeout=30) as client, pytest.raises(FetchX509SvidError) as caught:
-        client.fetch_x509_svid()
-    assert "PERMISSION_DENIED" in str(caught.value)
+def test_doctor_tells_where_the_socket_stands_and_for_whom(folder):
+    (folder.path / "remit.toml").write_text("[agents.payer]\n")  # no server to start
+    (folder.path / "tasks" / "pay.toml").unlink()
+    socket = configure(folder, f"uid = {os.getuid()}")
+    assert f"workload api: {socket}, for processes of: payer" in folder.remit("doctor").stdout
+    socket.parent.chmod(0o777)
+    done = folder.remit("doctor")
+    assert done.returncode == 1
+    assert "other accounts may write" in done.stdout

@@ -216,6 +216,11 @@ async def test_who_matches_nothing_gets_nothing_and_is_recorded_once(tmp_path):
         assert not await one.records(TokenIssued)
 
 
+async def test_nothing_matches_by_default(tmp_path):
+    async with served(tmp_path, "") as one, calling(one.path) as (_, api):
+        assert await refused(api.FetchX509SVID(workload_pb2.X509SVIDRequest(), metadata=HEADER).read()) == "PERMISSION_DENIED"
+
+
 OF_ANOTHER_ACCOUNT = """
 import os, sys
 from spiffe import WorkloadApiClient

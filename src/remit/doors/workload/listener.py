@@ -233,7 +233,7 @@ def _bound(path: Path, mode: int) -> tuple[socket.socket, int]:
     """A listening socket at a path, and its inode."""
     if len(os.fsencode(path)) > _PATH_BYTES_MAX:
         raise _mistake(path, f"the path has more than {_PATH_BYTES_MAX} bytes", "a shorter one, such as /run/remit/workload.sock")
-    _check_folder(path)
+    check_folder(path)
     _check_free(path)
     fresh = path.with_name(f".{os.getpid()}.sock")
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -252,7 +252,8 @@ def _bound(path: Path, mode: int) -> tuple[socket.socket, int]:
     return sock, inode
 
 
-def _check_folder(path: Path) -> None:
+def check_folder(path: Path) -> None:
+    """Whether nobody else can put a socket at the path. Makes the folder where there is none. Raises Mistake."""
     folder = path.parent
     try:
         folder.mkdir(mode=0o711, parents=True, exist_ok=True)
