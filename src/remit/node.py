@@ -208,7 +208,6 @@ async def open_node(
     values_sealer, sealer = ValueSealer(keys.derived("values of calls")), Sealer(keys.derived("questions"))
     tasks = Tasks(store, clock, new_id, limits.tasks_in_memory)
     rules = Rules(store, clock, configuration, rulebook)
-    sightings = _sightings(store, keys.derived("sightings"), limits)
     behaviour = Behaviour(store)
     questions = Questions(store, sealer, clock)
     approvals = Approvals(store, tasks, lambda: rules.rulebook, questions, clock)
@@ -217,7 +216,7 @@ async def open_node(
     questions.on_question = notices.asked
     mediation = Mediation(
         tasks,
-        sightings,
+        _sightings(store, keys.derived("sightings"), limits),
         behaviour,
         lambda: rules.rulebook,
         new_id,
@@ -257,6 +256,7 @@ async def open_node(
         document_bytes_max=limits.trust_document_bytes,
         fetch_seconds_max=limits.trust_fetch_seconds,
     )
+    workload = workload_parts(settings, keys, store, signer, tasks, rules, clock, new_id)
     identities = Identities(
         store,
         signer,
@@ -267,6 +267,7 @@ async def open_node(
         svid_ttl=settings.svid_ttl,
         agents=lambda: {agent.name: agent.spiffe_id for agent in rules.configuration.agents.values()},
         proofs=proofs,
+        authorities=workload.authority.certificates,
     )
     dispatcher = Dispatcher(tasks, rules, clock)
     tickets = Tickets(
@@ -292,7 +293,7 @@ async def open_node(
         identities=identities,
         proofs=proofs,
         replays=replays,
-        workload=workload_parts(settings, keys, store, signer, tasks, rules, clock, new_id),
+        workload=workload,
         rules=rules,
         dispatcher=dispatcher,
         mediation=mediation,

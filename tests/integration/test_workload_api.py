@@ -33,7 +33,7 @@ from remit.drivers.workload_api import WorkloadApiClient, certificates
 from remit.errors import Mistake, Outage, Refusal, Unauthenticated
 from remit.logic.records import decode
 from remit.model.attestation import Process, Run
-from remit.model.identity import SpiffeId
+from remit.model.identity import PeerCertificate, SpiffeId, Workload
 from remit.model.record import AuthorityMade, TokenIssued, TokenRefused
 from remit.model.task import TaskState
 from remit.node import open_node
@@ -508,6 +508,39 @@ async def test_remit_is_a_client_of_another_workload_api(tmp_path):
     for address in ("tcp://127.0.0.1:1", "unix:relative", "unix:///a?b", "/a"):
         with pytest.raises(Mistake):
             WorkloadApiClient(address)
+
+
+FOREIGN = """
+[server]
+issuer = "https://two.test"
+[trust]
+domain = "two.test"
+[trust.domains."one.test"]
+workload_api = "{address}"
+[agents.guest]
+spiffe_id = "spiffe://one.test/agent/me"
+"""
+
+
+async def test_svids_prove_their_agent_at_home_and_in_a_domain_that_asks_our_workload_api(tmp_path):
+    """With a SPIRE agent the other end is the same: bundles over the Workload API, SVIDs of its domain."""
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "remit.toml").write_text(FOREIGN.format(address=f"unix://{tmp_path}/state/api.sock"))
+    async with served(tmp_path) as one, open_node(tmp_path / "two", clock=one.clock) as two:
+        client = WorkloadApiClient(f"unix://{one.path}")
+        certificate = PeerCertificate(chain=((await client.x509_svid())[0].chain,))
+        for node, name in ((one.node, "me"), (two, "guest")):
+            assert await node.identities.verify_svid(certificate) == (name, Workload(agent=SpiffeId.parse(ME), proof="x509-svid"))
+            token = await client.jwt_svid([node.configuration.settings.issuer])
+            assert (await node.identities.verify_svid(token))[0] == name
+            with pytest.raises(Unauthenticated):
+                await node.identities.verify_svid(await client.jwt_svid(["https://three.test"]))
+            one.clock.pass_by(120)  # so many SVIDs a minute
+            certificate = PeerCertificate(chain=((await client.x509_svid())[0].chain,))
+        one.clock.pass_by(3_600)
+        for node in (one.node, two):
+            with pytest.raises(Unauthenticated):
+                await node.identities.verify_svid(certificate)
 
 
 @pytest.mark.parametrize("rubbish", [b"", b"HTTP/1.1 200 OK\r\n\r\n", b"\0\0\0\4\0\0\0\0\0" + b"\xff" * 64, None])

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from cryptography.x509 import Certificate
+
     from remit.drivers.sealing import Sealer
     from remit.model.identity import SpiffeId
     from remit.model.svid import X509Svid
@@ -71,6 +73,10 @@ class Authority:
             jwks=json.dumps({"keys": keys}).encode(),
             sequence=bundle["spiffe_sequence"],
         )
+
+    async def certificates(self) -> list[Certificate]:
+        """The signing certificates that count now. Raises Outage."""
+        return [one.certificate for one in await self._current(self._clock())]
 
     async def bundle(self) -> dict[str, Any]:
         """The whole bundle of the trust domain. Raises Outage."""
