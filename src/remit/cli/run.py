@@ -24,8 +24,8 @@ from remit.cli.run_manifest import manifest_files, manifest_options, watch_manif
 from remit.cli.server import serving
 from remit.errors import Mistake, NotFound
 from remit.logic.records import decode
-from remit.model.manifest import ManifestAccepted, ManifestChanged
 from remit.model.attestation import Run
+from remit.model.manifest import ManifestAccepted, ManifestChanged
 from remit.model.record import ApprovalAnswered, CallDecided, TaskMoved
 from remit.model.task import TaskState
 from remit.node import application, open_node, utc_now
