@@ -131,6 +131,16 @@ class TokenRefused:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AuthorityMade:
+    """A signing certificate of the trust domain: published from now on, gone at ``ends_at``. ``fingerprint``: its SHA-256, hexadecimal."""
+
+    number: int
+    fingerprint: str
+    begins_at: datetime
+    ends_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class QuestionTerms:
     """What holds for a question: how many must say yes, whether by four eyes, and how many there were who might."""
 
@@ -306,6 +316,7 @@ Body = (
     | SignalFollowed
     | StreamChanged
     | SignalRefused
+    | AuthorityMade
 )
 
 KINDS: dict[str, type[Body]] = {
@@ -327,6 +338,7 @@ KINDS: dict[str, type[Body]] = {
     "signal.followed": SignalFollowed,
     "signal.stream": StreamChanged,
     "signal.refused": SignalRefused,
+    "authority.made": AuthorityMade,
 }
 NAMES: dict[type[Body], str] = {body: kind for kind, body in KINDS.items()}
 
