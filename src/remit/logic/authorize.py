@@ -66,7 +66,7 @@ def _refusals(facts: Facts) -> Iterator[Reason]:
         yield Reason(Code.TASK_EXPIRED, f"the deadline of task {task.id} has passed")
     yield from exhausted(facts)
     names = facts.call.arguments
-    if len(names) > ARGUMENTS_MAX or any(len(name) > NAME_CHARACTERS_MAX for name in names):
+    if names and (len(names) > ARGUMENTS_MAX or len(max(names, key=len)) > NAME_CHARACTERS_MAX):
         text = f"more than {ARGUMENTS_MAX} arguments, or a name of more than {NAME_CHARACTERS_MAX} characters"
         yield Reason(Code.ARGUMENTS_INVALID, text)
     if tool is None:

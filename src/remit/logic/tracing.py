@@ -79,6 +79,8 @@ def trace_references(arguments: Json, seen: Seen) -> tuple[Traced, ...]:
 class _Bounds:
     """What may still be traced of one call."""
 
+    __slots__ = ("_characters", "_leaves", "_sources")
+
     def __init__(self) -> None:
         self._leaves, self._characters, self._sources = LEAVES_MAX, _POINTERS_MAX, set[Source]()
 

@@ -35,6 +35,7 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _TRAILED = frozenset({"url", "path", "host"})
+_LEADS = re.compile(r"[.@]|://|[A-Z]{2}\d{2}")  # one of these is in every reference
 _LEADING = frozenset({"url", "address", "iban", "host"})
 _TRAILING = ".,;:!?)]}>'\"*"
 _NUMBER_BEGINS = frozenset("-0123456789")
@@ -82,6 +83,8 @@ def parts(text: str) -> tuple[str, ...]:
 
 def references(text: str) -> Iterator[str]:
     """The normal forms of what stands in a text and leads somewhere: URLs, hosts (with a path or without), addresses, accounts."""
+    if not _LEADS.search(text):
+        return
     for match in _TOKEN.finditer(text):
         kind = match.lastgroup or ""
         if kind in _LEADING or (kind == "path" and _CASELESS.match(match.group().split("/", 1)[0])):
