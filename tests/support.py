@@ -203,7 +203,14 @@ class World:
             objective="Pay",
             inputs=changes.get("inputs", {}),
             grants=[
-                GrantLine(kind=line.kind.value, server=line.server, name=line.name, arguments=line.arguments, uses=line.uses)
+                GrantLine(
+                    kind=line.kind.value,
+                    server=line.server,
+                    name=line.name,
+                    arguments=line.arguments,
+                    uses=line.uses,
+                    approved_values=line.approved_values,
+                )
                 for line in lines
             ],
             tools=changes.get("tools", {"bank/pay": PAY.digest, "mail/read": READ.digest}),

@@ -108,7 +108,15 @@ def _approval(task: Task, call: str, digest: str, state: ApprovalState, now: dat
 
 def _opened(task: str, body: TaskOpened, at: datetime, leaf: bytes) -> Task:
     grants = tuple(
-        Grant(kind=Kind(line.kind), server=line.server, name=line.name, arguments=line.arguments, uses=line.uses, autonomy=line.autonomy)
+        Grant(
+            kind=Kind(line.kind),
+            server=line.server,
+            name=line.name,
+            arguments=line.arguments,
+            uses=line.uses,
+            autonomy=line.autonomy,
+            approved_values=line.approved_values,
+        )
         for line in body.grants
     )
     return Task(
@@ -209,6 +217,7 @@ def _allowed(task: Task, body: CallDecided, at: datetime, step: Step) -> Task:
         sums=_added(task.sums, spent.sums, 1) if spent.sums else task.sums,
         recent=(*task.recent, at)[-rate:] if rate else (),
         resources=task.resources | {body.resource} if body.resource and task.budget.resources else task.resources,
+        results=task.results + body.learnt,
         **step,
     )
 
@@ -250,6 +259,7 @@ def _answered(task: Task, body: ApprovalAnswered, at: datetime, step: Step) -> T
         by=", ".join(answer.by for answer in answers) if granted else body.by,
         reason=body.reason,
         answers=answers,
+        shown=body.shown and (known.shown or not known.answers),
         widened=widened,
         expires_at=widened.until if granted and widened is not None else known.expires_at,
     )

@@ -30,6 +30,7 @@ class GrantLine:
     arguments: str = ""
     uses: int | None = None
     autonomy: str = ""
+    approved_values: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +148,7 @@ class CallDecided:
     where the arguments came from; ``references``: where what leads somewhere in their texts did. ``sums``: amounts spent, in decimal
     digits. ``resource``: digest of what the call names. ``signals``: what of it was unlike the past of the task type. ``rulebook``:
     digest of all that it was decided by (``logic/rulebook_text.py``). ``question``: for *ask*, and where nobody could have been asked.
+    ``learnt``: what a person approved in it is among the task's sightings.
     """
 
     decision: str
@@ -176,6 +178,7 @@ class CallDecided:
     rulebook: str = ""
     question: QuestionTerms | None = None
     references: list[LeafLine] = field(default_factory=list)
+    learnt: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,7 +220,8 @@ class LabelsLowered:
 class ApprovalAnswered:
     """A person's answer to a question, and its state after it (still pending where more must say yes).
 
-    ``until``: set where the approver widened it to a class of calls (``model/approval.py``), as far as all agree so far.
+    ``until``: set where the approver widened it to a class of calls (``model/approval.py``), as far as all agree so far. ``shown``: the
+    call's values stood before who answered.
     """
 
     approval: str
@@ -229,6 +233,7 @@ class ApprovalAnswered:
     until: datetime | None = None
     free: list[str] = field(default_factory=list)
     fixed: str = ""
+    shown: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -52,7 +52,8 @@ class Task:
 
     ``tools``: digest of each granted tool as pinned when the task was opened. ``uses``: calls allowed for each line of
     the grant. ``in_flight``: decisions whose call has not been seen to end, with what they spent. ``calls``: calls allowed so
-    far. ``results``: results whose values were learnt. ``sums``, ``recent``, ``bytes_read``, ``resources``: spent so far.
+    far. ``results``: results and approved calls whose values were learnt. ``sums``, ``recent``, ``bytes_read``, ``resources``: spent
+    so far.
     ``watched``: calls are compared with the past of the task's type. ``last_call``: the one that was allowed last.
     ``manifest``: what its agent is made of, by part; ``drift``: parts that changed since and that nobody has accepted, as they are now;
     ``drift_rules``: what follows, by kind of part; ``drifts``: how often it changed.

@@ -46,6 +46,7 @@ class GrantTemplate:
     arguments: dict[str, Any] = field(default_factory=dict)
     uses: int | None = None
     autonomy: str = ""
+    approved_values: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ import msgspec
 import rfc8785
 
 from remit.errors import Outage, Refusal
+from remit.logic.approved_values import approved_values
 from remit.logic.arguments import digest_bytes
 from remit.logic.authorize import authorize, call_key
 from remit.logic.behaviour import signals_of
@@ -137,24 +138,38 @@ class Mediation:
         decision_id = self._new_id("d")
         rules = self._rulebook()
         written: tuple[str, ...] = ()
+        approved = b""
 
         def build(task: Task, now: datetime) -> tuple[Body, tuple[Facts, Decision, str]]:
-            nonlocal written
+            nonlocal written, approved
+            if approved:  # was taken in for an append that failed
+                approved = b""
+                self._sightings.forget(task.id)
             if task.seq >= self._records_max:
                 raise Refusal(f"task {task.id} has used up its {self._records_max} records", code="task_exhausted")
             facts = self._facts(rules, bearer, call, task, now, seen_digest)
             decision = authorize(facts, rules.policies)
-            body, approval = self._record(facts, decision, decision_id, rules)
+            approved = self._approved(facts, decision, decision_id)
+            body, approval = self._record(facts, decision, decision_id, rules, learnt=bool(approved))
             written = marks(call, facts.tool, facts.origins, task.labels) if isinstance(decision, Allow) and facts.tool else ()
             return body, (facts, decision, approval)
 
         values = self._values(decision_id, call)
 
-        def rows(_: Task) -> tuple[Row, ...]:
+        def rows(task: Task) -> tuple[Row, ...]:
             taints = (TaintRow(server=call.server, key=self._sightings.key(form), task=bearer.task) for form in written)
-            return (*taints, *values)
+            if not approved:
+                return (*taints, *values)
+            vouched = SightingRow(task=task.id, number=task.results, data=approved)
+            self._sightings.learn(task.id, vouched)
+            return (*taints, vouched, *values)
 
-        task, (facts, decision, approval) = await self._changed(bearer.task, build, rows)
+        try:
+            task, (facts, decision, approval) = await self._changed(bearer.task, build, rows)
+        except BaseException:
+            if approved:
+                self._sightings.forget(bearer.task)
+            raise
         if self._questions is not None:
             await self._questions.told(facts, decision, task.approvals.get(approval))
         if isinstance(decision, Allow):
@@ -304,7 +319,12 @@ class Mediation:
             return ()
         return (ValueRow(decision=decision_id, sealed=self._sealer.seal(decision_id, rfc8785.dumps(call.arguments))),)
 
-    def _record(self, facts: Facts, decision: Decision, decision_id: str, rules: Rulebook) -> tuple[Body, str]:
+    def _approved(self, facts: Facts, decision: Decision, decision_id: str) -> bytes:
+        values = approved_values(facts, decision)
+        seen = self._sightings.known(facts.task) if values else None
+        return self._sightings.approved(seen, values, facts.call.id, decision_id) if seen is not None else b""
+
+    def _record(self, facts: Facts, decision: Decision, decision_id: str, rules: Rulebook, *, learnt: bool) -> tuple[Body, str]:
         approval, expires_at = "", None
         if isinstance(decision, Allow):
             approval = decision.approval or ""
@@ -312,7 +332,7 @@ class Mediation:
             standing = pending_approval(facts.task, call_key(facts), facts.call.digest, facts.now)
             approval = standing.id if standing else self._new_id("apr")
             expires_at = standing.expires_at if standing else facts.now + self._approval_ttl
-        return decided(facts, decision, rules, decision_id, approval, expires_at), approval
+        return decided(facts, decision, rules, decision_id, approval, expires_at, learnt=learnt), approval
 
 
 class _BehindError(Exception):

@@ -69,6 +69,7 @@ class Dispatcher:
                     arguments=grant.arguments,
                     uses=grant.uses,
                     autonomy=grant.autonomy,
+                    approved_values=grant.approved_values,
                 )
                 for grant in grants
             ],

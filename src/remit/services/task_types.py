@@ -108,6 +108,7 @@ def _grant(table: Reader, inputs: tuple[Input, ...], servers: Collection[str]) -
     names = [table.value(kind.value, str, "") for kind in named]
     arguments, uses = table.value("arguments", dict, {}), table.data.get("uses")
     autonomy = table.choice("autonomy", Autonomy)
+    approved_values = table.value("approved_values", bool, default=False)
     table.read.add("uses")
     if uses is not None:
         table.number("uses", 1, _CALLS_MAX)
@@ -138,6 +139,7 @@ def _grant(table: Reader, inputs: tuple[Input, ...], servers: Collection[str]) -
         arguments=arguments,
         uses=uses if isinstance(uses, int) else None,
         autonomy=autonomy.value if autonomy else "",
+        approved_values=approved_values,
     )
 
 
