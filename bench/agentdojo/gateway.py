@@ -158,6 +158,6 @@ def write_folder(folder: Path, suite: str, upstream: str, scopes: Mapping[str, f
     (folder / "remit.toml").write_text(text.replace("@TASKS@", json.dumps(sorted(scopes))))
     (folder / "tasks").mkdir()
     for name, tools in scopes.items():
-        lines = "".join(f'\n[[grant]]\ntool = "{suite}/{tool}"\napproved_values = true\n' for tool in sorted(tools))
+        lines = "".join(f'\n[[grant]]\ntool = "{suite}/{tool}"\n' for tool in sorted(tools))
         head = 'objective = "{prompt}"\ndata_ceiling = "confidential"\ndeadline = "1h"\nbudget = { calls = 200 }\n'
         (folder / "tasks" / f"{name}.toml").write_text(head + _PROMPT_INPUT + lines)
