@@ -106,6 +106,7 @@ def _action(effect: Effect, resources: list[str], shown: Json) -> Json:
         "drift": {"type": "Set", "element": text},
         "now": {"type": "Extension", "name": "datetime"},
         "approval": {"type": "Record", "attributes": {"by": text}, "required": False},
+        "preauthorized": {"type": "Record", "attributes": {"seconds": {"type": "Long"}}, "required": False},
         **shown,
     }
     context = {"type": "Record", "attributes": attributes}

@@ -76,6 +76,9 @@ def decided(
         rulebook=rules.kept,
         question=_terms(facts, decision),
         learnt=learnt,
+        leans_on=decision.leans_on if isinstance(decision, Allow) else "",
+        preauthorizes=decision.preauthorizes if isinstance(decision, Allow) else 0,
+        class_policies=list(decision.class_policies) if isinstance(decision, Allow) else [],
     )
 
 

@@ -89,11 +89,15 @@ class Policies:
         """The generated schema in Cedar's JSON form."""
         return json.dumps(self._full, indent=2, sort_keys=True)
 
-    def evaluate(self, facts: Facts, tool: ToolFacts, approved_by: str | None) -> Answer:
-        """Evaluate the slice for this call. ``approved_by``: ``None`` without an approval. Never raises for bad facts."""
+    def evaluate(self, facts: Facts, tool: ToolFacts, approved_by: str | None, *, preauthorized_seconds: int = 0) -> Answer:
+        """Evaluate the slice for this call. ``approved_by``: ``None`` without an approval. ``preauthorized_seconds``: asked about its
+        class, for so long (0: about this call). Never raises for bad facts.
+        """
         request_slice = self._slice(facts, tool)
         try:
             context = context_of(facts, tool, approved_by, request_slice.shown)
+            if preauthorized_seconds and "preauthorized" in request_slice.shown.read:
+                context["preauthorized"] = {"seconds": preauthorized_seconds}
         except ValueError as error:
             return Answer(permitted=False, policies=(), error=f"an argument cannot be shown to the policies: {error}")
         key = msgspec.json.encode(context)

@@ -22,7 +22,22 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 EVERYTHING = frozenset(
-    {"task", "labels", "data_class", "untrusted", "sink", "signals", "drift", "now", "approval", "arguments", "origins", "selectors", "references"}
+    {
+        "task",
+        "labels",
+        "data_class",
+        "untrusted",
+        "sink",
+        "signals",
+        "drift",
+        "now",
+        "approval",
+        "arguments",
+        "origins",
+        "selectors",
+        "references",
+        "preauthorized",
+    }
 )
 _ORIGINS = frozenset({"origins", "selectors", "references"})
 _CONTEXT: Json = {"Var": "context"}
@@ -32,12 +47,12 @@ _NOBODY: Json = {"known": False, "trusted": False, "sources": [UNKNOWN]}  # a ca
 class Shown:
     """What one slice of policies is shown."""
 
-    __slots__ = ("_argument_type", "_declared", "_read", "arguments")
+    __slots__ = ("_argument_type", "_declared", "arguments", "read")
 
     def __init__(self, action: Json | None, read: frozenset[str]) -> None:
         """``action``: of the schema; ``None`` where it has none. ``read``: attributes of the context."""
         attributes = action["appliesTo"]["context"]["attributes"] if action else {}
-        self._read = read
+        self.read = read
         self._argument_type: Json | None = attributes.get("arguments")
         self._declared = frozenset(attributes["origins"]["attributes"] if action else ())
         self.arguments = not read.isdisjoint({*_ORIGINS, "arguments"})  # whether anything of it depends on the arguments
@@ -64,7 +79,7 @@ def reads(conditions: Any) -> frozenset[str]:
 
 def context_of(facts: Facts, tool: ToolFacts, approved_by: str | None, shown: Shown) -> Json:
     """The context of a request. ``approved_by``: ``None`` without an approval. Raises ValueError for what Cedar cannot carry."""
-    task, classes, read = facts.task, facts.classes, shown._read
+    task, classes, read = facts.task, facts.classes, shown.read
     context: Json = {}
     if "task" in read:
         context["task"] = {"id": task.id, "type": task.type, "on_behalf_of": task.on_behalf_of}
@@ -90,7 +105,7 @@ def context_of(facts: Facts, tool: ToolFacts, approved_by: str | None, shown: Sh
 
 
 def _show_arguments(context: Json, facts: Facts, tool: ToolFacts, shown: Shown) -> None:
-    read = shown._read
+    read = shown.read
     if "arguments" in read and shown._argument_type is not None:
         context["arguments"] = cedar_value(facts.call.arguments, shown._argument_type)
     if "origins" in read:

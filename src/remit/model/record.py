@@ -97,6 +97,7 @@ class TaskOpened:
     watched: bool = False
     manifest: dict[str, str] = field(default_factory=dict)
     drift: dict[str, str] = field(default_factory=dict)
+    preauthorized_seconds: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +149,8 @@ class CallDecided:
     where the arguments came from; ``references``: where what leads somewhere in their texts did. ``sums``: amounts spent, in decimal
     digits. ``resource``: digest of what the call names. ``signals``: what of it was unlike the past of the task type. ``rulebook``:
     digest of all that it was decided by (``logic/rulebook_text.py``). ``question``: for *ask*, and where nobody could have been asked.
-    ``learnt``: what a person approved in it is among the task's sightings.
+    ``learnt``: what a person approved in it is among the task's sightings. ``leans_on``: the decision that preauthorized it;
+    ``preauthorizes``: for how many seconds it does so, by ``class_policies``.
     """
 
     decision: str
@@ -179,6 +181,9 @@ class CallDecided:
     question: QuestionTerms | None = None
     references: list[LeafLine] = field(default_factory=list)
     learnt: bool = False
+    leans_on: str = ""
+    preauthorizes: int = 0
+    class_policies: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

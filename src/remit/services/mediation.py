@@ -311,6 +311,7 @@ class Mediation:
             origins=trace(call.arguments, pinned.input_schema if pinned else {}, seen),
             terms=rules.consent.terms(tool, task, rules.classes) if tool else Terms(),
             references=trace_references(call.arguments, seen),
+            rulebook=rules.kept,
         )
         return replace(facts, signals=signals_of(facts, profile)) if task.watched else facts
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from remit.model.labels import DataClasses
 
 DEADLINE_MAX = timedelta(hours=24)
+_BEFOREHAND_MAX = timedelta(minutes=1)
 _CALLS_MAX = 100_000
 _RATE_CALLS_MAX = 1_000
 _BYTES_MAX = 2**40
@@ -60,6 +61,7 @@ def read_task_type(root: Reader, name: str, classes: DataClasses, servers: Colle
     required = read_required(manifest)
     manifest.done()
     drift = read_drift(root.table("drift"))
+    beforehand = root.duration("preauthorized_reads", _BEFOREHAND_MAX, _BEFOREHAND_MAX)
     inputs = tuple(_input(table, key) for key, table in root.tables("inputs"))
     declared = {entry.name for entry in inputs}
     if not root.data.get("grant"):
@@ -82,6 +84,7 @@ def read_task_type(root: Reader, name: str, classes: DataClasses, servers: Colle
         watched=watched,
         required=required,
         drift=drift,
+        preauthorized_reads=beforehand if "preauthorized_reads" in root.data else None,
     )
 
 
