@@ -117,7 +117,7 @@ async def test_whatever_else_happens_voids_it(world, happens):
     "policy",
     [
         BY_TIME
-        + 'forbid (principal, action == Action::"notes/read", resource) when { context.arguments has path && context.arguments.path == "/no" };',
+        + 'forbid (principal, action == Action::"notes/read", resource) when { context.arguments has path && context has approval };',
         BY_TIME + 'forbid (principal, action in Action::"read", resource) when { !context.selectors.known && context.untrusted };',
         BY_TIME + "forbid (principal, action, resource) when { context has preauthorized };",
         BY_TIME + "forbid (principal, action, resource) when { context has preauthorized && context.preauthorized.seconds > 4 };",

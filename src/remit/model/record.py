@@ -191,6 +191,7 @@ class CallFinished:
     """How an allowed call ended. ``size`` in bytes of the result; no value of it.
 
     ``rank``, ``untrusted``: what the result itself raises the labels to. ``learnt``: its values are among the task's sightings.
+    ``late``: a program told of it after its permit had run out, so only that program knows whether it began in time.
     """
 
     decision: str
@@ -200,6 +201,7 @@ class CallFinished:
     rank: int = 0
     untrusted: bool = False
     learnt: bool = False
+    late: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -187,15 +187,16 @@ class Mediation:
                 await self._catch_up(task)
         raise Outage(f"task {task.id} is changed by too many at once", code="task_busy")
 
-    async def observe(self, ticket: Ticket, ending: Ending, result: Any = None) -> Observed:
-        """Record how an allowed call ended and learn from its result (any JSON value; ``None``: there is none).
+    async def observe(self, ticket: Ticket, ending: Ending, result: Any = None, *, late: bool = False) -> Observed:
+        """Record how an allowed call ended and learn from its result (any JSON value; ``None``: there is none). ``late``: its permit had
+        run out when it was told of.
 
         What the result teaches is durable when this returns; where nothing is learnt, the ending is recorded a moment later
         (``Tasks.settle`` waits). Raises Outage, and then the result must not be released.
         """
         body = msgspec.json.encode(result) if result is not None else b""
         digest = digest_bytes(body) if result is not None else ""
-        plain = CallFinished(decision=ticket.decision_id, ending=ending.value, result_digest=digest, size=len(body))
+        plain = CallFinished(decision=ticket.decision_id, ending=ending.value, result_digest=digest, size=len(body), late=late)
         if result is None:
             self._tasks.finish_soon(ticket.bearer.task, plain)
             return Observed(size=0)
@@ -342,13 +343,5 @@ class _BehindError(Exception):
 
 def _taught(plain: CallFinished, learnt: Learnt, *, released: bool) -> CallFinished:
     if not released:
-        return CallFinished(decision=plain.decision, ending=plain.ending, result_digest=plain.result_digest)
-    return CallFinished(
-        decision=plain.decision,
-        ending=plain.ending,
-        result_digest=plain.result_digest,
-        size=plain.size,
-        rank=learnt.labels.rank,
-        untrusted=learnt.labels.untrusted,
-        learnt=bool(learnt.data),
-    )
+        return replace(plain, size=0)
+    return replace(plain, rank=learnt.labels.rank, untrusted=learnt.labels.untrusted, learnt=bool(learnt.data))
