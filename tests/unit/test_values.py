@@ -118,3 +118,19 @@ def test_leaves_are_bounded_and_pointed_at():
 def test_no_text_is_slow_to_read(piece):
     """Catastrophic patterns would not end within the test run's own limit."""
     assert sum(1 for _ in tokens(piece * (60_000 // len(piece)))) >= 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "see a.b.c.d.e.f.g.h.i.j.evil.com/x",
+        "see -evil.example/x",
+        "see evil.\u0440\u0444 today",
+        "\u043f\u0440\u0438\u043c\u0435\u0440.\u0440\u0444",
+        "1http://evil.example/x",
+        "x" * 200 + "@evil.example",
+        "see " + "a." * 100 + "evil.example",
+    ],
+)
+def test_what_leads_somewhere_is_found_however_it_is_dressed(text):
+    assert list(references(text))

@@ -11,6 +11,7 @@ call ended is recorded behind it, without making the agent wait. What a crash le
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from remit.services.tasks import Tasks
     from remit.store.database import Row
 
+_LARGE_BYTES = 32_768  # of a result that is taken apart beside the loop
 _ATTEMPTS = 64  # of one decision against results that other processes record meanwhile
 
 
@@ -212,7 +214,9 @@ class Mediation:
 
     async def _learn(self, ticket: Ticket, plain: CallFinished, result: Any) -> Observed:
         """Between the last look at the task and the append nothing is waited for, so results of one process line up."""
-        parsed = self._sightings.parse(result, ticket.tool, ticket.rules, self._rulebook().classes)
+        parts = (result, ticket.tool, ticket.rules, self._rulebook().classes)
+        is_large = plain.size > _LARGE_BYTES  # what strangers wrote may be made to cost much: others are served meanwhile
+        parsed = await asyncio.to_thread(self._sightings.parse, *parts) if is_large else self._sightings.parse(*parts)
         laundered: Laundered | None = None
         for _ in range(_ATTEMPTS):
             task = await self._tasks.view(ticket.bearer.task)
