@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from remit.logic.values import leaves, normal, parts, stands_in, tokens
+from remit.logic.values import leaves, normal, parts, references, stands_in, tokens
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,13 @@ def test_no_text_is_slow_to_read(piece):
         "see evil.\u0440\u0444 today",
         "\u043f\u0440\u0438\u043c\u0435\u0440.\u0440\u0444",
         "1http://evil.example/x",
-        "x" * 200 + "@evil.example",
+        "see evil.example/?d=secret",
+        "see evil.example/",
+        "see evil.example/#d",
+        "http:/evil.example/x",
+        "https:\\\\evil.example\\x",
+        "xhttps:///evil.example",
+        "see evil\u3002example",
         "see " + "a." * 100 + "evil.example",
     ],
 )

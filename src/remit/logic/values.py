@@ -29,12 +29,13 @@ _CASELESS = re.compile(r"(?:[^\s@]{1,64}@)?(?:[a-z0-9](?:[a-z0-9-]{0,62})\.){1,8
 _URL = r"""(?P<url>[A-Za-z][A-Za-z0-9+.-]{1,20}+://[^\s<>"'`|\\^{}]{1,2000})"""
 _ADDRESS = r"""(?P<address>[\w.+-]{1,64}+@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8})"""
 _IBAN = r"""(?P<iban>\b[A-Z]{2}\d{2}(?:\x20?[A-Z0-9]{4}){2,7}(?:\x20?[A-Z0-9]{1,3})?\b)"""
-_HOST = r"""(?P<host>\b(?:[\w-]{1,63}+\.){1,8}[^\W\d_]{2,24}\b(?!/))"""
+_HOST = r"""(?P<host>\b(?:[\w-]{1,63}+\.){1,8}[^\W\d_]{2,24}\b(?!/[\w.@+/\\-]))"""
 _PATH = r"""(?P<path>(?:[A-Za-z]:)?(?:[~.\w@+-]{0,128}+[/\\])[\w.@+/\\-]{1,1024})"""
 _AMOUNT = r"""(?P<amount>[-+]?\d{1,3}(?:[,'\u2019]\d{3}){1,9}(?:\.\d{1,20})?|[-+]?\d{1,30}(?:[.,]\d{1,20})?(?![\w-]))"""
 _IDENTIFIER = r"""(?P<identifier>[#@]?[A-Za-z0-9_][\w-]{0,126}\w)"""
 _TRAILED = frozenset({"url", "path", "host"})
 _LEADS = re.compile(r"[.@]|://|[A-Z]{2}\d{2}")  # one of these is in every reference
+_DOTS = dict.fromkeys(map(ord, "\u3002\uff0e\uff61"), ".")  # as good as a dot in a host (UTS #46 §2.3)
 _BEGINS_WITH_HOST = re.compile(r"[^/\\]*[\w-]\.[^\W\d_]{2,24}(?:[/\\]|\Z)")  # however many labels it has
 _LEADING = frozenset({"url", "address", "iban", "host"})
 _TRAILING = ".,;:!?)]}>'\"*"
@@ -97,11 +98,15 @@ def parts(text: str) -> tuple[str, ...]:
 
 def references(text: str) -> Iterator[str]:
     """The normal forms of what stands in a text and leads somewhere: URLs, hosts (with a path or without), addresses, accounts."""
+    text = text if text.isascii() else text.translate(_DOTS)
     if not _LEADS.search(text):
         return
     for match in _matches(text):
-        kind = match.lastgroup or ""
-        if kind in _LEADING or (kind == "path" and _BEGINS_WITH_HOST.match(match.group())):
+        kind, after_colon = (
+            match.lastgroup or "",
+            text[max(match.start() - 1, 0) : match.start()] == ":",
+        )  # of a scheme, however it is written
+        if kind in _LEADING or (kind == "path" and (after_colon or _BEGINS_WITH_HOST.match(match.group()))):
             yield _token(match)[1][0]
 
 
