@@ -97,6 +97,18 @@ def test_what_a_text_is_made_of(text, made_of):
         ("Bob Smith", "Tell Bob Smith.", True),
         ("https://x.y/z", "open https://x.y/z, now", True),
         ("general", "write to #general", True),
+        ("Bob", "(Bob)", True),
+        ("Bob", "to:Bob, please", True),
+        ("/data", "clean /data", True),
+        ("/", "read /data/bill.txt", False),
+        (" ", "read it", False),
+        ("-", "up - or down", False),
+        ("/data", "read /data/bill.txt", False),
+        ("bill", "pay 'bill-december.txt'", False),
+        ("alice", "write to alice@corp.example", False),
+        ("corp.example", "write to alice@corp.example", False),
+        ("example", "see corp.example.", False),
+        ("x", "see https://corp.example/x", False),
     ],
 )
 def test_standing_in_a_text(value, text, stands):

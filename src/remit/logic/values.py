@@ -111,12 +111,15 @@ def references(text: str) -> Iterator[str]:
 
 
 def stands_in(value: str, text: str) -> bool:
-    """Whether a normal form stands in a composed text, with no letter or digit directly before or after it."""
+    """Whether a normal form stands in a composed text as a word of its own, or several: not as a part of a word, path, address or
+    name, which is another value (the folder above a file, the name before an address).
+    """
+    if not any(map(str.isalnum, value)):
+        return False
     begin = text.find(value)
     while begin >= 0:
         end = begin + len(value)
-        before, after = text[begin - 1 : begin], text[end : end + 1]
-        if not (_joins(before, value[:1]) or _joins(after, value[-1:])):
+        if not (_goes_on(text[max(begin - 2, 0) : begin][::-1], value[0]) or _goes_on(text[end : end + 2], value[-1])):
             return True
         begin = text.find(value, begin + 1)
     return False
@@ -240,6 +243,15 @@ def _identifier(token: str) -> tuple[str, ...]:
 _FORMS = {"url": _url, "address": _address, "iban": _iban, "amount": _amount, "identifier": _identifier}
 
 
-def _joins(neighbour: str, edge: str) -> bool:
-    """Whether two characters belong to one word, so that a value between them is only part of it."""
-    return bool(neighbour) and (neighbour.isalnum() or neighbour == "_") and (edge.isalnum() or edge == "_")
+def _goes_on(beyond: str, edge: str) -> bool:
+    """Whether a value at whose edge such characters stand, nearest first, is only a part of something."""
+    near, far = beyond[:1], beyond[1:]
+    if near in _JOINING:
+        return True
+    if near in _PUNCTUATION:
+        return far.isalnum() or far in {"/", "\\", "_"}
+    return (near.isalnum() or near == "_") and (edge.isalnum() or edge == "_")
+
+
+_JOINING = frozenset("/\\@~")
+_PUNCTUATION = frozenset(".-+")  # join only what stands close on their other side as well

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from remit.errors import Broken
-from remit.logic.labelling import Labelled, found_in, labelled, views, whole, worst
+from remit.logic.labelling import Labelled, Read, found_in, labelled, views, whole, worst
 from remit.logic.laundering import EVERYWHERE, is_marked, places, unvouched
 from remit.logic.tracing import Inputs
 from remit.logic.values import normal, tokens
@@ -212,11 +212,13 @@ class Sightings:
         parts: list[Part] = []
         left, full = _TEXT_CHARACTERS_MAX, False
         try:
-            for value, is_text in views(result):
-                if is_text:
+            for value, read in views(result):
+                if read is Read.TEXT:
                     found = [Labelled(pointer="", value=text, labels=whole(tool, classes)) for text in _texts(value)]
                 else:
                     found = labelled(value, tool, rules, classes)
+                if read is Read.DOUBTED:
+                    found = [replace(leaf, labels=leaf.labels.join(whole(tool, classes)), identifier=False) for leaf in found]
                 for leaf in found:
                     length = len(leaf.value) if isinstance(leaf.value, str) else 0
                     full |= length > left
