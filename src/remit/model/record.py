@@ -244,6 +244,15 @@ class ApprovalAnswered:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ValuesForgotten:
+    """The sealed values kept of calls that were decided before a time are deleted after this. ``calls``: decisions of that time."""
+
+    before: datetime
+    calls: int
+    by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyActivated:
     """From here on these policies, this schema and this catalog decide. Their texts are kept under these digests.
 
@@ -318,6 +327,7 @@ Body = (
     | SignalFollowed
     | StreamChanged
     | SignalRefused
+    | ValuesForgotten
 )
 
 KINDS: dict[str, type[Body]] = {
@@ -339,6 +349,7 @@ KINDS: dict[str, type[Body]] = {
     "signal.followed": SignalFollowed,
     "signal.stream": StreamChanged,
     "signal.refused": SignalRefused,
+    "values.forgotten": ValuesForgotten,
 }
 NAMES: dict[type[Body], str] = {body: kind for kind, body in KINDS.items()}
 
