@@ -119,7 +119,9 @@ def stands_in(value: str, text: str) -> bool:
     begin = text.find(value)
     while begin >= 0:
         end = begin + len(value)
-        if not (_goes_on(text[max(begin - 2, 0) : begin][::-1], value[0]) or _goes_on(text[end : end + 2], value[-1])):
+        before, after = text[max(begin - 2, 0) : begin][::-1], text[end : end + 2]
+        ends_sentence = after[:1] == "." and after[1:].isupper() and value[-1].islower()  # and no space after it
+        if not _goes_on(before, value[0]) and (ends_sentence or not _goes_on(after, value[-1])):
             return True
         begin = text.find(value, begin + 1)
     return False
