@@ -123,7 +123,7 @@ def _decide(policies: Policies, *, fresh: bool) -> Callable[[], object]:
 
 def _bare(policies: Policies, *, narrowed: bool = False) -> Callable[[], object]:
     """The same requests in the same order, with the whole context, given to cedarpy with handles on the same slice and a schema that has
-    neither origins nor selectors (which no policy here reads). ``narrowed``: with what these policies read of the context only, as
+    no origins, selectors and drift (no policy here reads them). ``narrowed``: with what these policies read of the context only, as
     remit does it.
     """
     facts = _facts(0)
@@ -143,7 +143,7 @@ def _bare(policies: Policies, *, narrowed: bool = False) -> Callable[[], object]
 def _without_origins(schema: dict[str, Any]) -> dict[str, Any]:
     for action in schema[""]["actions"].values():
         attributes = action.get("appliesTo", {}).get("context", {}).get("attributes", {})
-        for name in ("origins", "selectors", "references"):
+        for name in ("origins", "selectors", "references", "drift"):
             attributes.pop(name, None)
     return schema
 

@@ -41,7 +41,18 @@ if TYPE_CHECKING:
 
     from remit.model.call import Call
 
-_BUDGETS = ("sums", "rate_calls", "rate_seconds", "bytes_read", "resources", "autonomy", "watched", "manifest", "drift", "preauthorized_seconds")
+_BUDGETS = (
+    "sums",
+    "rate_calls",
+    "rate_seconds",
+    "bytes_read",
+    "resources",
+    "autonomy",
+    "watched",
+    "manifest",
+    "drift",
+    "preauthorized_seconds",
+)
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 AGENT = SpiffeId.parse("spiffe://remit.test/agent/tester")
 ORIGIN = "remit.test/ledger"
