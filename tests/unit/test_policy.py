@@ -118,7 +118,8 @@ def test_schema_and_set_have_digests_that_change_with_them():
 EVERY_WORD = (
     'context.task.type == "a" || context.labels.contains("x") || context.data_class == "x" || context.untrusted || context.sink == "x"'
     ' || context.signals.contains("x") || context has approval || context.arguments has to || context.origins has to'
-    ' || context has preauthorized || context.drift.contains("x") || context.selectors.known || context.references.known || context.now < datetime("2026-01-01")'
+    ' || context has preauthorized || context.drift.contains("x")'
+    ' || context.selectors.known || context.references.known || context.now < datetime("2026-01-01")'
 )
 
 
