@@ -88,6 +88,7 @@ PROMISES = (
             "tests/unit/test_values.py",
             "tests/unit/test_origins.py",
             "tests/integration/test_context.py",
+            "tests/integration/test_approved_values.py",
         ),
     ),
     Promise(

@@ -169,7 +169,7 @@ class Node:
         seen: tuple[tuple[str, int, int], ...] = ()  # so the first look also finds what changed since the folder was read
         while True:
             await asyncio.sleep(_RELOAD_CHECK_SECONDS)
-            now = _stamps(self.folder, bundle)
+            now = await asyncio.to_thread(_stamps, self.folder, bundle)  # 10,000 task types are as many files
             if now == seen:
                 continue
             seen = now
