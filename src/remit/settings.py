@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from remit.logic.consent import Consent
 from remit.model.access import AccessRules
+from remit.model.attestation import ProcessRule
 from remit.model.manifest import ManifestSource
 from remit.model.signal import SignalRules
 from remit.model.token import TokenRules
@@ -54,6 +55,11 @@ class Limits:
     trust_fetch_seconds: int = 5
     signal_bytes: int = 65_536
     signals_kept: int = 100_000
+    workload_connections: int = 128
+    workload_connections_per_account: int = 32
+    workload_requests: int = 16
+    workload_idle_seconds: int = 300
+    workload_issues_per_minute: int = 600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +76,16 @@ class Agent:
     keys: tuple[dict[str, Any], ...] = ()
     default_task: str = ""
     manifest: ManifestSource = field(default_factory=ManifestSource)
+    attest: ProcessRule = field(default_factory=ProcessRule)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadSettings:
+    """``[spiffe]``. ``socket``: of the Workload API (``None``: off); ``authority_ttl``: life of one X.509 authority."""
+
+    socket: Path | None = None
+    socket_mode: int = 0o600
+    authority_ttl: timedelta = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +109,7 @@ class Settings:
     keep_values: bool = False
     bundle: Path | None = None  # policies come in this signed file instead of policies/*.cedar
     bundle_keys: tuple[Verifier, ...] = ()
+    workload: WorkloadSettings = field(default_factory=WorkloadSettings)
     limits: Limits = field(default_factory=Limits)
 
 

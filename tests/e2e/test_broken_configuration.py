@@ -92,7 +92,7 @@ SERVER = '\n[servers.b]\ncommand = "x"\n'
         (
             "tasks =",
             "taks =",
-            ["remit.toml:{line}: agents.payer.taks", "did you mean 'tasks'", "allowed: default_task, description, keys, manifest"],
+            ["remit.toml:{line}: agents.payer.taks", "did you mean 'tasks'", "attest, default_task, description, keys, manifest"],
         ),
         ('["pay"]', '["pya"]', ["remit.toml:{line}: agents.payer.tasks", "did you mean 'pay'", "allowed: pay"]),
         ('["pay"]', '["pay", 5]', ["remit.toml:{line}: agents.payer.tasks", "list of strings"]),

@@ -29,6 +29,7 @@ from remit.services.signal_configuration import read_signals
 from remit.services.task_types import DEADLINE_MAX, read_task_type
 from remit.services.token_configuration import read_default_task, read_keys, read_tokens
 from remit.services.trust_configuration import check_agents, read_trust
+from remit.services.workload_configuration import check_ambiguity, read_process_rule, read_workload_settings
 from remit.settings import Agent, Configuration, Limits, Settings
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ _TABLES = (
     "server",
     "storage",
     "trust",
+    "spiffe",
     "data",
     "agents",
     "servers",
@@ -152,6 +154,7 @@ def _settings(root: Reader, folder: Path) -> tuple[Settings, DataClasses]:
     except Mistake:
         trust.wrong(f"{domain!r} is not a trust domain", "lower-case letters, digits, '.', '_', '-'", "domain")
         domain = defaults.trust_domain
+    svid_ttl = trust.duration("svid_ttl", defaults.svid_ttl, _TTL_MAX)
     settings = Settings(
         folder=folder,
         host=host,
@@ -164,12 +167,13 @@ def _settings(root: Reader, folder: Path) -> tuple[Settings, DataClasses]:
         storage_url=_storage_url(storage),
         keys=folder / trust.value("keys", str, str(defaults.keys)),
         trust_domain=domain,
-        svid_ttl=trust.duration("svid_ttl", defaults.svid_ttl, _TTL_MAX),
+        svid_ttl=svid_ttl,
         token_ttl=trust.duration("token_ttl", defaults.token_ttl, _TTL_MAX),
         approval_ttl=approvals.duration("ttl", defaults.approval_ttl, DEADLINE_MAX),
         keep_values=ledger.value("keep_values", bool, defaults.keep_values),
         bundle=folder / bundle if bundle else None,
         bundle_keys=_bundle_keys(policies, needed=bool(bundle)),
+        workload=read_workload_settings(root, folder, svid_ttl),
         limits=Limits(**bounds),
     )
     for table in (server, storage, limits, ledger, policies):
@@ -228,6 +232,7 @@ def _agents(root: Reader, settings: Settings, trust: TrustRules) -> dict[str, Ag
         tasks, description = table.texts("tasks"), table.value("description", str, "")
         keys, default = read_keys(table), read_default_task(table, tasks)
         manifest = placed(read_source(table.table("manifest")), settings.folder)
+        attest = read_process_rule(table)
         agents[name] = Agent(
             name=name,
             spiffe_id=spiffe_id,
@@ -236,8 +241,10 @@ def _agents(root: Reader, settings: Settings, trust: TrustRules) -> dict[str, Ag
             keys=keys,
             default_task=default,
             manifest=manifest,
+            attest=attest,
         )
         table.done()
+    check_ambiguity(root, agents)
     return agents
 
 

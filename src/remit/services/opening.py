@@ -78,6 +78,7 @@ class Dispatcher:
                     arguments=grant.arguments,
                     uses=grant.uses,
                     autonomy=grant.autonomy,
+                    approved_values=grant.approved_values,
                 )
                 for grant in grants
             ],
@@ -100,6 +101,7 @@ class Dispatcher:
             on_behalf_proof=on_behalf_proof,
             manifest=parts,
             drift=dict(kind.drift),
+            preauthorized_seconds=int(kind.preauthorized_reads.total_seconds()) if kind.preauthorized_reads else 0,
         )
         task = await self._tasks.open(opened)
         return await self._tasks.move(task.id, TaskState.ACTIVE, by=opened_by)

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """``exposure_seconds``: how long the task's authority was live. ``tokens_alive`` is 0 once the task has ended."""
+    """``exposure_seconds``: how long the task's authority was live. ``tokens_alive`` is 0 once the task has ended. ``svids_issued``: to its
+    processes; they prove the agent until ``svids_expire_at``, also after the task.
+    """
 
     task: str
     type: str
@@ -39,6 +41,8 @@ class Receipt:
     untrusted: bool
     ledger_entries: int
     checkpoint: str
+    svids_issued: int = 0
+    svids_expire_at: datetime | None = None
 
 
 async def make_receipt(store: Store, ledger: Ledger, classes: tuple[str, ...], task_id: str, now: datetime) -> Receipt:
@@ -46,12 +50,15 @@ async def make_receipt(store: Store, ledger: Ledger, classes: tuple[str, ...], t
     task: Task | None = None
     issued = undetermined = 0
     begun: datetime | None = None
+    svids: list[TokenIssued] = []
     for entry in await store.task_entries(task_id):
         record = decode(entry.body)
         under_way = len(task.in_flight) if task else 0
         task = fold(task, record, entry.leaf)
         body = record.body
-        if isinstance(body, TokenIssued):
+        if isinstance(body, TokenIssued) and body.use.endswith("-svid"):
+            svids.append(body)
+        elif isinstance(body, TokenIssued):
             issued += 1
         elif isinstance(body, TaskMoved) and task.over:
             undetermined = under_way
@@ -80,6 +87,8 @@ async def make_receipt(store: Store, ledger: Ledger, classes: tuple[str, ...], t
         untrusted=task.labels.untrusted,
         ledger_entries=head.size,
         checkpoint=note,
+        svids_issued=len(svids),
+        svids_expire_at=max((one.expires_at for one in svids), default=None),
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from remit.errors import NotFound, Refusal, Unauthenticated
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from remit.model.task import Task
     from remit.services.tasks import Tasks
 
-_REMEMBERED_MAX = 10_000
+_REMEMBERED_MAX, _DIGEST_BYTES = 10_000, 32
 _DEMANDED = {Bound.DPOP: "a DPoP proof", Bound.MTLS: "a client certificate", Bound.EITHER: "a DPoP proof or a client certificate"}
 
 
@@ -159,7 +159,7 @@ class Tokens:
         return task
 
     def _checked(self, token: str) -> TaskToken:
-        digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+        digest = hashlib.blake2b(token.encode("utf-8", "surrogatepass"), digest_size=_DIGEST_BYTES).digest()
         known = self._remembered.get(digest)
         now = self._clock()
         if known is None:
@@ -168,7 +168,7 @@ class Tokens:
             self._remembered[digest] = known
             if len(self._remembered) > _REMEMBERED_MAX:
                 self._remembered.popitem(last=False)
-        if now.astimezone(UTC) >= known.expires_at:
+        if now >= known.expires_at:
             raise Unauthenticated("the token is expired")
         return known
 

@@ -198,6 +198,9 @@ class Store(Protocol):
     async def values(self, decisions: Sequence[str]) -> dict[str, bytes]:
         """Of some decisions (at most a thousand) the sealed values that were kept."""
 
+    async def drop_values(self, decisions: Sequence[str]) -> None:
+        """Forget the sealed values of some decisions (at most a thousand); none is a success."""
+
     async def mark(self, name: str) -> MarkRow | None:
         """The highest mark of that name."""
 

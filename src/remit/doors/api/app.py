@@ -47,6 +47,7 @@ class _Api:
     door: TaskDoor
     ledger: Ledger
     signer: TokenSigner
+    trust_bundle: Callable[[], Awaitable[dict[str, Any]]]
     settings: Settings
 
     async def open_task(self, request: Request) -> Response:
@@ -75,7 +76,7 @@ class _Api:
         return Response(status_code=204)
 
     async def bundle(self, _request: Request) -> Response:
-        return _json(self.signer.bundle(int(self.settings.svid_ttl.total_seconds())))
+        return _json(await self.trust_bundle())
 
     async def checkpoint(self, _request: Request) -> Response:
         return PlainTextResponse(await self.ledger.publish())
