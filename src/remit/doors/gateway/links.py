@@ -245,6 +245,7 @@ class Links:
         self._servers, self._limits, self._client, self._links_max = servers, limits, client, links_max
         self._listed = listed
         self._open: dict[tuple[str, ...], asyncio.Task[Link]] = {}
+        self._ending: set[asyncio.Task[None]] = set()
 
     async def get(self, task: str, server: str, session: str, initialize: Message | None, capabilities: Message | None = None) -> Link:
         """The conversation for a task's session (``session`` "" and no ``initialize``: a stateless agent).
@@ -281,14 +282,19 @@ class Links:
         await self._end(places)
 
     async def close(self) -> None:
-        """End all."""
+        """End all, and wait for what others have begun to end."""
         await self._end(list(self._open))
+        if self._ending:
+            await asyncio.wait(set(self._ending))
 
     async def _end(self, places: list[tuple[str, ...]]) -> None:
-        ending = [self._open.pop(place) for place in places]
-        results = await asyncio.gather(*ending, return_exceptions=True)
-        links = [result for result in results if isinstance(result, Link)]
-        await asyncio.gather(*(link.close() for link in links), return_exceptions=True)
+        """Beside whoever asks for it: what has left the table is ended, even where nobody waits for that any more."""
+        ending = [asyncio.create_task(_let_go(self._open.pop(place))) for place in places]
+        for one in ending:
+            self._ending.add(one)
+            one.add_done_callback(self._ending.discard)
+        if ending:
+            await asyncio.wait(ending)
 
     async def _opened(
         self, place: tuple[str, ...], server: StdioServer | HttpServer, initialize: Message | None, capabilities: Message
@@ -327,3 +333,11 @@ class Links:
         )
         link.watch()
         return link
+
+
+async def _let_go(opening: asyncio.Task[Link]) -> None:
+    """End a conversation, once it has begun."""
+    (link,) = await asyncio.gather(opening, return_exceptions=True)
+    if isinstance(link, Link):
+        with contextlib.suppress(Exception):
+            await link.close()
