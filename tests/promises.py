@@ -205,6 +205,14 @@ PROMISES = (
         ),
     ),
     Promise(
+        says=(
+            "A client that a person drives gets a task only by that person's consent to what it may do, once, and the answer goes "
+            "nowhere but to an address of the client's own."
+        ),
+        against=("client of people, or a page they open",),
+        tests=("tests/integration/test_front_channel.py", "tests/property/test_front_channel.py"),
+    ),
+    Promise(
         says="A page in a browser cannot speak to the gateway, whatever name leads there.",
         against=("web page on the same machine",),
         tests=("tests/e2e/test_bad_input_gateway.py::test_a_name_that_was_rebound",),

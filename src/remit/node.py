@@ -29,7 +29,7 @@ from remit.drivers.webhooks import WebhookClient
 from remit.errors import Outage
 from remit.logic.checkpoint import Checkpoint, Verifier, sign_checkpoint
 from remit.node_signals import SignalParts, signal_parts
-from remit.node_tokens import TokenParts, token_door, token_parts
+from remit.node_tokens import TokenParts, token_doors, token_parts
 from remit.node_workload import WorkloadParts, workload_parts
 from remit.services.access import Access
 from remit.services.access_search import AccessSearch
@@ -399,10 +399,10 @@ def application(node: Node) -> ASGIApp:
 def api_of(node: Node) -> Starlette:
     """The API of a node, beside the gateway."""
     parts, door = node.token_parts, node.door
-    tokens = token_door(parts, node.rules, node.identities, node.dispatcher, node.tasks, node.store, node.clock, door.end_task)
+    tokens = token_doors(parts, node.rules, node.identities, node.dispatcher, node.tasks, node.store, node.clock, door.end_task)
     return api_app(
         access=_access_door(node),
-        more=[*node.signals.doors, *tokens.routes()],
+        more=[*node.signals.doors, *(route for one in tokens for route in one.routes())],
         approvals=node.approvals,
         invitations=node.invitations,
         door=node.door,

@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from remit.doors.oauth.front import FrontDoor
 from remit.doors.oauth.service import TokenDoor
 from remit.drivers.base import HttpServer
 from remit.drivers.key_ring import KeyRing
 from remit.drivers.keys import token_key
+from remit.drivers.sealing import Sealer
 from remit.drivers.signing import TokenSigner
 from remit.services.callers import Callers
 from remit.services.clients import Clients
 from remit.services.exchange import Exchange
+from remit.services.front_channel import FrontChannel, make_front
 from remit.services.introspection import Introspection
 from remit.services.missions import Missions
 from remit.services.possession import Possessions
@@ -48,6 +51,7 @@ class TokenParts:
     possessions: Possessions
     tokens: Tokens
     transaction_signer: TokenSigner
+    front_sealer: Sealer
 
     def transactions(self, tasks: Tasks, rules: Rules, clock: Callable[[], datetime]) -> Transactions:
         """Transaction tokens for the servers that ask for them."""
@@ -86,10 +90,11 @@ def token_parts(
         possessions=Possessions(keys.derived("DPoP nonces"), replays, clock),
         tokens=tokens,
         transaction_signer=TokenSigner(token_key(settings.keys / "transactions.key")),
+        front_sealer=Sealer(keys.derived("front channel")),
     )
 
 
-def token_door(
+def token_doors(
     parts: TokenParts,
     rules: Rules,
     identities: Identities,
@@ -98,8 +103,8 @@ def token_door(
     store: Store,
     clock: Callable[[], datetime],
     end_task: Callable[[str], Awaitable[None]],
-) -> TokenDoor:
-    """The door of a node's token service."""
+) -> tuple[TokenDoor | FrontDoor, ...]:
+    """The doors of a node's token service: for programs, and where people may sign in for them too."""
     issuer, token_rules = rules.configuration.settings.issuer, rules.configuration.tokens
     audiences = (issuer, f"{issuer}/oauth/token") if token_rules.endpoint_audience else (issuer,)
 
@@ -109,8 +114,9 @@ def token_door(
     def servers() -> Collection[str]:
         return rules.configuration.servers
 
+    front = _front(parts, rules, dispatcher, tasks, store, clock, end_task)
     clients, refusals = Clients(identities, agents, parts.replays, clock, audiences=audiences), Refusals(store, clock)
-    return TokenDoor(
+    door = TokenDoor(
         exchange=Exchange(
             clients,
             parts.possessions,
@@ -121,6 +127,7 @@ def token_door(
             clock,
             agents=agents,
             servers=servers,
+            codes=front.codes if front else None,
         ),
         introspection=Introspection(clients, parts.tokens, refusals, issuer=issuer, mission=token_rules.mission),
         missions=Missions(tasks, parts.tokens, parts.signer, clock, end_task, issuer=issuer, served=token_rules.mission),
@@ -130,4 +137,32 @@ def token_door(
         rules=token_rules,
         issuer=issuer,
         servers=servers,
+        front=front.clients if front else None,
+    )
+    return (door, FrontDoor(channel=front, issuer=issuer)) if front else (door,)
+
+
+def _front(
+    parts: TokenParts,
+    rules: Rules,
+    dispatcher: Dispatcher,
+    tasks: Tasks,
+    store: Store,
+    clock: Callable[[], datetime],
+    end_task: Callable[[str], Awaitable[None]],
+) -> FrontChannel | None:
+    settings = rules.configuration.settings
+    return make_front(
+        rules.configuration.sign_in,
+        dispatcher,
+        tasks,
+        rules,
+        parts.replays,
+        parts.front_sealer,
+        store,
+        clock,
+        issuer=settings.issuer,
+        end_task=end_task,
+        document_bytes_max=settings.limits.trust_document_bytes,
+        fetch_seconds_max=settings.limits.trust_fetch_seconds,
     )

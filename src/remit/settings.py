@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from remit.logic.bundle import Bundle
     from remit.logic.checkpoint import Verifier
     from remit.logic.rulebook import Catalog
+    from remit.model.front_channel import SignIn
     from remit.model.identity import SpiffeId
     from remit.model.labels import DataClasses
     from remit.model.task_type import TaskType
@@ -130,5 +131,6 @@ class Configuration:
     bundle: Bundle | None = None
     consent: Consent = field(default_factory=Consent)
     tokens: TokenRules = field(default_factory=TokenRules)
+    sign_in: SignIn | None = None
     trust: TrustRules = field(default_factory=TrustRules)
     signals: SignalRules = field(default_factory=SignalRules)

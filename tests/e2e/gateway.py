@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,10 +62,18 @@ def http(name: str, url: str) -> str:
 
 @contextlib.asynccontextmanager
 async def gateway(
-    folder: Path, servers: str, *, task: str = "", drift: str = "", more: str = "", policy: str = "", port: int = 0
+    folder: Path,
+    servers: str,
+    *,
+    task: str = "",
+    drift: str = "",
+    more: str = "",
+    policy: str = "",
+    port: int = 0,
+    types: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Running]:
-    """Serve. ``task`` is the text of the task type's grant; without one everything of every server is granted. ``drift``: what
-    follows when a server changes its tools.
+    """Serve. ``task`` is the text of the task type's grant; without one everything of every server is granted. ``types``: further task
+    types of the same agent, whole. ``drift``: what follows when a server changes its tools.
     """
     (folder / "tasks").mkdir()
     (folder / "policies").mkdir()
@@ -76,7 +84,10 @@ async def gateway(
         head + (task or everything) + (f'[drift]\nservers = "{drift}"\n' if drift else ""), encoding="utf-8"
     )
     (folder / "policies" / "main.cedar").write_text(policy or '@id("all") permit (principal, action, resource);\n', encoding="utf-8")
-    (folder / "remit.toml").write_text(f'[agents.tester]\ntasks = ["all"]\n{more}\n{servers}', encoding="utf-8")
+    for name, text in (types or {}).items():
+        (folder / "tasks" / f"{name}.toml").write_text(text, encoding="utf-8")
+    tasks = ", ".join(f'"{name}"' for name in ("all", *(types or {})))
+    (folder / "remit.toml").write_text(f"[agents.tester]\ntasks = [{tasks}]\n{more}\n{servers}", encoding="utf-8")
     configuration = load_configuration(folder)
     await pin_servers(configuration, configuration.servers, only_new=True)
     async with open_node(folder) as node:

@@ -41,6 +41,8 @@ SIEM, IDP = "a-receiver-secret-of-tests", "a-transmitter-secret-of-tests"
 MORE = '[approvers.ann]\ntools = ["*"]\nsecret = "${ANN}"\n[access.callers.pep]\nsecret = "${PEP}"\ntasks = true\n'
 MORE += '[signals.receivers.siem]\nsecret = "${SIEM}"\naudience = "https://siem.example"\n'
 MORE += '[signals.transmitters.idp]\nissuer = "https://idp.example"\npush_secret = "${IDP}"\n'
+MORE += '[sign_in]\nissuer = "https://idp.example"\nclient_id = "remit"\nsecret = "${SIGN_IN}"\npeople = ["*"]\n'
+MORE += '[sign_in.clients.any]\nagent = "tester"\nregistered = true\n'
 
 BODIES: dict[str, bytes] = {
     "empty": b"",
@@ -73,6 +75,7 @@ async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run
         environment.setenv("ANN", SECRET)
         environment.setenv("PEP", CALLER)
         environment.setenv("SIEM", SIEM)
+        environment.setenv("SIGN_IN", "a-secret-of-remit-at-its-provider")
         environment.setenv("IDP", IDP)
         async with gateway(Path(tmp_path_factory.mktemp("doors")), stdio("bank", "bank.py", "--stdio"), more=MORE) as node:
             yield node

@@ -112,10 +112,14 @@ META = {
 
 
 @contextlib.asynccontextmanager
-async def token_service(folder: Path, more: str = "", servers: str = "", task: str = "", agent: str = "") -> AsyncIterator[Service]:
-    """Serve. ``agent``: further keys of the agent ``tester``; ``more``: further tables; ``task``: the grant of the type ``all``."""
-    port, key = free_port(), new_key()
+async def token_service(
+    folder: Path, more: str = "", servers: str = "", task: str = "", agent: str = "", *, types: dict[str, str] | None = None, port: int = 0
+) -> AsyncIterator[Service]:
+    """Serve. ``agent``: further keys of the agent ``tester``; ``more``: further tables; ``task``: the grant of the type ``all``;
+    ``types``: further task types.
+    """
+    port, key = port or free_port(), new_key()
     head = f"{agent}\n{key_table('tester', key)}[server]\nport = {port}\n{more}\n"
     bank = servers or stdio("bank", "bank.py", "--stdio")
-    async with gateway(folder, bank, more=head, port=port, task=task) as running, aiohttp.ClientSession() as http:
+    async with gateway(folder, bank, more=head, port=port, task=task, types=types) as running, aiohttp.ClientSession() as http:
         yield Service(running, f"http://127.0.0.1:{port}", http, key)

@@ -1,5 +1,6 @@
 // The certified provider `oidc-provider`, as a CI system would run one: node provider.mjs <port> <jwks as JSON>
-// Accounts are repositories; their ID tokens say which. Ends when its standard input does.
+// node provider.mjs <port> <jwks> [address to return to after a sign-in]
+// Accounts are repositories, or people by their addresses; their ID tokens say which. Ends when its standard input does.
 import { createRequire } from 'node:module';
 
 const require = createRequire(process.env.OIDC_MODULES + '/');
@@ -19,9 +20,18 @@ const provider = new Provider(issuer, {
       application_type: 'native',
       id_token_signed_response_alg: jwks.keys[0].alg,
     },
+    {
+      client_id: 'sign-in',
+      client_secret: 'the-secret-of-remit-at-the-provider',
+      redirect_uris: [process.argv[4] ?? 'http://127.0.0.1:1/back'],
+      grant_types: ['authorization_code'],
+      response_types: ['code'],
+      application_type: 'native',
+      id_token_signed_response_alg: jwks.keys[0].alg,
+    },
     { client_id: 'machine', client_secret: 'machine-secret', redirect_uris: [], response_types: [], grant_types: ['client_credentials'] },
   ],
-  claims: { openid: ['sub', 'repository', 'repository_owner'] },
+  claims: { openid: ['sub', 'repository', 'repository_owner'], email: ['email', 'email_verified'] },
   conformIdTokenClaims: false,
   cookies: { keys: ['only for tests'] },
   features: {
@@ -36,7 +46,7 @@ const provider = new Provider(issuer, {
   ttl: { IdToken: 300, AccessToken: 300 },
   findAccount: (_context, id) => ({
     accountId: id,
-    claims: () => ({ sub: id, repository: id.replace('repo:', ''), repository_owner: id.replace('repo:', '').split('/')[0] }),
+    claims: () => ({ sub: id, email: id, email_verified: !id.startsWith('unverified'), repository: id.replace('repo:', ''), repository_owner: id.replace('repo:', '').split('/')[0] }),
   }),
 });
 

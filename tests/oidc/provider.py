@@ -49,36 +49,43 @@ class Provider:
 
     def id_token(self, account: str) -> str:
         """An ID token by authorization code with PKCE, through the provider's own pages of signing in and of consent."""
-        browser = build_opener(HTTPCookieProcessor(), _Stay())
+        browser = a_browser()
         verifier = secrets.token_urlsafe(32)
         challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
         asked = {"client_id": "remit", "response_type": "code", "scope": "openid", "redirect_uri": BACK, "nonce": secrets.token_hex(8)}
-        where, forms = f"{self.issuer}/auth?{urlencode({**asked, 'code_challenge': challenge, 'code_challenge_method': 'S256'})}", 0
-        while not where.startswith(BACK):
-            _, where, page = _visit(browser, where)
-            if not where and (forms := forms + 1) < 4:
+        where = f"{self.issuer}/auth?{urlencode({**asked, 'code_challenge': challenge, 'code_challenge_method': 'S256'})}"
+        where = self.signed_in(browser, where, account, BACK)
+        code = parse_qs(urlsplit(where).query)["code"][0]
+        form = {"grant_type": "authorization_code", "client_id": "remit", "code": code, "redirect_uri": BACK, "code_verifier": verifier}
+        return str(json.loads(visit(browser, f"{self.issuer}/token", form)[2])["id_token"])
+
+    def signed_in(self, browser: OpenerDirector, where: str, account: str, back: str) -> str:
+        """Follow the provider's pages of signing in and of consent, until they lead back."""
+        for _ in range(20):
+            if where.startswith(back):
+                return where
+            _, where, page = visit(browser, where)
+            if not where:
                 action = re.search(r'action="([^"]+)"', page)
                 prompt = re.search(r'name="prompt" value="([^"]+)"', page)
                 assert action, page
                 assert prompt, page
                 form = {"prompt": prompt[1], "login": account, "password": "any"}
-                _, where, _ = _visit(browser, urljoin(self.issuer, action[1]), form)
-        code = parse_qs(urlsplit(where).query)["code"][0]
-        form = {"grant_type": "authorization_code", "client_id": "remit", "code": code, "redirect_uri": BACK, "code_verifier": verifier}
-        return str(json.loads(_visit(browser, f"{self.issuer}/token", form)[2])["id_token"])
+                _, where, _ = visit(browser, urljoin(self.issuer, action[1]), form)
+        raise AssertionError(f"the provider does not lead back: {where}")
 
     def access_token(self) -> str:
         """A JWT access token (RFC 9068) by client credentials, for the same audience and signed with the same key."""
         form = {"grant_type": "client_credentials", "client_id": "machine", "client_secret": "machine-secret"}
-        return str(json.loads(_visit(build_opener(), f"{self.issuer}/token", form)[2])["access_token"])
+        return str(json.loads(visit(build_opener(), f"{self.issuer}/token", form)[2])["access_token"])
 
 
 @contextmanager
-def provider(*keys: dict[str, Any], port: int = 0) -> Iterator[Provider]:
-    """Run it with these private keys, the first of which signs."""
+def provider(*keys: dict[str, Any], port: int = 0, returns_to: str = BACK) -> Iterator[Provider]:
+    """Run it with these private keys, the first of which signs. ``returns_to``: where people go back to after a sign-in."""
     port = port or free_port()
     modules = install(HERE, CACHE)
-    command = [str(node()), str(HERE / "provider.mjs"), str(port), json.dumps({"keys": keys})]
+    command = [str(node()), str(HERE / "provider.mjs"), str(port), json.dumps({"keys": keys}), returns_to]
     environment = {**os.environ, "OIDC_MODULES": str(modules), "NODE_ENV": "test"}
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     try:
@@ -92,12 +99,17 @@ def provider(*keys: dict[str, Any], port: int = 0) -> Iterator[Provider]:
         process.communicate()
 
 
+def a_browser() -> OpenerDirector:
+    """One that keeps cookies and goes nowhere by itself."""
+    return build_opener(HTTPCookieProcessor(), _Stay())
+
+
 class _Stay(HTTPRedirectHandler):
     def redirect_request(self, *_: Any) -> None:
         return None
 
 
-def _visit(browser: OpenerDirector, url: str, form: dict[str, str] | None = None) -> tuple[int, str, str]:
+def visit(browser: OpenerDirector, url: str, form: dict[str, str] | None = None) -> tuple[int, str, str]:
     """Status, where it leads on ("" : nowhere), page."""
     request = Request(url, urlencode(form).encode() if form is not None else None)
     try:

@@ -14,6 +14,7 @@ import socket
 import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import quote_plus
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -22,6 +23,7 @@ from yarl import URL
 from remit.errors import Outage
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from ipaddress import IPv4Address, IPv6Address
 
     from remit.model.trust import Endpoint, Network
@@ -85,9 +87,16 @@ class Fetcher:
 
     async def get(self, url: str, endpoint: Endpoint) -> Fetched:
         """The document at a configured URL. Raises Outage (its sentence is for the ledger), Absent (404)."""
+        return await self._bounded(url, endpoint, None, None)
+
+    async def post(self, url: str, endpoint: Endpoint, form: Mapping[str, str], account: tuple[str, str] | None = None) -> Fetched:
+        """The answer to a form; ``account``: id and secret, as Basic. Raises as ``get``, and Outage for a refusal."""
+        return await self._bounded(url, endpoint, form, account)
+
+    async def _bounded(self, url: str, endpoint: Endpoint, form: Mapping[str, str] | None, account: tuple[str, str] | None) -> Fetched:
         try:
             async with asyncio.timeout(self._seconds_max):
-                return await self._get(url, endpoint)
+                return await self._ask(url, endpoint, form, account)
         except TimeoutError:
             raise Outage(f"no whole answer within {self._seconds_max:g} seconds", code="trust_fetch") from None
         except ssl.SSLError:
@@ -95,13 +104,15 @@ class Fetcher:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise Outage(f"it cannot be reached ({type(error).__name__})", code="trust_fetch") from None
 
-    async def _get(self, url: str, endpoint: Endpoint) -> Fetched:
+    async def _ask(self, url: str, endpoint: Endpoint, form: Mapping[str, str] | None, account: tuple[str, str] | None) -> Fetched:
         where = URL(url)
         if (literal := _literal(where.host or "")) is not None:  # these are never looked up
             _check_address(literal, endpoint.networks)
         tls = await asyncio.to_thread(_context, endpoint.ca_file) if where.scheme == "https" else True
         connector = aiohttp.TCPConnector(resolver=_Checked(endpoint.networks), use_dns_cache=False, ssl=tls, force_close=True)
         headers = {"Accept": "application/json, application/jwk-set+json", "Accept-Encoding": "identity"}
+        if account is not None:  # RFC 6749 §2.3.1: both in the encoding of a form first
+            headers["Authorization"] = aiohttp.encode_basic_auth(quote_plus(account[0]), quote_plus(account[1]))
         async with (
             aiohttp.ClientSession(
                 connector=connector,
@@ -111,7 +122,7 @@ class Fetcher:
                 max_line_size=_HEADER_BYTES_MAX,
                 max_field_size=_HEADER_BYTES_MAX,
             ) as client,
-            client.get(where, headers=headers, allow_redirects=False) as response,
+            client.request("GET" if form is None else "POST", where, data=form, headers=headers, allow_redirects=False) as response,
         ):
             if response.status == _NOT_FOUND:
                 raise Absent("there is no such document (404)", code="trust_fetch")

@@ -114,6 +114,10 @@ class TokenRequest:
     resources: tuple[str, ...] = ()
     scope: str = ""
     authorization_details: str = ""
+    code: str = field(default="", repr=False)
+    code_verifier: str = field(default="", repr=False)
+    redirect_uri: str = ""
+    refresh_token: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +130,7 @@ class TokenAnswer:
     task: str
     details: tuple[Mapping[str, Any], ...]
     scope: str = ""
+    refresh_token: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,7 @@ from remit.services.candidates import read_bundle
 from remit.services.catalog import read_detected, read_entry
 from remit.services.manifest_files import placed, read_source
 from remit.services.reading import FILE, NAME, VARIABLE, Mistakes, Reader, fill, near, parsed, read_text, read_texts
+from remit.services.sign_in_configuration import read_sign_in
 from remit.services.signal_configuration import read_signals
 from remit.services.task_types import DEADLINE_MAX, read_task_type
 from remit.services.token_configuration import read_default_task, read_keys, read_tokens
@@ -66,6 +67,7 @@ _TABLES = (
     "policies",
     "signals",
     "tokens",
+    "sign_in",
 )
 
 
@@ -85,6 +87,7 @@ def load_configuration(folder: Path) -> Configuration:
     access = read_access(root, folder, agents, settings.host)
     signals = read_signals(root, folder, settings.issuer)
     tokens = read_tokens(root)
+    sign_in = read_sign_in(root, folder, agents)
     root.done(*_TABLES)
     task_types: dict[str, TaskType] = {}
     tasks, (policies, bundle) = read_texts(folder, "tasks", ".toml", found), _policies(folder, settings, found)
@@ -117,6 +120,7 @@ def load_configuration(folder: Path) -> Configuration:
         digest=digest_json({FILE: text, **tasks, **{f"access/{one.name}": one.digest for one in access.applications.values()}}),
         access=access,
         tokens=tokens,
+        sign_in=sign_in,
         bundle=bundle,
         trust=trust,
     )

@@ -6,12 +6,13 @@ Rules
   would have it for good. Nothing is passed on as it came.
 * A token is for one task, and for the gateway or one server of it.
 
-Left out: who is proved how (``services/clients.py``), the opening of tasks (``services/opening.py``), delegation to child tasks, the
-front channel for people (authorization code): each is one more line of the table.
+Left out: who is proved how (``services/clients.py``), the opening of tasks (``services/opening.py``), what a person consents to
+(``services/front_channel.py``), delegation to child tasks: one more line of the table.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
 from remit.errors import Conflict, Mistake, NotFound, Refusal, Unauthenticated
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from remit.model.task import Task
     from remit.model.token import Client, Credential, Person, TaskWanted, TokenRequest
     from remit.services.clients import Clients
+    from remit.services.codes import Codes, Redeemed
     from remit.services.opening import Dispatcher
     from remit.services.possession import Held, Possessions
     from remit.services.refusals import Refusals
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from remit.settings import Agent
 
 CLIENT_CREDENTIALS = "client_credentials"
+AUTHORIZATION_CODE, REFRESH_TOKEN = "authorization_code", "refresh_token"
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105 - the name of a grant type
 _TYPES = "urn:ietf:params:oauth:token-type:"
@@ -55,17 +58,19 @@ class Exchange:
         agents: Callable[[], Mapping[str, Agent]],
         servers: Callable[[], Collection[str]],
         person: Callable[[str], Awaitable[Person]] | None = None,
+        codes: Codes | None = None,
     ) -> None:
         """``agents``: as declared now. ``servers``: names of the gateway's servers now. ``person``: whom a token of an issuer for people
-        proves (it may raise Unauthenticated); ``None``: there are no such issuers.
+        proves (it may raise Unauthenticated); ``None``: there are no such issuers. ``codes``: of the front channel, where people sign in.
         """
         self._clients, self._possessions, self._dispatcher = clients, possessions, dispatcher
         self._tasks, self._tokens, self._refusals, self._clock = tasks, tokens, refusals, clock
-        self._agents, self._servers, self._person = agents, servers, person
+        self._agents, self._servers, self._person, self._codes = agents, servers, person, codes
         self._grants: dict[str, Callable[[TokenRequest, Held], Awaitable[TokenAnswer]]] = {
             CLIENT_CREDENTIALS: self._client_credentials,
             JWT_BEARER: self._assertion,
             TOKEN_EXCHANGE: self._exchanged,
+            **({AUTHORIZATION_CODE: self._code, REFRESH_TOKEN: self._refresh} if codes else {}),
         }
 
     @property
@@ -113,6 +118,26 @@ class Exchange:
         if asked.client_assertion and (await self._client(asked)).agent != client.agent:
             raise Mistake("client and subject are two agents", code="invalid_request")
         return await self._given(client, asked, held)
+
+    async def _code(self, asked: TokenRequest, held: Held) -> TokenAnswer:
+        """A client of people, for what a person has consented to (RFC 6749 §4.1.3)."""
+        assert self._codes is not None
+        await self._hold(held)
+        return await self._continued(await self._codes.redeemed(asked), asked, held)
+
+    async def _refresh(self, asked: TokenRequest, held: Held) -> TokenAnswer:
+        """The same client, while the task lives (RFC 6749 §6)."""
+        assert self._codes is not None
+        await self._hold(held)
+        return await self._continued(await self._codes.refreshed(asked, held.possession), asked, held)
+
+    async def _continued(self, redeemed: Redeemed, asked: TokenRequest, held: Held) -> TokenAnswer:
+        assert self._codes is not None
+        server = self._resource(asked) if asked.resources else redeemed.server
+        if redeemed.server not in {"", server}:
+            raise Mistake("consent was given for another server", code="invalid_target")
+        answer = await self._issued(redeemed.client, redeemed.task, replace(asked, scope=""), held, server)
+        return replace(answer, refresh_token=self._codes.refresh_token(asked, redeemed, held.possession))
 
     async def _narrowed(self, asked: TokenRequest, held: Held) -> TokenAnswer:
         """An agent's own task token for another of the same task: for one server, bound to another key. Delegation to another agent's

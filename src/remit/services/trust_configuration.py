@@ -69,8 +69,8 @@ def _issuer(
 ) -> IssuerRule | None:
     if not NAME.match(name):
         table.wrong(f"{name!r} cannot be the name of an issuer", "a-z, 0-9, '-', '_'")
-    endpoint = _endpoint(table, folder)
-    issuer = _url(table, "issuer", endpoint)
+    endpoint = read_endpoint(table, folder)
+    issuer = read_address(table, "issuer", endpoint)
     if issuer == settings.issuer:
         table.wrong("this is our own issuer", "tokens of our own are known without this table", "issuer")
     algorithms = table.texts("algorithms", _DEFAULT_ALGORITHMS)
@@ -81,7 +81,7 @@ def _issuer(
     audience = table.value("audience", str, settings.issuer)
     if not audience:
         table.wrong("audience is empty", "what tokens for us say in aud", "audience")
-    jwks_uri = _url(table, "jwks_uri", endpoint, needed=False)
+    jwks_uri = read_address(table, "jwks_uri", endpoint, needed=False)
     readers = table.each("identity")
     identities = [(reader, rule) for reader in readers if (rule := _identity(reader, settings)) is not None]
     if not readers:
@@ -154,8 +154,8 @@ def _domain(table: Reader, name: str, folder: Path, settings: Settings) -> Domai
         return None
     if name == settings.trust_domain:
         table.wrong("this is our own trust domain", "its bundle is ours")
-    endpoint = _endpoint(table, folder)
-    file, url = table.value("bundle_file", str, ""), _url(table, "bundle_url", endpoint, needed=False)
+    endpoint = read_endpoint(table, folder)
+    file, url = table.value("bundle_file", str, ""), read_address(table, "bundle_url", endpoint, needed=False)
     socket = table.value("workload_api", str, "")
     if [bool(file), "bundle_url" in table.data, bool(socket)].count(True) != 1:
         table.wrong(f"trust domain {name} needs either bundle_file or bundle_url or workload_api", 'bundle_url = "https://…/spiffe/bundle"')
@@ -167,7 +167,8 @@ def _domain(table: Reader, name: str, folder: Path, settings: Settings) -> Domai
     return DomainRule(domain=name, bundle_file=str(folder / file) if file else "", bundle_url=url, workload_api=socket, endpoint=endpoint)
 
 
-def _endpoint(table: Reader, folder: Path) -> Endpoint:
+def read_endpoint(table: Reader, folder: Path) -> Endpoint:
+    """How documents of theirs are fetched: ``networks``, ``ca_file``, ``keys_max_age``."""
     networks: list[Network] = []
     for text in table.texts("networks"):
         try:
@@ -182,7 +183,7 @@ def _endpoint(table: Reader, folder: Path) -> Endpoint:
     )
 
 
-def _url(table: Reader, key: str, endpoint: Endpoint, *, needed: bool = True) -> str:
+def read_address(table: Reader, key: str, endpoint: Endpoint, *, needed: bool = True) -> str:
     """An https URL; http only to an address of this machine that ``networks`` allows."""
     text = table.value(key, str, "")
     if not needed and key not in table.data:

@@ -14,8 +14,9 @@ from urllib.parse import parse_qsl
 import msgspec
 from starlette.responses import HTMLResponse, Response
 
-from remit.doors.api.page import CONTENT_SECURITY_POLICY, notice_page, question_page, secret_page
+from remit.doors.api.page import notice_page, question_page, secret_page
 from remit.doors.bodies import whole_body
+from remit.doors.html import headers
 from remit.doors.problems import http_status
 from remit.errors import Mistake, Refusal, RemitError, Unauthenticated
 from remit.logic.approvals import Wish
@@ -32,14 +33,7 @@ if TYPE_CHECKING:
 _BODY_BYTES_MAX = 65_536
 _FIELDS_MAX = 8
 _SECONDS_MAX = 7 * 24 * 3_600
-_PAGE_HEADERS = {
-    "content-security-policy": CONTENT_SECURITY_POLICY,
-    "cache-control": "no-store",
-    "referrer-policy": "no-referrer",
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
-    "x-robots-tag": "noindex",
-}
+_PAGE_HEADERS = headers()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,43 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from html import escape
 from typing import TYPE_CHECKING
+
+from remit.doors.html import page as _page
+from remit.doors.html import row as _row
 
 if TYPE_CHECKING:
     from remit.model.evidence import ArgumentShown, Evidence
     from remit.services.approvals import Question
-
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1b1f24; --soft: #57606a; --line: #d0d7de; --paper: #fff;
-  --warn: #9a3412; --yes: #1a7f37; --no: #b42318 }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e6edf3; --soft: #9198a1; --line: #3d444d; --paper: #0d1117; --warn: #f0883e; --yes: #238636; --no: #da3633 }
-}
-* { box-sizing: border-box }
-body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, sans-serif }
-main { max-width: 46rem; margin: 0 auto; padding: 2rem 1rem 4rem }
-h1 { font-size: 1.4rem; margin: 0 0 .25rem; overflow-wrap: anywhere }
-h2 { font-size: 1rem; margin: 2rem 0 .5rem; color: var(--soft) }
-p { margin: .25rem 0 } .soft { color: var(--soft) } .warn { color: var(--warn) }
-dl { margin: 0; border: 1px solid var(--line); border-radius: 8px }
-dl > div { padding: .6rem .9rem } dl > div + div { border-top: 1px solid var(--line) }
-dt { color: var(--soft); font-size: .875rem } dd { margin: 0; overflow-wrap: anywhere }
-code { font: .9375rem/1.5 ui-monospace, monospace; overflow-wrap: anywhere; white-space: pre-wrap }
-label { display: block; margin: 1.5rem 0 .25rem } input { width: 100%; padding: .6rem; font: inherit; color: inherit;
-  background: transparent; border: 1px solid var(--line); border-radius: 8px }
-button { margin: 1rem .75rem 0 0; padding: .6rem 1.4rem; font: inherit; font-weight: 600; color: #fff;
-  border: 0; border-radius: 8px; cursor: pointer }
-.answers { display: flex; flex-flow: row-reverse wrap; justify-content: flex-end }
-.yes { background: var(--yes) } .no { background: var(--no) } .go { background: #0969da }
-button:focus-visible, input:focus-visible { outline: 3px solid #0969da; outline-offset: 2px }
-"""
-_STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-CONTENT_SECURITY_POLICY = (
-    f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-)
 
 
 def secret_page(wrong: str = "") -> str:
@@ -114,15 +86,4 @@ def _poor(question: Question) -> str:
     return (
         f"<dl>{_row('What', f'<code>{escape(approval.call)}</code>')}{_row('Digest', f'<code>{escape(approval.digest)}</code>')}</dl>"
         '<p class="warn">The values of its arguments are no longer kept. If you do not know them, deny.</p>'
-    )
-
-
-def _row(name: str, value: str) -> str:
-    return f"<div><dt>{name}</dt><dd>{value}</dd></div>"
-
-
-def _page(title: str, body: str) -> str:
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title><style>{_STYLE}</style></head><body><main><h1>{title}</h1>{body}</main></body></html>"
     )

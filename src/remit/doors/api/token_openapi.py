@@ -7,6 +7,7 @@ from typing import Any
 Json = dict[str, Any]
 _FORM = "application/x-www-form-urlencoded"
 _ASSERTION = ("client_id", "client_assertion_type", "client_assertion")
+_ASKED = ("response_type", "client_id", "redirect_uri", "state", "code_challenge", "code_challenge_method", "resource", "scope")
 _TOKEN = (
     "grant_type",
     *_ASSERTION,
@@ -19,6 +20,10 @@ _TOKEN = (
     "actor_token",
     "actor_token_type",
     "requested_token_type",
+    "code",
+    "code_verifier",
+    "redirect_uri",
+    "refresh_token",
 )
 
 
@@ -32,13 +37,21 @@ def token_paths() -> Json:
             "post": _posted("What a token is worth now (RFC 7662)", "Introspected", ("token", "token_type_hint", *_ASSERTION), "token")
         },
         "/oauth/revoke": {"post": _posted("Take a token back (RFC 7009)", "", ("token", "token_type_hint", *_ASSERTION), "token")},
+        "/oauth/authorize": {
+            "get": _page("Send a person to sign in and consent (RFC 6749 §4.1, RFC 7636); refused where nobody can sign in", *_ASKED)
+        },
+        "/oauth/callback": {"get": _page("Where the provider sends people back to; only with [sign_in]", "code", "state", "error", "iss")},
+        "/oauth/consent": {
+            "get": _page("The tasks that a person may open; only with [sign_in]"),
+            "post": _page("What a person chose and answered; a form of our own page, with its browser's cookie; only with [sign_in]"),
+        },
+        "/oauth/register": {"post": _registered()},
         "/oauth/mission/status": {
             "post": _posted("A task as a mission (where [tokens] mission is on)", "", ("mission_id", "nonce", *_ASSERTION), "mission_id")
         },
         "/oauth/mission/lifecycle": {
             "post": _posted("Suspend, complete or revoke a task as a mission", "", ("mission_id", "operation", *_ASSERTION), "mission_id")
         },
-        "/oauth/authorize": {"get": _read("Named in the metadata; nobody signs in here yet, every request is refused")},
         "/oauth/jwks": {"get": _read("Keys that verify task tokens (RFC 7517)")},
         "/.well-known/oauth-authorization-server": {"get": _read("Metadata of the token service (RFC 8414)")},
         "/.well-known/openid-configuration": {"get": _read("The same metadata, where OpenID clients look")},
@@ -63,6 +76,7 @@ def token_components() -> Json:
                 "token_type": {"enum": ["Bearer", "DPoP"]},
                 "expires_in": number,
                 "scope": text,
+                "refresh_token": text,
                 "authorization_details": listed,
             },
         },
@@ -104,3 +118,22 @@ def _posted(summary: str, answer: str, names: tuple[str, ...], required: str) ->
 
 def _read(summary: str) -> Json:
     return {"summary": summary, "responses": {"200": {"description": summary, "content": {"application/json": {}}}}}
+
+
+def _page(summary: str, *names: str) -> Json:
+    """Something for a browser: a page, or a redirect."""
+    asked = [{"name": name, "in": "query", "schema": {"type": "string"}} for name in names]
+    page = {"description": "a page", "content": {"text/html": {}}}
+    return {"summary": summary, "responses": {"303": {"description": "on"}, "default": page}} | ({"parameters": asked} if asked else {})
+
+
+def _registered() -> Json:
+    listed = {"type": "array", "items": {"type": "string"}}
+    body = {"type": "object", "properties": {"client_name": {"type": "string"}, "redirect_uris": listed}, "required": ["redirect_uris"]}
+    content: Json = {"application/json": {"schema": body}}
+    refused = {"description": "a refusal", "content": {"application/json": {"schema": {"$ref": "#/components/schemas/OAuthError"}}}}
+    return {
+        "summary": "Register a client that people drive (RFC 7591); only where [sign_in.clients] lets clients register themselves",
+        "requestBody": {"required": True, "content": content},
+        "responses": {"201": {"description": "the client", "content": {"application/json": {}}}, "default": refused},
+    }

@@ -16,20 +16,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from remit.model.token import TokenRules
+    from remit.services.public_clients import PublicClients
 
 Json = dict[str, Any]
 METADATA = "/.well-known/oauth-authorization-server"
 OPENID = "/.well-known/openid-configuration"
 RESOURCE = "/.well-known/oauth-protected-resource"
-TOKEN, INTROSPECT, REVOKE, JWKS, AUTHORIZE = "/oauth/token", "/oauth/introspect", "/oauth/revoke", "/oauth/jwks", "/oauth/authorize"
+TOKEN, INTROSPECT, REVOKE, JWKS = "/oauth/token", "/oauth/introspect", "/oauth/revoke", "/oauth/jwks"
+AUTHORIZE, REGISTER = "/oauth/authorize", "/oauth/register"
 MISSION_STATUS, MISSION_LIFECYCLE = "/oauth/mission/status", "/oauth/mission/lifecycle"
 AUTHENTICATION = ["private_key_jwt", "spiffe_jwt"]
 _ASYMMETRIC = list(ALGORITHMS)
 
 
-def server_metadata(issuer: str, grant_types: Iterable[str], rules: TokenRules) -> Json:
-    """The token service (RFC 8414 §2)."""
-    document = {
+def server_metadata(issuer: str, grant_types: Iterable[str], rules: TokenRules, front: PublicClients | None = None) -> Json:
+    """The token service (RFC 8414 §2). ``front``: clients of people, where they may sign in."""
+    document: Json = {
         "issuer": issuer,
         # named although no person can sign in by it: the MCP SDK takes no metadata without it
         "authorization_endpoint": issuer + AUTHORIZE,
@@ -50,6 +52,15 @@ def server_metadata(issuer: str, grant_types: Iterable[str], rules: TokenRules) 
         "dpop_signing_alg_values_supported": _ASYMMETRIC,
         "tls_client_certificate_bound_access_tokens": True,
     }
+    if front is not None:
+        document |= {
+            "response_types_supported": ["code"],
+            "response_modes_supported": ["query"],
+            "token_endpoint_auth_methods_supported": [*AUTHENTICATION, "none"],
+            "authorization_response_iss_parameter_supported": True,
+            "client_id_metadata_document_supported": front.documents,
+            **({"registration_endpoint": issuer + REGISTER} if front.registration else {}),
+        }
     if rules.mission:
         document |= {
             "mission_bound_authorization_supported": True,

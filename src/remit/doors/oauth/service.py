@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from remit.services.introspection import Introspection
     from remit.services.missions import Missions
     from remit.services.possession import Possessions
+    from remit.services.public_clients import PublicClients
 
 _BODY_BYTES_MAX = 262_144  # three tokens of the largest kind and the task's inputs
 _FORM = "application/x-www-form-urlencoded"
@@ -62,7 +63,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenDoor:
-    """``issuer``: our URL. ``servers``: names of the gateway's servers now."""
+    """``issuer``: our URL. ``servers``: names of the gateway's servers now. ``front``: clients that people drive, where they may."""
 
     exchange: Exchange
     introspection: Introspection
@@ -73,6 +74,7 @@ class TokenDoor:
     rules: TokenRules
     issuer: str
     servers: Callable[[], Collection[str]]
+    front: PublicClients | None = None
 
     def routes(self) -> list[Route]:
         """The endpoints."""
@@ -83,7 +85,7 @@ class TokenDoor:
             Route(REVOKE, self._guarded(self._revoke), methods=["POST"]),
             Route(MISSION_STATUS, self._guarded(self._mission_status), methods=["POST"]),
             Route(MISSION_LIFECYCLE, self._guarded(self._mission_lifecycle), methods=["POST"]),
-            Route(AUTHORIZE, self._guarded(self._authorize), methods=["GET"]),
+            *(() if self.front else (Route(AUTHORIZE, self._guarded(self._authorize), methods=["GET"]),)),
             Route(JWKS, self._guarded(self._jwks), methods=["GET"]),
             *(Route(path, self._guarded(self._metadata), methods=["GET"]) for path in sorted(metadata)),
             *(Route(RESOURCE + path, self._guarded(self._resource), methods=["GET"]) for path in ("/mcp", "/mcp/{server}")),
@@ -123,7 +125,7 @@ class TokenDoor:
         return _json({"keys": [key for signer in self.signers for key in signer.jwks()["keys"]]})
 
     async def _metadata(self, _request: Request) -> Response:
-        return _json(server_metadata(self.issuer, self.exchange.grant_types, self.rules))
+        return _json(server_metadata(self.issuer, self.exchange.grant_types, self.rules, self.front))
 
     async def _resource(self, request: Request) -> Response:
         name: str = request.path_params.get("server", "")
@@ -198,6 +200,7 @@ def _answer(given: TokenAnswer) -> Json:
         "expires_in": given.expires_in,
         "authorization_details": list(given.details),
         **({"scope": given.scope} if given.scope else {}),
+        **({"refresh_token": given.refresh_token} if given.refresh_token else {}),
     }
 
 
