@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from remit.errors import NotFound, Refusal
 from remit.logic.manifest import check_parts, check_required
+from remit.logic.leases import open_leases
 from remit.logic.task_types import checked_inputs, fill_objective, open_grant
 from remit.model.catalog import Kind
-from remit.model.record import GrantLine, SumLine, TaskOpened
+from remit.model.record import GrantLine, LeaseLine, SumLine, TaskOpened
 from remit.model.task import TaskState
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ class Dispatcher:
             watched=kind.watched,
             manifest=parts,
             drift=dict(kind.drift),
+            leases=[LeaseLine(name=one.name, target=one.target, scope=one.scope) for one in open_leases(kind.leases, values)],
         )
         task = await self._tasks.open(opened)
         return await self._tasks.move(task.id, TaskState.ACTIVE, by=opened_by)
