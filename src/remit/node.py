@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import secrets
 from dataclasses import dataclass, field, replace
@@ -30,6 +31,7 @@ from remit.drivers.webhooks import WebhookClient
 from remit.errors import Outage
 from remit.logic.checkpoint import Checkpoint, Verifier, sign_checkpoint
 from remit.node_signals import SignalParts, signal_parts
+from remit.node_leases import LeaseParts, lease_parts
 from remit.services.access import Access
 from remit.services.access_search import AccessSearch
 from remit.services.approvals import Approvals
@@ -115,16 +117,25 @@ class Node:
     door: TaskDoor
     feed: Feed
     signals: SignalParts
+    leases: LeaseParts
     client: aiohttp.ClientSession
     _background: list[asyncio.Task[None]] = field(default_factory=list)
 
-    async def end_task(self, task_id: str) -> None:
-        """Let go of everything that hangs on an ended task."""
+    async def end_task(self, task_id: str, *, told: bool = False) -> None:
+        """Let go of everything that hangs on an ended task. ``told`` by the ledger: somebody else may be at its leases, nobody waits."""
         await self.tasks.settle()
         self.questions.forget(task_id)
         self.gate.close_endpoints(task_id)
+        self.leases.revocations.begin(task_id, claim=told)
         await self.legacy.end_task(task_id)
         await self.links.end_task(task_id)
+        if not told:
+            await self.leases.end_task(task_id)
+
+    async def _task_changed(self, task_id: str) -> None:
+        """The ledger says that a task has ended, was suspended, or has lost a credential: elsewhere perhaps, where that is seen to."""
+        self.leases.revocations.begin(task_id, claim=True)
+        await self.links.end_leased(task_id)
 
     def history(self) -> History:
         """The recorded decisions, to be decided again."""
@@ -138,13 +149,15 @@ class Node:
         await self.notices.close()
         await self.signals.close()
         await self.links.close()
+        await self.leases.close()
         await self.tasks.settle()
         await self.client.close()
         await self.store.close()
 
     def start(self) -> None:
         """Begin what runs beside the calls."""
-        for work in (self.feed.follow(), self.feed.sweep(), self._end_idle(), self._reload(), self.notices.run(), self._drop_questions()):
+        beside = (self.feed.follow(), self.feed.sweep(), self._end_idle(), self._reload(), self.notices.run(), self._drop_questions())
+        for work in (*beside, *self.leases.work()):
             self._background.append(asyncio.create_task(work))
         self._background += [asyncio.create_task(work) for work in self.signals.work()]
 
@@ -231,7 +244,17 @@ async def open_node(
     )
     tokens = Tokens(tasks, signer, clock, new_id, issuer=settings.issuer, token_ttl=settings.token_ttl)
     manifests = Manifests(tasks, store, lambda: rules.rulebook, drifts_max=limits.drifts_per_task)
-    links = Links(lambda: rules.configuration.servers, _upstream_limits(limits), client, limits.conversations, listed=manifests.listed)
+    leases = lease_parts(
+        store=store, tasks=tasks, keys=keys, clock=clock, configured=lambda: rules.configuration.targets, limits=limits
+    )
+    links = Links(
+        lambda: rules.configuration.servers,
+        _upstream_limits(limits),
+        client,
+        limits.conversations,
+        leases.equipment.equipped,
+        listed=manifests.listed,
+    )
     asking = Asking(approvals, invitations, sealer, clock, lambda: rules.rulebook.consent)
     relay = Relay(mediation, tasks, limits.result_bytes, asking, saw=manifests.saw)
     legacy = LegacyDoor(relay, links, limits.sessions, limits.session_idle_seconds)
@@ -247,9 +270,12 @@ async def open_node(
     )
     ending: list[Node] = []
 
-    async def on_end(task_id: str) -> None:
+    async def on_end(task_id: str, *, told: bool = False) -> None:
         await behaviour.ended(task_id)
-        await ending[0].end_task(task_id)
+        await ending[0].end_task(task_id, told=told)
+
+    async def on_change(task_id: str) -> None:
+        await ending[0]._task_changed(task_id)
 
     replays = Replays(store, clock, new_id)
     proofs = make_proofs(
@@ -317,8 +343,9 @@ async def open_node(
             mcp_servers=lambda: rules.configuration.servers,
             end_task=on_end,
         ),
-        feed=Feed(store, tasks, on_end),
         signals=signal_parts(configuration, keys, store, tasks, clock, new_id),
+        feed=Feed(store, tasks, functools.partial(on_end, told=True), on_change),
+        leases=leases,
         client=client,
     )
     ending.append(node)

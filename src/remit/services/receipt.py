@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """``exposure_seconds``: how long the task's authority was live. ``tokens_alive`` is 0 once the task has ended."""
+    """``exposure_seconds``: how long the task's authority was live. ``tokens_alive`` is 0 once the task has ended.
+
+    ``leases_revoked``: credentials whose target confirmed that nothing is left; ``leases_standing``: those that may still be there, as
+    ``lease on target``. ``lease_seconds``: how long credentials stood on targets, added up.
+    """
 
     task: str
     type: str
@@ -39,6 +43,10 @@ class Receipt:
     untrusted: bool
     ledger_entries: int
     checkpoint: str
+    leases_issued: int = 0
+    leases_revoked: int = 0
+    leases_standing: tuple[str, ...] = ()
+    lease_seconds: float = 0.0
 
 
 async def make_receipt(store: Store, ledger: Ledger, classes: tuple[str, ...], task_id: str, now: datetime) -> Receipt:
@@ -61,6 +69,7 @@ async def make_receipt(store: Store, ledger: Ledger, classes: tuple[str, ...], t
     note = await ledger.publish()
     head, _ = await ledger.checkpoint()
     end = task.ended_at or now
+    given = [lease for lease in task.leases.values() if lease.issued_at is not None]
     return Receipt(
         task=task.id,
         type=task.type,
@@ -80,7 +89,15 @@ async def make_receipt(store: Store, ledger: Ledger, classes: tuple[str, ...], t
         untrusted=task.labels.untrusted,
         ledger_entries=head.size,
         checkpoint=note,
+        leases_issued=len(given),
+        leases_revoked=sum(lease.revoked_at is not None for lease in given),
+        leases_standing=tuple(f"{lease.id} on {lease.target}" for lease in task.leases.values() if lease.live),
+        lease_seconds=round(sum(_seconds(lease.issued_at, lease.revoked_at or now) for lease in given), 3),
     )
+
+
+def _seconds(since: datetime | None, until: datetime) -> float:
+    return max((until - since).total_seconds(), 0.0) if since else 0.0
 
 
 def describe_call(body: CallDecided) -> str:

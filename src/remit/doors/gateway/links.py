@@ -239,11 +239,14 @@ class Links:
         limits: UpstreamLimits,
         client: aiohttp.ClientSession,
         links_max: int,
+        equip: Callable[[str, StdioServer | HttpServer], Awaitable[StdioServer | HttpServer]],
         listed: Callable[[str, str, list[dict[str, Any]]], Awaitable[None]] | None = None,
     ) -> None:
-        """``servers``: as configured now. ``links_max``: conversations at one time. ``listed``: hears what a task's server lists."""
+        """``servers``: as configured now. ``links_max``: conversations at one time. ``equip``: a server with a task's credentials.
+        ``listed``: hears what a task's server lists.
+        """
         self._servers, self._limits, self._client, self._links_max = servers, limits, client, links_max
-        self._listed = listed
+        self._equip, self._listed = equip, listed
         self._open: dict[tuple[str, ...], asyncio.Task[Link]] = {}
 
     async def get(self, task: str, server: str, session: str, initialize: Message | None, capabilities: Message | None = None) -> Link:
@@ -279,6 +282,16 @@ class Links:
         """End every conversation of a task."""
         places = [place for place in self._open if place[0] == task]
         await self._end(places)
+
+    async def end_leased(self, task: str) -> None:
+        """End those of a task's processes that hold credentials, so that the next call starts one with a new credential."""
+
+        def holds(opening: asyncio.Task[Link]) -> bool:
+            done = opening.done() and not opening.cancelled() and opening.exception() is None
+            upstream = opening.result().upstream if done else None
+            return not done or (isinstance(upstream, StdioUpstream) and bool(upstream.server.secrets))
+
+        await self._end([place for place, opening in self._open.items() if place[0] == task and holds(opening)])
 
     async def close(self) -> None:
         """End all."""
@@ -318,7 +331,7 @@ class Links:
         told = functools.partial(self._listed, task) if self._listed is not None else None
         link = Link(server.name, self._limits, capabilities, told)
         link.upstream = await open_upstream(
-            server,
+            await self._equip(task, server),
             initialize=initialize,
             capabilities=capabilities,
             limits=self._limits,

@@ -33,9 +33,10 @@ Scope = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Minted:
-    """A credential, in the parts that its kind names (``TargetKind.blank``): what servers are given."""
+    """A credential, in the parts that its kind names (``TargetKind.blank``): what servers are given. ``secret``: which of them are."""
 
     parts: Mapping[str, str] = field(repr=False)
+    secret: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

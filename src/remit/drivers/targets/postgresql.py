@@ -115,7 +115,7 @@ class PostgresqlTarget:
             raise self._outage("did not answer in time") from None
         except psycopg.Error as error:
             raise self._refused(error) from None
-        return Minted(parts=self._parts(mark, password))
+        return Minted(parts=self._parts(mark, password), secret=frozenset({"url", "password", "pgpass"}))
 
     async def revoke(self, mark: str, minted: Minted | None = None) -> bool:
         """See Target."""
