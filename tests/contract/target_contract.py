@@ -190,7 +190,11 @@ class TargetContract:
         minted = await case.target.mint(mark(40), case.scope, soon())
         case.down()
         try:
-            for attempt in (case.target.revoke(mark(40), minted), case.target.mint(mark(41), case.scope, soon()), case.target.list_ours(PREFIX)):
+            for attempt in (
+                case.target.revoke(mark(40), minted),
+                case.target.mint(mark(41), case.scope, soon()),
+                case.target.list_ours(PREFIX),
+            ):
                 with pytest.raises(Outage) as caught:
                     await attempt
                 assert not any(len(part) > 12 and part in f"{caught.value!r}{caught.value}" for part in minted.parts.values())

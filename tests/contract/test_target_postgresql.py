@@ -129,7 +129,9 @@ async def test_names_and_values_from_inputs_are_names_and_values(case, server):
     scope = {"tables": [{"schema": "public", "table": 'we"ird; DROP TABLE orders --', "allow": ["select"]}], "settings": settings}
     minted = await case.target.mint(mark(50), scope, soon())
     with server.root() as root:
-        (comment,) = root.execute("SELECT shobj_description(oid, 'pg_authid')::json FROM pg_roles WHERE rolname = %s", (mark(50),)).fetchone()
+        (comment,) = root.execute(
+            "SELECT shobj_description(oid, 'pg_authid')::json FROM pg_roles WHERE rolname = %s", (mark(50),)
+        ).fetchone()
         assert comment == settings
         assert root.execute("SELECT count(*) FROM orders").fetchone() == (3,)
     await case.target.revoke(mark(50), minted)
@@ -150,7 +152,7 @@ async def test_rows_are_scoped_by_a_setting_that_the_holder_cannot_change(case, 
     async with await psycopg.AsyncConnection.connect(minted.parts["url"], autocommit=True) as db:
         assert await (await db.execute("SELECT customer FROM invoices")).fetchall() == [("acme",)]
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            await db.execute(f"COMMENT ON ROLE {mark(51)} IS '{{\"customer\": \"globex\"}}'".encode())
+            await db.execute(f'COMMENT ON ROLE {mark(51)} IS \'{{"customer": "globex"}}\''.encode())
         assert await (await db.execute("SELECT customer FROM invoices")).fetchall() == [("acme",)]
     await case.target.revoke(mark(51), minted)
 
@@ -192,7 +194,9 @@ async def test_two_nodes_change_privileges_of_one_table_at_once(case, server):
     other = opened(server)
     marks = [mark(number) for number in range(60, 84)]
     made = await asyncio.gather(*((case.target, other)[place % 2].mint(one, SCOPE, soon()) for place, one in enumerate(marks)))
-    await asyncio.gather(*((other, case.target)[place % 2].revoke(one, minted) for place, (one, minted) in enumerate(zip(marks, made, strict=True))))
+    await asyncio.gather(
+        *((other, case.target)[place % 2].revoke(one, minted) for place, (one, minted) in enumerate(zip(marks, made, strict=True)))
+    )
     assert case.standing() == set()
     await other.close()
 

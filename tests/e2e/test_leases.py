@@ -165,7 +165,9 @@ def test_a_sealed_secret_of_the_target_and_one_that_is_missing(folder, server):
     secret = folder.path / "secret"
     secret.write_text(server.password + "\n")
     with secret.open() as file:
-        done = subprocess.run(folder.command("target", "set-secret", "orders"), stdin=file, env=folder.environment(), capture_output=True, text=True)
+        done = subprocess.run(
+            folder.command("target", "set-secret", "orders"), stdin=file, env=folder.environment(), capture_output=True, text=True
+        )
     assert done.returncode == 0, done.stderr
     assert server.password not in done.stdout + done.stderr
     worked = folder.remit("run", "look", "-i", "table=orders", "--json", "--", *agent)

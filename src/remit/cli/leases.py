@@ -93,7 +93,9 @@ async def target_set_secret(name: str, folder: Path, as_json: bool) -> None:
         if name not in known:
             raise NotFound(f"there is no target {name[:80]!r}", hint=f"configured: {', '.join(sorted(known)) or 'none'}")
         if known[name].secret or known[name].secret_file:
-            raise Mistake(f"the secret of {name} comes from elsewhere", code="target_secret", hint="take secret and secret_file out of remit.toml")
+            raise Mistake(
+                f"the secret of {name} comes from elsewhere", code="target_secret", hint="take secret and secret_file out of remit.toml"
+            )
         if sys.stdin.isatty():
             secret = click.prompt("secret", hide_input=True, err=True)
         else:

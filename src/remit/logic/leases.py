@@ -56,7 +56,9 @@ def all_revoking(leases: Mapping[str, Lease], at: datetime, why: str) -> Mapping
     if not any(lease.live for lease in leases.values()):
         return leases
     return {
-        lease.id: replace(lease, state=LeaseState.REVOKING, ending_at=at, why=why) if LeaseState.REVOKING in LEASE_MOVES[lease.state] else lease
+        lease.id: replace(lease, state=LeaseState.REVOKING, ending_at=at, why=why)
+        if LeaseState.REVOKING in LEASE_MOVES[lease.state]
+        else lease
         for lease in leases.values()
     }
 
@@ -93,9 +95,7 @@ def usable(task: Task, name: str) -> Lease | None:
 
 def open_leases(templates: Iterable[LeaseTemplate], inputs: Mapping[str, Any]) -> tuple[LeaseTerms, ...]:
     """What a task may have on targets, from its type and inputs; as with the grant an input is a value, never a piece of structure."""
-    return tuple(
-        LeaseTerms(name=one.name, target=one.target, scope=rfc8785.dumps(filled(one.scope, inputs)).decode()) for one in templates
-    )
+    return tuple(LeaseTerms(name=one.name, target=one.target, scope=rfc8785.dumps(filled(one.scope, inputs)).decode()) for one in templates)
 
 
 _STATES: dict[type[LeaseRecord], LeaseState] = {

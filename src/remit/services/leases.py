@@ -150,6 +150,8 @@ class Leases:
         try:
             await self._tasks.change(task_id, build, lambda task: (lease_row(task, task.leases[lease.id], sealed),))
         except Conflict:  # the task has ended, or was suspended: nobody gets it, and nobody else can still be making it
+            if not (await self._tasks.view(task_id)).leases[lease.id].live:  # a clock that ran ahead took it for lost
+                await self._revocations.once_more(lease)
             self._revocations.begin(task_id, made_here=frozenset({lease.id}))
             raise Refusal(f"task {task_id} is not active any more", code="task_state") from None
         return minted
@@ -183,7 +185,9 @@ def open_credential(sealer: Sealer, row: LeaseRow) -> Minted:
 
 
 def _exceeded(what: str, quota: int) -> Refusal:
-    return Refusal(f"the {what} has its {quota} leases", code="lease_quota", hint=f"[limits] leases_per_{what}; `remit lease list` shows them")
+    return Refusal(
+        f"the {what} has its {quota} leases", code="lease_quota", hint=f"[limits] leases_per_{what}; `remit lease list` shows them"
+    )
 
 
 def _told(error: Exception, target: str) -> RemitError:

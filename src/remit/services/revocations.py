@@ -93,6 +93,16 @@ class Revocations:
             await asyncio.wait([self._start(row, claim=False)])
         return await self._lease(row)
 
+    async def once_more(self, lease: Lease) -> None:
+        """Revoke what is recorded as gone and came into being after all. Where this fails, reconciliation finds it."""
+        target = self._targets.get(lease.target)
+        try:
+            if target is not None:
+                async with asyncio.timeout(REVOKE_SECONDS):
+                    await target.revoke(self._targets.mark(lease.id))
+        except (RemitError, TimeoutError):
+            _LOG.error("lease %s came into being on target %s after it was recorded as gone", lease.id, lease.target)
+
     async def sweep(self) -> None:
         """Run until cancelled: look after what is due."""
         sweeps = 0

@@ -57,7 +57,9 @@ def _read_target(table: Reader, name: str, kind: TargetKind, folder: Path) -> Ta
             values[key] = fill(table, value, key) if isinstance(value, str) else value
     secret, file = table.value("secret", str, ""), table.value("secret_file", str, "")
     if secret and not VARIABLE.fullmatch(secret):
-        table.wrong("a secret stands in this file", 'secret = "${NAME}", secret_file = "…", or neither and remit target set-secret', "secret")
+        table.wrong(
+            "a secret stands in this file", 'secret = "${NAME}", secret_file = "…", or neither and remit target set-secret', "secret"
+        )
     if secret and file:
         table.wrong("secret and secret_file: one of them", "", "secret_file")
     connections = table.number("connections", _CONNECTIONS, _CONNECTIONS_MAX)
