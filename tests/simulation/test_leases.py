@@ -69,7 +69,7 @@ class BelievesItself(Revocations):
     """Records that a lease is gone before the target has said so."""
 
     async def _revoked(self, target, row):
-        await self._record(row, LeaseRevoked(lease=row.lease), "revoked")
+        await self._record(row, LeaseRevoked(lease=row.lease))
         return await super()._revoked(target, row)
 
 

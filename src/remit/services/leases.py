@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING
 
 from remit.drivers.targets.base import MINT_SECONDS, Minted
 from remit.errors import Broken, Conflict, Mistake, Outage, Refusal, RemitError, Unauthenticated
-from remit.logic.leases import check_lease, usable
-from remit.model.lease import LeaseState
+from remit.logic.leases import usable
 from remit.model.record import Body, LeaseIntended, LeaseIssued, LeaseRevoking
 from remit.model.task import TaskState
+from remit.services.lease_records import record_lease
 from remit.services.tasks import lease_row
 
 if TYPE_CHECKING:
@@ -143,14 +143,13 @@ class Leases:
         kept = {"parts": dict(minted.parts), "secret": sorted(minted.secret)}
         sealed = self._sealer.seal(json.dumps(kept).encode(), lease.id)
 
-        def build(task: Task, _: datetime) -> tuple[Body, None]:
-            check_lease(task, lease.id, LeaseState.ISSUED)
-            return LeaseIssued(lease=lease.id), None
-
         try:
-            await self._tasks.change(task_id, build, lambda task: (lease_row(task, task.leases[lease.id], sealed),))
+            await record_lease(
+                self._tasks, task_id, LeaseIssued(lease=lease.id), lambda task: (lease_row(task, task.leases[lease.id], sealed),)
+            )
         except Conflict:  # the task has ended, or was suspended: nobody gets it, and nobody else can still be making it
-            if not (await self._tasks.view(task_id)).leases[lease.id].live:  # a clock that ran ahead took it for lost
+            task = await self._tasks.view(task_id)
+            if lease.id in task.leases and not task.leases[lease.id].live:  # a clock that ran ahead took it for lost
                 await self._revocations.once_more(lease)
             self._revocations.begin(task_id, made_here=frozenset({lease.id}))
             raise Refusal(f"task {task_id} is not active any more", code="task_state") from None
@@ -159,14 +158,10 @@ class Leases:
     async def _not_minted(self, task_id: str, lease: Lease, error: Exception) -> None:
         """It has to go. Where nothing can have come into being it is settled at once, else when the window has passed."""
 
-        def build(task: Task, _: datetime) -> tuple[Body, None]:
-            check_lease(task, lease.id, LeaseState.REVOKING)
-            code = error.code if isinstance(error, RemitError) else "fault"
-            return LeaseRevoking(lease=lease.id, by="remit", reason=f"not minted: {code}"), None
-
         certain = isinstance(error, Mistake) or (isinstance(error, Outage) and error.unsent)
+        code = error.code if isinstance(error, RemitError) else "fault"
         try:
-            await self._tasks.change(task_id, build)
+            await record_lease(self._tasks, task_id, LeaseRevoking(lease=lease.id, by="remit", reason=f"not minted: {code}"))
         except Conflict:
             pass  # the end of the task has made it so
         except Outage:

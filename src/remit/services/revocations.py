@@ -12,6 +12,7 @@ Rules
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 from collections import Counter
@@ -20,9 +21,10 @@ from typing import TYPE_CHECKING
 
 from remit.drivers.targets.base import REVOKE_SECONDS
 from remit.errors import Conflict, NotFound, Outage, RemitError
-from remit.logic.leases import check_lease, due_at
+from remit.logic.leases import due_at
 from remit.model.lease import LeaseState
-from remit.model.record import Body, LeaseRevoked, LeaseRevoking, LeaseStuck
+from remit.model.record import LeaseRevoked, LeaseRevoking, LeaseStuck
+from remit.services.lease_records import record_lease
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
 
     from remit.drivers.targets.base import Minted, Target
     from remit.model.lease import Lease
-    from remit.model.task import Task
     from remit.services.targets import Targets
     from remit.services.tasks import Tasks
     from remit.store.database import LeaseRow, Store
@@ -197,7 +198,7 @@ class Revocations:
             if target is None:
                 raise Outage(f"target {row.target} is not configured any more", code="target_unknown")
             there = await self._revoked(target, row)
-            await self._record(row, LeaseRevoked(lease=row.lease, absent=not there), LeaseState.REVOKED)
+            await self._record(row, LeaseRevoked(lease=row.lease, absent=not there))
         except Exception as error:
             await self._failed(row, error)
             return False
@@ -242,29 +243,17 @@ class Revocations:
             return  # of the store: told at the next attempt
 
     async def _stuck(self, row: LeaseRow, code: str) -> None:
-        await self._record(row, LeaseStuck(lease=row.lease, code=code), LeaseState.STUCK)
+        await self._record(row, LeaseStuck(lease=row.lease, code=code))
         words = "lease %s of task %s still stands on target %s (%s); it is tried on. `remit doctor` checks the target"
         _LOG.error(words, row.lease, row.task, row.target, code)
 
     async def _move_to_revoking(self, task_id: str, lease_id: str, by: str, reason: str) -> None:
-        def build(task: Task, _: datetime) -> tuple[Body, None]:
-            check_lease(task, lease_id, LeaseState.REVOKING)
-            return LeaseRevoking(lease=lease_id, by=by, reason=reason), None
+        with contextlib.suppress(Conflict):  # it has to go already, or is gone
+            await record_lease(self._tasks, task_id, LeaseRevoking(lease=lease_id, by=by, reason=reason))
 
-        try:
-            await self._tasks.change(task_id, build)
-        except Conflict:
-            pass  # it has to go already, or is gone
-
-    async def _record(self, row: LeaseRow, body: LeaseRevoked | LeaseStuck, to: LeaseState) -> None:
-        def build(task: Task, _: datetime) -> tuple[Body, None]:
-            check_lease(task, row.lease, to)
-            return body, None
-
-        try:
-            await self._tasks.change(row.task, build)
-        except Conflict:
-            pass  # another node was first
+    async def _record(self, row: LeaseRow, body: LeaseRevoked | LeaseStuck) -> None:
+        with contextlib.suppress(Conflict):  # another node was first
+            await record_lease(self._tasks, row.task, body)
 
     async def _lease(self, row: LeaseRow) -> Lease:
         """As the ledger has it, at least as new as the row."""
