@@ -409,7 +409,9 @@ async def test_leases_are_found_when_they_are_due_and_only_then(engine):
 
 async def test_a_credential_stays_sealed_with_its_lease_until_that_is_revoked(engine):
     async with opened(engine) as store:
-        for number, (state, sealed) in enumerate((("intended", ""), ("issued", "one"), ("revoking", ""), ("stuck", ""), ("revoked", "two"))):
+        for number, (state, sealed) in enumerate(
+            (("intended", ""), ("issued", "one"), ("revoking", ""), ("stuck", ""), ("revoked", "two"))
+        ):
             await store.append(Append(body=body(number), rows=(lease_row(1, state=state, sealed=sealed),)))
             row = await store.lease("lease_1")
             assert row is not None

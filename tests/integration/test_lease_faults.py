@@ -67,9 +67,7 @@ class Working:
         self.tasks = Tasks(self.store, self.clock, new_id, 1_000)
         keys = load_or_make_keys(self.folder / "keys")
         configured = lambda: self.targets
-        self.parts = lease_parts(
-            store=self.store, tasks=self.tasks, keys=keys, clock=self.clock, configured=configured, limits=self.limits
-        )
+        self.parts = lease_parts(store=self.store, tasks=self.tasks, keys=keys, clock=self.clock, configured=configured, limits=self.limits)
 
     def clock(self) -> datetime:
         return datetime.now(UTC) + self.ahead

@@ -20,7 +20,9 @@ from tests.support import NOW, task
 IDS = ("lease_a", "lease_b", "lease_c")
 MOVES = {LeaseIssued: LeaseState.ISSUED, LeaseRevoked: LeaseState.REVOKED, LeaseStuck: LeaseState.STUCK, LeaseRevoking: LeaseState.REVOKING}
 BODIES = st.one_of(
-    st.builds(LeaseIntended, lease=st.sampled_from(IDS), name=st.just("x"), target=st.just("x"), mark=st.just("m"), expires_at=st.just(NOW)),
+    st.builds(
+        LeaseIntended, lease=st.sampled_from(IDS), name=st.just("x"), target=st.just("x"), mark=st.just("m"), expires_at=st.just(NOW)
+    ),
     st.builds(LeaseIssued, lease=st.sampled_from(IDS)),
     st.builds(LeaseRevoking, lease=st.sampled_from(IDS), by=st.just("alice")),
     st.builds(LeaseRevoked, lease=st.sampled_from(IDS)),

@@ -45,7 +45,17 @@ def test_the_storm_is_one():
     seen: Counter[str] = Counter()
     for seed in range(30):
         seen += simulated(seed).counts
-    for what in ("given", "LeaseIssued", "LeaseRevoked", "LeaseStuck", "LeaseSwept", "crash", "down", "clock", "refused: target_unavailable"):
+    for what in (
+        "given",
+        "LeaseIssued",
+        "LeaseRevoked",
+        "LeaseStuck",
+        "LeaseSwept",
+        "crash",
+        "down",
+        "clock",
+        "refused: target_unavailable",
+    ):
         assert seen[what] > 0, (what, seen)
     print(f"{seen['LeaseIntended']} leases, {seen['crash']} crashes, {seen['orphans after reconciliation']} orphaned credentials")
     assert seen["orphans after reconciliation"] == 0
