@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from remit.doors.api.access import AccessDoor
 from remit.doors.api.app import api_app
+from remit.doors.api.leases import LeasesApi
 from remit.doors.api.tasks import TaskDoor
 from remit.doors.gateway.asking import Asking
 from remit.doors.gateway.gate import Gate
@@ -401,6 +402,7 @@ def api_of(node: Node) -> Starlette:
         more=node.signals.doors,
         approvals=node.approvals,
         invitations=node.invitations,
+        leases=LeasesApi(tokens=node.tokens, tasks=node.tasks, clock=utc_now),
         door=node.door,
         ledger=node.ledger,
         signer=node.signer,
