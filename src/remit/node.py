@@ -133,7 +133,7 @@ class Node:
         if not told:
             await self.leases.end_task(task_id)
 
-    async def _task_changed(self, task_id: str) -> None:
+    async def task_changed(self, task_id: str) -> None:
         """The ledger says that a task has ended, was suspended, or has lost a credential: elsewhere perhaps, where that is seen to."""
         self.leases.revocations.begin(task_id, claim=True)
         await self.links.end_leased(task_id)
@@ -275,9 +275,6 @@ async def open_node(
         await behaviour.ended(task_id)
         await ending[0].end_task(task_id, told=told)
 
-    async def on_change(task_id: str) -> None:
-        await ending[0]._task_changed(task_id)
-
     replays = Replays(store, clock, new_id)
     proofs = make_proofs(
         configuration.trust,
@@ -345,7 +342,7 @@ async def open_node(
             end_task=on_end,
         ),
         signals=signal_parts(configuration, keys, store, tasks, clock, new_id),
-        feed=Feed(store, tasks, functools.partial(on_end, told=True), on_change),
+        feed=Feed(store, tasks, functools.partial(on_end, told=True), lambda task: ending[0].task_changed(task)),  # noqa: PLW0108  # made below
         leases=leases,
         client=client,
     )

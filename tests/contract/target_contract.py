@@ -170,7 +170,7 @@ class TargetContract:
         assert case.standing() == set()
         await session.close()
 
-    @pytest.mark.parametrize("moment", (0, 2, 4, 7))
+    @pytest.mark.parametrize("moment", [0, 2, 4, 7])
     async def test_given_up_at_any_moment_it_is_revoked_by_its_mark(self, case: Case, moment: int):
         """Whoever mints or revokes is gone in the middle, as after a crash: the mark alone is enough to settle it."""
         minting = asyncio.create_task(case.target.mint(mark(9), case.scope, soon()))

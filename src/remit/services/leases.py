@@ -157,7 +157,6 @@ class Leases:
 
     async def _not_minted(self, task_id: str, lease: Lease, error: Exception) -> None:
         """It has to go. Where nothing can have come into being it is settled at once, else when the window has passed."""
-
         certain = isinstance(error, Mistake) or (isinstance(error, Outage) and error.unsent)
         code = error.code if isinstance(error, RemitError) else "fault"
         try:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from remit.drivers.base import HttpServer, PythonServer, StdioServer, UpstreamLimits
 from remit.drivers.python_tools import declared_tools
+from remit.drivers.targets.kinds import TARGET_KINDS
 from remit.drivers.upstream_http import http_session
 from remit.drivers.upstreams import discover_tools
-from remit.drivers.targets.kinds import TARGET_KINDS
 from remit.errors import NotFound
 from remit.services.pins import PinChange, Pins
 from remit.services.target_configuration import without_task

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from remit.model.approval import Approval, Widening
-    from remit.model.lease import Lease
     from remit.model.labels import Labels
+    from remit.model.lease import Lease
     from remit.store.database import Row, Store
 
 T = TypeVar("T")

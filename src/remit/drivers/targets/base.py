@@ -70,7 +70,7 @@ class Target(Protocol):
 class Setting:
     """A key of ``[targets.NAME]``. ``default`` ``None``: it must be given. ``most``: of a number."""
 
-    kind: type[str] | type[int] | type[bool]
+    kind: type[str | int | bool]
     default: str | int | bool | None = None
     most: int = 65_535
     hint: str = ""
