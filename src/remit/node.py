@@ -32,6 +32,7 @@ from remit.drivers.webhooks import WebhookClient
 from remit.errors import Outage
 from remit.logic.checkpoint import Checkpoint, Verifier, sign_checkpoint
 from remit.node_signals import SignalParts, signal_parts
+from remit.logic.leases import lost
 from remit.node_leases import LeaseParts, lease_parts
 from remit.services.access import Access
 from remit.services.access_search import AccessSearch
@@ -136,7 +137,8 @@ class Node:
     async def task_changed(self, task_id: str) -> None:
         """The ledger says that a task has ended, was suspended, or has lost a credential: elsewhere perhaps, where that is seen to."""
         self.leases.revocations.begin(task_id, claim=True)
-        await self.links.end_leased(task_id)
+        with contextlib.suppress(Outage):
+            await self.links.end_leased(task_id, lost(await self.tasks.view(task_id)))
 
     def history(self) -> History:
         """The recorded decisions, to be decided again."""

@@ -15,8 +15,12 @@ import psycopg
 import pytest
 
 from bench.common import free_port
+from remit.services.configuration import load_configuration
+from remit.services.pinning import pin_servers
 from tests.e2e.conftest import ROOT
 from tests.e2e.inside import Inside
+from tests.e2e.python_door import place
+from tests.e2e.test_calls_over_http import ask
 from tests.servers.postgres import PostgresTarget, postgres_target
 
 if TYPE_CHECKING:
@@ -203,3 +207,71 @@ def test_what_the_configuration_refuses(folder, server):
         told = folder.remit("policy", "check")
         assert told.returncode == 2
         assert wrong in told.stderr + told.stdout, (wrong, told.stderr)
+
+
+def test_a_credential_taken_away_under_a_running_task_is_replaced(folder, server):
+    """By an operator, while `remit run` serves the task: its process ends with its credential, and the next call has a new one."""
+    agent = folder.agent("""
+        print('first', text(await c.call_tool('whoami', {})).split()[0], flush=True)
+        input()
+        print('second', text(await c.call_tool('whoami', {})).split()[0], flush=True)
+        input()
+    """)
+    process = subprocess.Popen(
+        folder.command("run", "look", "-i", "table=orders", "--json", "--", *agent),
+        env=folder.environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=folder.path,
+    )
+    folder.started.append(process)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    first = process.stdout.readline().split()[1]
+    (lease,) = json.loads(folder.remit("lease", "list", "--json").stdout)
+    assert folder.remit("lease", "revoke", lease["lease"], "--reason", "leaked").returncode == 0
+    assert roles(server) == []
+    until(lambda: not Path(f"/proc/{process.pid}").exists() or "database.py" not in children(process.pid))
+    process.stdin.write("\n")
+    process.stdin.flush()
+    second = process.stdout.readline().split()[1]
+    assert second.startswith("remit_")
+    assert second != first
+    assert roles(server) == [second]
+    assert folder.remit("task", "suspend", lease["task"]).returncode == 0
+    until(lambda: roles(server) == [])
+    receipt = json.loads(process.communicate("\n")[0].splitlines()[-1])
+    assert (receipt["leases_issued"], receipt["leases_revoked"], receipt["leases_standing"]) == (2, 2, [])
+
+
+def children(pid: int) -> str:
+    """Command lines of a process's children."""
+    told = subprocess.run(["ps", "--ppid", str(pid), "-o", "args="], capture_output=True, text=True, check=False)
+    return told.stdout
+
+
+@pytest.mark.anyio
+async def test_a_task_sees_its_own_leases_over_http_and_no_others(folder, server):
+    await pin_servers(load_configuration(folder.path), ["db"], only_new=True)
+    async with place(folder.path) as where:
+        tokens = []
+        for _ in range(2):
+            proof = await where.node.identities.issue_svid("clerk", attested="a test")
+            _, opened = await ask(where, "POST", "/v1/tasks", proof, {"type": "look", "inputs": {"table": "orders"}})
+            tokens.append((opened["task"], opened["token"]["access_token"]))
+        (task, token), (_, other) = tokens
+        minted = await where.node.leases.leases.have(task, "orders")
+        status, told = await ask(where, "GET", "/v1/leases", token)
+        assert status == 200
+        (lease,) = told["leases"]
+        assert (lease["target"], lease["state"]) == ("orders", "issued")
+        assert 0 < lease["seconds_left"] <= 300
+        assert minted.parts["password"] not in json.dumps(told)
+        assert (await ask(where, "GET", "/v1/leases", other))[1] == {"leases": []}
+        assert (await ask(where, "GET", "/v1/leases", "nobody"))[0] == 401
+        assert (await ask(where, "GET", "/v1/leases", ""))[0] == 401
+        status, _ = await ask(where, "POST", f"/v1/tasks/{task}/complete", token)
+        assert status == 200
+        assert roles(server) == [], "the answer to the end comes after the revocation"

@@ -93,6 +93,11 @@ def usable(task: Task, name: str) -> Lease | None:
     return next((lease for lease in task.leases.values() if lease.name == name and lease.state is LeaseState.ISSUED), None)
 
 
+def lost(task: Task) -> frozenset[str]:
+    """Names under which the task has no lease in use."""
+    return frozenset(one.name for one in task.terms if usable(task, one.name) is None)
+
+
 def open_leases(templates: Iterable[LeaseTemplate], inputs: Mapping[str, Any]) -> tuple[LeaseTerms, ...]:
     """What a task may have on targets, from its type and inputs; as with the grant an input is a value, never a piece of structure."""
     return tuple(LeaseTerms(name=one.name, target=one.target, scope=rfc8785.dumps(filled(one.scope, inputs)).decode()) for one in templates)

@@ -47,7 +47,7 @@ class Equipment:
                 with contextlib.suppress(OSError):
                     os.unlink(path)
             raise
-        return replace(server, environment=environment, secrets=secrets, files=tuple(files))
+        return replace(server, environment=environment, leases=tuple(names), secrets=secrets, files=tuple(files))
 
 
 def leases_of(server: object) -> list[tuple[str, str]]:

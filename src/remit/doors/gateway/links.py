@@ -24,7 +24,7 @@ from remit.logic.arguments import digest_json
 from remit.logic.narrow import tool_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Mapping
 
     import aiohttp
 
@@ -283,13 +283,14 @@ class Links:
         places = [place for place in self._open if place[0] == task]
         await self._end(places)
 
-    async def end_leased(self, task: str) -> None:
-        """End those of a task's processes that hold credentials, so that the next call starts one with a new credential."""
+    async def end_leased(self, task: str, leases: Collection[str]) -> None:
+        """End those of a task's processes that hold one of these leases: the next call starts one with a new credential."""
 
         def holds(opening: asyncio.Task[Link]) -> bool:
-            done = opening.done() and not opening.cancelled() and opening.exception() is None
-            upstream = opening.result().upstream if done else None
-            return not done or (isinstance(upstream, StdioUpstream) and bool(upstream.server.secrets))
+            if not opening.done() or opening.cancelled() or opening.exception() is not None:
+                return False
+            upstream = opening.result().upstream
+            return isinstance(upstream, StdioUpstream) and not set(leases).isdisjoint(upstream.server.leases)
 
         await self._end([place for place, opening in self._open.items() if place[0] == task and holds(opening)])
 
