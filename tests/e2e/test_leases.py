@@ -164,7 +164,9 @@ def test_a_sealed_secret_of_the_target_and_one_that_is_missing(folder, server):
     write(folder, server, secret="")
     agent = folder.agent("print('said', text(await c.call_tool('whoami', {})))")
     refused = folder.remit("run", "look", "-i", "table=orders", "--json", "--", *agent)
-    assert "said" not in refused.stdout.replace("said E", "")
+    assert "said" not in refused.stdout
+    assert "target orders has no secret" in refused.stderr
+    assert json.loads(refused.stdout.splitlines()[-1])["leases_standing"] == []
     assert roles(server) == []
     secret = folder.path / "secret"
     secret.write_text(server.password + "\n")

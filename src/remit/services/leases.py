@@ -13,7 +13,9 @@ Rules
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import logging
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,7 +23,7 @@ from typing import TYPE_CHECKING
 from remit.drivers.targets.base import MINT_SECONDS, Minted
 from remit.errors import Broken, Conflict, Mistake, Outage, Refusal, RemitError, Unauthenticated
 from remit.logic.leases import usable
-from remit.model.record import Body, LeaseIntended, LeaseIssued, LeaseRevoking
+from remit.model.record import Body, LeaseIntended, LeaseIssued, LeaseRevoked, LeaseRevoking
 from remit.model.task import TaskState
 from remit.services.lease_records import record_lease
 from remit.services.tasks import lease_row
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
     from remit.services.targets import Targets
     from remit.services.tasks import Tasks
     from remit.store.database import LeaseRow, Store
+
+_LOG = logging.getLogger("remit")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +105,8 @@ class Leases:
         try:
             minted = await self._minted(target, terms, lease)
         except Exception as error:
+            words = error.message if isinstance(error, RemitError) else type(error).__name__
+            _LOG.warning("task %s gets no credential on target %s: %s", task.id, terms.target, words)
             await self._not_minted(task.id, lease, error)
             raise _told(error, terms.target) from None
         return await self._issued(task.id, lease, minted)
@@ -157,7 +163,6 @@ class Leases:
 
     async def _not_minted(self, task_id: str, lease: Lease, error: Exception) -> None:
         """It has to go. Where nothing can have come into being it is settled at once, else when the window has passed."""
-        certain = isinstance(error, Mistake) or (isinstance(error, Outage) and error.unsent)
         code = error.code if isinstance(error, RemitError) else "fault"
         try:
             await record_lease(self._tasks, task_id, LeaseRevoking(lease=lease.id, by="remit", reason=f"not minted: {code}"))
@@ -165,7 +170,10 @@ class Leases:
             pass  # the end of the task has made it so
         except Outage:
             return  # the intent is durable: the sweeper comes to it
-        if certain:
+        if isinstance(error, Outage) and error.unsent:
+            with contextlib.suppress(Conflict, Outage):  # the sweeper, otherwise
+                await record_lease(self._tasks, task_id, LeaseRevoked(lease=lease.id, absent=True))
+        elif isinstance(error, Mistake):
             self._revocations.begin(task_id, made_here=frozenset({lease.id}))
 
 
