@@ -226,7 +226,6 @@ async def open_node(
     values_sealer, sealer = ValueSealer(keys.derived("values of calls")), Sealer(keys.derived("questions"))
     tasks = Tasks(store, clock, new_id, limits.tasks_in_memory)
     rules = Rules(store, clock, configuration, rulebook)
-    sightings = _sightings(store, keys.derived("sightings"), limits)
     behaviour = Behaviour(store)
     questions = Questions(store, sealer, clock)
     approvals = Approvals(store, tasks, lambda: rules.rulebook, questions, clock)
@@ -235,7 +234,7 @@ async def open_node(
     questions.on_question = notices.asked
     mediation = Mediation(
         tasks,
-        sightings,
+        _sightings(store, keys.derived("sightings"), limits),
         behaviour,
         lambda: rules.rulebook,
         new_id,
