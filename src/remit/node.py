@@ -246,9 +246,7 @@ async def open_node(
     )
     tokens = Tokens(tasks, signer, clock, new_id, issuer=settings.issuer, token_ttl=settings.token_ttl)
     manifests = Manifests(tasks, store, lambda: rules.rulebook, drifts_max=limits.drifts_per_task)
-    leases = lease_parts(
-        store=store, tasks=tasks, keys=keys, clock=clock, configured=lambda: rules.configuration.targets, limits=limits
-    )
+    leases = lease_parts(store=store, tasks=tasks, keys=keys, clock=clock, configured=lambda: rules.configuration.targets, limits=limits)
     links = Links(
         lambda: rules.configuration.servers,
         _upstream_limits(limits),

@@ -12,8 +12,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from remit.errors import Broken, Conflict
-from remit.logic.manifest import fold_accepted, fold_changed, held, named
 from remit.logic.leases import all_revoking, leases_after
+from remit.logic.manifest import fold_accepted, fold_changed, held, named
 from remit.model.approval import APPROVAL_MOVES, Answer, Approval, ApprovalState, Widening
 from remit.model.budget import Budget, Spent, SumBudget
 from remit.model.call import Ending
@@ -21,8 +21,8 @@ from remit.model.catalog import Kind
 from remit.model.grant import Grant
 from remit.model.identity import SpiffeId
 from remit.model.labels import Labels
-from remit.model.manifest import ManifestAccepted, ManifestChanged
 from remit.model.lease import LeaseTerms
+from remit.model.manifest import ManifestAccepted, ManifestChanged
 from remit.model.record import (
     ApprovalAnswered,
     CallDecided,

@@ -24,8 +24,8 @@ from remit.services.access_configuration import read_access
 from remit.services.approvers import read_consent
 from remit.services.candidates import read_bundle
 from remit.services.catalog import read_detected, read_entry
-from remit.services.manifest_files import placed, read_source
 from remit.services.equipment import LEASED
+from remit.services.manifest_files import placed, read_source
 from remit.services.reading import FILE, NAME, VARIABLE, Mistakes, Reader, fill, near, parsed, read_text, read_texts
 from remit.services.signal_configuration import read_signals
 from remit.services.target_configuration import check_asked, read_leases, read_targets

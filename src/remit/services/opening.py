@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from remit.errors import NotFound, Refusal
-from remit.logic.manifest import check_parts, check_required
 from remit.logic.leases import open_leases
+from remit.logic.manifest import check_parts, check_required
 from remit.logic.task_types import checked_inputs, fill_objective, open_grant
 from remit.model.catalog import Kind
 from remit.model.record import GrantLine, LeaseLine, SumLine, TaskOpened
