@@ -31,9 +31,9 @@ from remit.drivers.value_sealing import ValueSealer
 from remit.drivers.webhooks import WebhookClient
 from remit.errors import Outage
 from remit.logic.checkpoint import Checkpoint, Verifier, sign_checkpoint
-from remit.node_signals import SignalParts, signal_parts
 from remit.logic.leases import lost
 from remit.node_leases import LeaseParts, lease_parts
+from remit.node_signals import SignalParts, signal_parts
 from remit.services.access import Access
 from remit.services.access_search import AccessSearch
 from remit.services.approvals import Approvals
