@@ -32,6 +32,7 @@ _NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 _AGENT = SpiffeId.parse("spiffe://bench.test/agent/a")
 _TIMES = 3_000
 _ROUNDS = 5
+_READ = ("arguments", "untrusted", "data_class")  # by the policies below, of a context without an approval
 _SCHEMA = {"type": "object", "properties": {"text": {"type": "string"}, "amount": {"type": "integer"}}, "required": ["text"]}
 _TOOLS = tuple(PinnedTool(server="s", name=f"t{n}", digest=f"sha-256:{n}", input_schema=_SCHEMA) for n in range(100))
 _CATALOG = Catalog(
@@ -120,15 +121,31 @@ def _decide(policies: Policies, *, fresh: bool) -> Callable[[], object]:
     return decide
 
 
-def _bare(policies: Policies) -> Callable[[], object]:
-    """The same requests in the same order, given to cedarpy as remit gives them, with the same handles."""
+def _bare(policies: Policies, *, narrowed: bool = False) -> Callable[[], object]:
+    """The same requests in the same order, with the whole context, given to cedarpy with handles on the same slice and a schema that has
+    no origins, selectors and drift (no policy here reads them). ``narrowed``: with what these policies read of the context only, as
+    remit does it.
+    """
     facts = _facts(0)
     assert facts.tool is not None
     handles = policies._slice(facts, facts.tool)  # the anchor needs the very same slice
-    asked = itertools.cycle([_request(number) for number in range(2_000)])
-    result = cedarpy.is_authorized(next(asked), handles.policies, handles.entities, handles.schema)
+    schema, requests = handles.schema, [_request(number) for number in range(2_000)]
+    if narrowed:
+        requests = [{**request, "context": {name: request["context"][name] for name in _READ}} for request in requests]
+    else:
+        schema = cedarpy.Schema.from_json_str(json.dumps(_without_origins(json.loads(policies.schema_json))))
+    asked = itertools.cycle(requests)
+    result = cedarpy.is_authorized(next(asked), handles.policies, handles.entities, schema)
     assert result.allowed, json.dumps(str(result.diagnostics))
-    return lambda: cedarpy.is_authorized(next(asked), handles.policies, handles.entities, handles.schema)
+    return lambda: cedarpy.is_authorized(next(asked), handles.policies, handles.entities, schema)
+
+
+def _without_origins(schema: dict[str, Any]) -> dict[str, Any]:
+    for action in schema[""]["actions"].values():
+        attributes = action.get("appliesTo", {}).get("context", {}).get("attributes", {})
+        for name in ("origins", "selectors", "references", "drift"):
+            attributes.pop(name, None)
+    return schema
 
 
 def _request(number: int) -> dict[str, Any]:

@@ -109,6 +109,7 @@ PROMISES = (
             "tests/unit/test_values.py",
             "tests/unit/test_origins.py",
             "tests/integration/test_context.py",
+            "tests/integration/test_approved_values.py",
         ),
     ),
     Promise(
@@ -182,6 +183,28 @@ PROMISES = (
             "tests/unit/test_trust_configuration.py",
             "tests/integration/test_tls.py",
             "tests/e2e/test_identity_from_elsewhere.py",
+        ),
+    ),
+    Promise(
+        says=(
+            "An SVID goes only to a process that the kernel shows to be the agent, after it was recorded, and to none whose task is not "
+            "active; one process is never two agents."
+        ),
+        against=("another process on the machine", "hijacked agent"),
+        tests=(
+            "tests/property/test_attestation.py",
+            "tests/integration/test_workload_api.py",
+            "tests/unit/test_workload_configuration.py",
+            "tests/e2e/test_workload_api.py::test_remit_run_vouches_for_what_it_started_and_for_nobody_else",
+        ),
+    ),
+    Promise(
+        says="An X.509-SVID says one identity and signs for nobody; its authority was known before it signed, "
+        "and until all it signed has ended.",
+        against=("another process on the machine",),
+        tests=(
+            "tests/property/test_x509_svid.py",
+            "tests/integration/test_workload_api.py::test_a_new_authority_is_known_before_it_signs_and_until_all_it_signed_has_ended",
         ),
     ),
     Promise(

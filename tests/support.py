@@ -41,7 +41,18 @@ if TYPE_CHECKING:
 
     from remit.model.call import Call
 
-_BUDGETS = ("sums", "rate_calls", "rate_seconds", "bytes_read", "resources", "autonomy", "watched", "manifest", "drift")
+_BUDGETS = (
+    "sums",
+    "rate_calls",
+    "rate_seconds",
+    "bytes_read",
+    "resources",
+    "autonomy",
+    "watched",
+    "manifest",
+    "drift",
+    "preauthorized_seconds",
+)
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 AGENT = SpiffeId.parse("spiffe://remit.test/agent/tester")
 ORIGIN = "remit.test/ledger"
@@ -203,7 +214,14 @@ class World:
             objective="Pay",
             inputs=changes.get("inputs", {}),
             grants=[
-                GrantLine(kind=line.kind.value, server=line.server, name=line.name, arguments=line.arguments, uses=line.uses)
+                GrantLine(
+                    kind=line.kind.value,
+                    server=line.server,
+                    name=line.name,
+                    arguments=line.arguments,
+                    uses=line.uses,
+                    approved_values=line.approved_values,
+                )
                 for line in lines
             ],
             tools=changes.get("tools", {"bank/pay": PAY.digest, "mail/read": READ.digest}),

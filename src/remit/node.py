@@ -34,6 +34,7 @@ from remit.logic.checkpoint import Checkpoint, Verifier, sign_checkpoint
 from remit.logic.leases import lost
 from remit.node_leases import LeaseParts, lease_parts
 from remit.node_signals import SignalParts, signal_parts
+from remit.node_workload import WorkloadParts, workload_parts
 from remit.services.access import Access
 from remit.services.access_search import AccessSearch
 from remit.services.approvals import Approvals
@@ -104,6 +105,7 @@ class Node:
     identities: Identities
     proofs: Proofs
     replays: Replays
+    workload: WorkloadParts
     rules: Rules
     dispatcher: Dispatcher
     mediation: Mediation
@@ -183,7 +185,7 @@ class Node:
         seen: tuple[tuple[str, int, int], ...] = ()  # so the first look also finds what changed since the folder was read
         while True:
             await asyncio.sleep(_RELOAD_CHECK_SECONDS)
-            now = _stamps(self.folder, bundle)
+            now = await asyncio.to_thread(_stamps, self.folder, bundle)  # 10,000 task types are as many files
             if now == seen:
                 continue
             seen = now
@@ -221,8 +223,7 @@ async def open_node(
     def sign(size: int, root: bytes) -> str:
         return sign_checkpoint(Checkpoint(origin, size, root), keys.ledger)
 
-    store = _store(settings, sign)
-    client = http_session()
+    store, client = _store(settings, sign), http_session()
     values_sealer, sealer = ValueSealer(keys.derived("values of calls")), Sealer(keys.derived("questions"))
     tasks = Tasks(store, clock, new_id, limits.tasks_in_memory)
     rules = Rules(store, clock, configuration, rulebook)
@@ -282,6 +283,7 @@ async def open_node(
         document_bytes_max=limits.trust_document_bytes,
         fetch_seconds_max=limits.trust_fetch_seconds,
     )
+    workload = workload_parts(settings, keys, store, signer, tasks, rules, clock, new_id)
     identities = Identities(
         store,
         signer,
@@ -292,6 +294,7 @@ async def open_node(
         svid_ttl=settings.svid_ttl,
         agents=lambda: {agent.name: agent.spiffe_id for agent in rules.configuration.agents.values()},
         proofs=proofs,
+        authorities=workload.authority.certificates,
     )
     dispatcher = Dispatcher(tasks, rules, clock)
     tickets = Tickets(
@@ -317,6 +320,7 @@ async def open_node(
         identities=identities,
         proofs=proofs,
         replays=replays,
+        workload=workload,
         rules=rules,
         dispatcher=dispatcher,
         mediation=mediation,
@@ -402,6 +406,7 @@ def api_of(node: Node) -> Starlette:
         door=node.door,
         ledger=node.ledger,
         signer=node.signer,
+        trust_bundle=node.workload.authority.bundle,
         settings=node.configuration.settings,
     )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from remit.logic.consent import Consent
 from remit.model.access import AccessRules
+from remit.model.attestation import ProcessRule
 from remit.model.manifest import ManifestSource
 from remit.model.signal import SignalRules
 from remit.model.trust import TrustRules
@@ -58,6 +59,11 @@ class Limits:
     leases_per_agent: int = 200
     leases_per_target: int = 1_000
     revocation_wait_seconds: int = 5
+    workload_connections: int = 128
+    workload_connections_per_account: int = 32
+    workload_requests: int = 16
+    workload_idle_seconds: int = 300
+    workload_issues_per_minute: int = 600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +75,16 @@ class Agent:
     tasks: tuple[str, ...] = ()
     description: str = ""
     manifest: ManifestSource = field(default_factory=ManifestSource)
+    attest: ProcessRule = field(default_factory=ProcessRule)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadSettings:
+    """``[spiffe]``. ``socket``: of the Workload API (``None``: off); ``authority_ttl``: life of one X.509 authority."""
+
+    socket: Path | None = None
+    socket_mode: int = 0o600
+    authority_ttl: timedelta = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +108,7 @@ class Settings:
     keep_values: bool = False
     bundle: Path | None = None  # policies come in this signed file instead of policies/*.cedar
     bundle_keys: tuple[Verifier, ...] = ()
+    workload: WorkloadSettings = field(default_factory=WorkloadSettings)
     limits: Limits = field(default_factory=Limits)
 
 

@@ -260,6 +260,9 @@ async def test_sealed_values_and_marks_follow_their_entries(engine):
             await store.append(stale)
         assert await store.values(["d1", "d2", "d3"]) == {"d1": b"\x00one"}
         assert await store.values([]) == {}
+        await store.drop_values(["d1", "d9"])
+        await store.drop_values([])
+        assert await store.values(["d1", "d2"]) == {}
         assert await store.mark("m") is None
         marks = [MarkRow(name="m", number=number, text=f"at {number}") for number in (2, 5, 3, 5)]
         for number, mark in enumerate(marks):

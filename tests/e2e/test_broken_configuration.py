@@ -92,7 +92,7 @@ SERVER = '\n[servers.b]\ncommand = "x"\n'
         (
             "tasks =",
             "taks =",
-            ["remit.toml:{line}: agents.payer.taks", "did you mean 'tasks'", "allowed: description, manifest, spiffe_id, tasks"],
+            ["remit.toml:{line}: agents.payer.taks", "did you mean 'tasks'", "attest, description, manifest, spiffe_id, tasks"],
         ),
         ('["pay"]', '["pya"]', ["remit.toml:{line}: agents.payer.tasks", "did you mean 'pay'", "allowed: pay"]),
         ('["pay"]', '["pay", 5]', ["remit.toml:{line}: agents.payer.tasks", "list of strings"]),

@@ -71,6 +71,7 @@ def question(
 
 @given(st.sampled_from(["ann", "bob"]), st.sampled_from(["view", "delete", "fly"]), OTHERS, OTHERS, OTHERS, OTHERS)
 @example("ann", "view", {"x": {"__entity": {"type": "user", "id": "bob"}}}, {"": None}, {"a": [None]}, {"n": 10**30, "f": 1e-9})
+@example("ann", "view", {}, {}, {}, {".": 2.0**63, "has": [None], "when": 1e300})
 def test_what_no_policy_names_sways_nothing(who, action, subject, doing, resource, context):
     bare, full = question(who, action), question(who, action, "1", subject, doing, resource, context)
     assert PLAIN.evaluate(full, NOW) == PLAIN.evaluate(bare, NOW)

@@ -7,7 +7,7 @@ import pytest
 from remit.logic.denial_reasons import CLOSED_SET, DENIAL_REASONS, denial_reason
 from remit.model.decision import Code, Reason
 
-PERMITS = {Code.PERMITTED, Code.PREAPPROVED, Code.APPROVED}
+PERMITS = {Code.PERMITTED, Code.PREAPPROVED, Code.PREAUTHORIZED, Code.APPROVED}
 
 
 @pytest.mark.parametrize("code", list(Code))

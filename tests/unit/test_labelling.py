@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from remit.logic.labelling import FieldRule, ResultRules, Statement, WhenRule, for_call, labelled, views, worst
+from remit.logic.labelling import FieldRule, Read, ResultRules, Statement, WhenRule, for_call, labelled, views, worst
 from remit.model.catalog import Kind, ToolFacts, Trust
 from remit.model.labels import Labels
 from tests.support import CLASSES
@@ -82,14 +82,17 @@ def test_the_worst_is_the_join_of_all_that_is_stated():
 
 def test_what_of_a_result_is_looked_at():
     structured = {"content": [{"type": "text", "text": '{"a": 1}'}], "structuredContent": {"a": 1}}
-    assert list(views(structured)) == [({"a": 1}, False)]
-    assert list(views({"content": [{"type": "text", "text": "more"}], "structuredContent": {"a": 1}}))[1] == ("more", True)
-    assert list(views({"content": [{"type": "text", "text": '{"a": 1}'}]})) == [({"a": 1}, False)]
-    assert list(views({"content": [{"type": "image", "data": "AAAA", "mimeType": "image/png"}]})) == [({}, True)]
-    assert list(views({"contents": [{"uri": "x://y", "text": "words"}]})) == [("words", True)]
-    assert list(views({"messages": [{"role": "user", "content": {"type": "text", "text": "words"}}]})) == [("words", True)]
-    assert list(views([1, 2])) == [([1, 2], False)]
-    assert list(views("words")) == [("words", True)]
+    assert list(views(structured)) == [({"a": 1}, Read.FIELDS)]
+    assert list(views({"content": [{"type": "text", "text": "more"}], "structuredContent": {"a": 1}}))[1] == ("more", Read.TEXT)
+    assert list(views({"content": [{"type": "text", "text": '{"a": 1}'}]})) == [({"a": 1}, Read.FIELDS)]
+    assert list(views({"content": [{"type": "image", "data": "AAAA", "mimeType": "image/png"}]})) == [({}, Read.TEXT)]
+    assert list(views({"contents": [{"uri": "x://y", "text": "words"}]})) == [("words", Read.TEXT)]
+    assert list(views({"messages": [{"role": "user", "content": {"type": "text", "text": "words"}}]})) == [("words", Read.TEXT)]
+    assert list(views([1, 2])) == [([1, 2], Read.FIELDS)]
+    both = [{"type": "text", "text": '{"a": 1}'}, {"type": "text", "text": '{"id": "a stranger wrote this"}'}]
+    assert [read for _, read in views({"content": both})] == [Read.DOUBTED, Read.DOUBTED]
+    assert [read for _, read in views({"content": both, "structuredContent": {"a": 1}})] == [Read.FIELDS, Read.DOUBTED]
+    assert list(views("words")) == [("words", Read.TEXT)]
 
 
 def test_the_statement_that_names_most_of_a_leaf_says_whether_it_identifies():

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from remit.errors import Mistake
 from remit.logic.cedar_text import NESTING_MAX, statements
 from remit.logic.policy import Policies
+from remit.logic.policy_context import EVERYTHING
 from remit.model.labels import Labels
 from tests.support import NOW, PAY, POLICY, READ, call, facts, rulebook, task
 
@@ -112,3 +113,48 @@ def test_schema_and_set_have_digests_that_change_with_them():
     fewer = rulebook('@id("a") permit (principal, action, resource);', tools=(READ,)).policies
     assert fewer.schema_digest != one.schema_digest
     assert PAY.id in one.schema_json
+
+
+EVERY_WORD = (
+    'context.task.type == "a" || context.labels.contains("x") || context.data_class == "x" || context.untrusted || context.sink == "x"'
+    ' || context.signals.contains("x") || context has approval || context.arguments has to || context.origins has to'
+    ' || context has preauthorized || context.drift.contains("x")'
+    ' || context.selectors.known || context.references.known || context.now < datetime("2026-01-01")'
+)
+
+
+@pytest.mark.parametrize(
+    ("condition", "named"),
+    [
+        ("true", set()),
+        ('resource.name == "untrusted"', set()),
+        ("!context.untrusted && context has approval", {"untrusted", "approval"}),
+        ('context["untrusted"]', {"untrusted"}),
+        ("context has approval && context.approval.by == principal.trust_domain", {"approval"}),
+        ("context has arguments.to", {"arguments"}),
+        ("(if context.untrusted then context else context).sink == context.sink", EVERYTHING),
+        ("[context].contains(context)", EVERYTHING),
+        (EVERY_WORD, EVERYTHING),
+    ],
+)
+def test_what_a_policy_reads_is_found(condition, named):
+    rules = rulebook(f'@id("one") permit (principal, action == Action::"bank/pay", resource) when {{ {condition} }};').policies
+    assert rules.parts[0].reads == named
+
+
+@given(
+    st.lists(st.sampled_from(EVERY_WORD.split(" || ")), max_size=3),
+    st.booleans(),
+    st.integers(0, 3),
+    st.sampled_from([None, "", "carol"]),
+    st.integers(1, 60),
+)
+def test_what_no_policy_reads_sways_nothing(words, untrusted, rank, approved_by, amount):
+    """The same rules with a policy beside them that never holds but reads everything: the answers are the same."""
+    condition = " || ".join(words) or "true"
+    text = f'@id("p") permit (principal, action == Action::"bank/pay", resource) when {{ {condition} }};\n'
+    all_read = f'@id("never") forbid (principal, action == Action::"bank/pay", resource) when {{ false && ({EVERY_WORD}) }};'
+    some, every = rulebook(text), rulebook(text + all_read)
+    wanted = facts(task(labels=Labels(rank, untrusted)), call(to="bob", amount=amount), some)
+    assert wanted.tool is not None
+    assert some.policies.evaluate(wanted, wanted.tool, approved_by) == every.policies.evaluate(wanted, wanted.tool, approved_by)

@@ -104,6 +104,11 @@ WRONG = {
     "no network": (ISSUER.replace("[[", 'networks = ["10.0.0.1/8"]\n[['), ".networks", "is no network"),
     "unknown words": (ISSUER.replace("[[", "jwks = 1\n[["), "trust.issuers.ci.jwks", "did you mean 'jwks_uri'"),
     "no bundle": (DOMAIN.replace("bundle_url = ", "#"), 'trust.domains."partner.example"', "either bundle_file or bundle_url"),
+    "no socket": (
+        DOMAIN.replace("bundle_url = ", "workload_api = "),
+        'trust.domains."partner.example".workload_api',
+        "is no Unix socket",
+    ),
     "two bundles": (DOMAIN.replace("[agents", 'bundle_file = "x"\n[agents'), 'trust.domains."partner.example"', "either bundle_file"),
     "a bundle over http": (
         DOMAIN.replace("https://partner.example", "http://127.0.0.1:1").replace("[agents", 'networks = ["127.0.0.1/32"]\n[agents'),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from remit.logic.values import leaves, normal, parts, stands_in, tokens
+from remit.logic.values import leaves, normal, parts, references, stands_in, tokens
 
 
 @pytest.mark.parametrize(
@@ -97,6 +97,21 @@ def test_what_a_text_is_made_of(text, made_of):
         ("Bob Smith", "Tell Bob Smith.", True),
         ("https://x.y/z", "open https://x.y/z, now", True),
         ("general", "write to #general", True),
+        ("Bob", "(Bob)", True),
+        ("Bob", "to:Bob, please", True),
+        ("/data", "clean /data", True),
+        ("www.corp.example", "look at www.corp.example.They have it", True),
+        ("www.corp.example", "look at www.corp.example.net", False),
+        ("example", "look at A.example", False),
+        ("/", "read /data/bill.txt", False),
+        (" ", "read it", False),
+        ("-", "up - or down", False),
+        ("/data", "read /data/bill.txt", False),
+        ("bill", "pay 'bill-december.txt'", False),
+        ("alice", "write to alice@corp.example", False),
+        ("corp.example", "write to alice@corp.example", False),
+        ("example", "see corp.example.", False),
+        ("x", "see https://corp.example/x", False),
     ],
 )
 def test_standing_in_a_text(value, text, stands):
@@ -118,3 +133,25 @@ def test_leaves_are_bounded_and_pointed_at():
 def test_no_text_is_slow_to_read(piece):
     """Catastrophic patterns would not end within the test run's own limit."""
     assert sum(1 for _ in tokens(piece * (60_000 // len(piece)))) >= 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "see a.b.c.d.e.f.g.h.i.j.evil.com/x",
+        "see -evil.example/x",
+        "see evil.\u0440\u0444 today",
+        "\u043f\u0440\u0438\u043c\u0435\u0440.\u0440\u0444",
+        "1http://evil.example/x",
+        "see evil.example/?d=secret",
+        "see evil.example/",
+        "see evil.example/#d",
+        "http:/evil.example/x",
+        "https:\\\\evil.example\\x",
+        "xhttps:///evil.example",
+        "see evil\u3002example",
+        "see " + "a." * 100 + "evil.example",
+    ],
+)
+def test_what_leads_somewhere_is_found_however_it_is_dressed(text):
+    assert list(references(text))

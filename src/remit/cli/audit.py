@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
+from datetime import timedelta
 from pathlib import Path
 from typing import IO
 
 import click
 
-from remit.cli.common import REFUSED, emit, folder_option, json_option, reports_errors, safe
-from remit.errors import NotFound
+from remit.cli.common import REFUSED, emit, folder_option, json_option, operator, reports_errors, safe
+from remit.errors import Mistake, NotFound
 from remit.logic.audit import Verified, verify_export
 from remit.logic.checkpoint import Verifier
-from remit.node import open_node
+from remit.node import open_node, utc_now
+from remit.services.retention import Retention
 
 _TAIL_MAX = 1_000
+_AGE = re.compile(r"(\d{1,5})([dhm])\Z", re.ASCII)
+_UNITS = {"d": "days", "h": "hours", "m": "minutes"}
 
 
 @click.group()
@@ -85,6 +90,22 @@ async def proof(index: int, folder: Path) -> None:
     """Proof that entry INDEX is in the log (a C2SP .tlog-proof)."""
     async with open_node(folder.resolve()) as node:
         click.echo(await node.ledger.proof_file(index), nl=False)
+
+
+@ledger.command("forget-values")
+@click.option("--older-than", required=True, help="Of calls decided longer ago than this: 30d, 12h, 45m.")
+@folder_option
+@json_option
+@reports_errors
+async def forget_values(older_than: str, folder: Path, as_json: bool) -> None:
+    """Delete the sealed values that were kept of old calls. It is recorded; the ledger itself stays whole."""
+    found = _AGE.match(older_than)
+    if found is None:
+        raise Mistake(f"--older-than {older_than[:40]!r} is no time", code="older_than", hint="write 30d, 12h or 45m")
+    age = timedelta(**{_UNITS[found[2]]: int(found[1])})
+    async with open_node(folder.resolve()) as node:
+        calls = await Retention(node.store, utc_now).forget_values(age, operator())
+    emit({"calls": calls}, f"the values of {calls} calls are no longer kept", as_json=as_json)
 
 
 @ledger.command("verify")

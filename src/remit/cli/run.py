@@ -24,6 +24,7 @@ from remit.cli.run_manifest import manifest_files, manifest_options, watch_manif
 from remit.cli.server import serving
 from remit.errors import Mistake, NotFound
 from remit.logic.records import decode
+from remit.model.attestation import Run
 from remit.model.manifest import ManifestAccepted, ManifestChanged
 from remit.model.record import ApprovalAnswered, CallDecided, TaskMoved
 from remit.model.task import TaskState
@@ -75,7 +76,8 @@ async def run(
     """Run COMMAND as an agent on one task of TASK_TYPE, and end its authority when it ends.
 
     The process finds its MCP endpoint in REMIT_MCP_URL (and REMIT_MCP_URL_<SERVER>), a configuration for MCP clients in
-    the file REMIT_MCP_CONFIG, and its task token of minutes in REMIT_TASK_TOKEN.
+    the file REMIT_MCP_CONFIG, its task token of minutes in REMIT_TASK_TOKEN, and with [spiffe] socket a SPIFFE Workload API
+    of its own in SPIFFE_ENDPOINT_SOCKET.
     """
     folder = folder.resolve()
     configuration = load_configuration(folder)
@@ -98,7 +100,7 @@ async def run(
         node.start()
         watching = asyncio.create_task(watch_manifest(node.manifests, task.id, files))
         try:
-            code, reason = await _supervise(node, task, workload.proof, command, quiet=quiet)
+            code, reason = await _supervise(node, task, name, workload.proof, command, quiet=quiet)
         except BaseException:
             await node.tasks.end(task.id, TaskState.REVOKED, by="remit", reason="remit run was stopped")
             await node.leases.end_task(task.id)
@@ -135,6 +137,10 @@ def receipt_text(receipt: Receipt) -> str:
     """The receipt for people."""
     seen = receipt.data_class + (", from untrusted sources" if receipt.untrusted else "")
     open_ends = f", {receipt.undetermined} of unknown end" if receipt.undetermined else ""
+    svids = ""
+    if receipt.svids_expire_at is not None:
+        until = f"{receipt.svids_expire_at:%H:%M:%S} UTC"
+        svids = f"  SVIDs        {receipt.svids_issued} issued to its processes; they prove the agent until {until}\n"
     note = "\n".join(f"    {line}" for line in receipt.checkpoint.splitlines())
     return (
         f"\n── receipt ── {receipt.task} ({safe(receipt.type)}) is {receipt.state}: {safe(receipt.reason)}\n"
@@ -144,6 +150,7 @@ def receipt_text(receipt: Receipt) -> str:
         f"  has read     {seen}\n"
         f"  credentials  {receipt.tokens_issued} task token issued, {receipt.tokens_alive} still opens anything\n"
         f"{_leases_text(receipt)}"
+        f"{svids}"
         f"  exposure     {receipt.exposure_seconds:.1f} s\n"
         f"  ledger       {receipt.ledger_entries} entries under this checkpoint:\n{note}"
     )
@@ -157,19 +164,22 @@ def _leases_text(receipt: Receipt) -> str:
     return f"  leases       {gone}{standing}\n"
 
 
-async def _supervise(node: Node, task: Task, proof: str, command: tuple[str, ...], *, quiet: bool) -> tuple[int, str]:
+async def _supervise(node: Node, task: Task, agent: str, proof: str, command: tuple[str, ...], *, quiet: bool) -> tuple[int, str]:
     """Serve the task's endpoint while the process runs; its exit code, and how it ended in words."""
     host = node.configuration.settings.host
     with tempfile.TemporaryDirectory(prefix="remit-") as scratch:
-        async with serving(application(node), host, 0) as port:
+        socket = Path(scratch) / "workload.sock" if node.configuration.settings.workload.socket else None
+        async with serving(application(node), host, 0) as port, node.workload.serving(socket):
             secret = node.gate.open_endpoint(task.id)
             base = f"http://{host}:{port}/run/{secret}/mcp"
             token, _ = await node.tokens.issue(task.id, proof)
             environment = _environment(node.configuration, task, base, token, Path(scratch))
+            if socket is not None:
+                environment["SPIFFE_ENDPOINT_SOCKET"] = f"unix://{socket}"
             showing = asyncio.create_task(_show(node, task.id, quiet=quiet))
             say(f"task {task.id}: {safe(task.objective)}")
             try:
-                code = await _child(command, environment)
+                code = await _child(node, task, agent, command, environment)
                 await _shown(node)
             finally:
                 showing.cancel()
@@ -178,11 +188,14 @@ async def _supervise(node: Node, task: Task, proof: str, command: tuple[str, ...
     return code, f"the process ended with code {code}"
 
 
-async def _child(command: tuple[str, ...], environment: dict[str, str]) -> int:
+async def _child(node: Node, task: Task, agent: str, command: tuple[str, ...], environment: dict[str, str]) -> int:
+    processes = node.workload.processes
+    processes.begin_start()
     try:
         process = await asyncio.create_subprocess_exec(*command, env=environment)
     except OSError as error:
         raise Mistake(f"cannot start {command[0]!r}: {error.strerror}", code="command") from None
+    processes.started(process.pid, Run(agent=agent, task=task.id))
     loop = asyncio.get_running_loop()
     for number in _FORWARDED:
         loop.add_signal_handler(number, _forward, process, number)

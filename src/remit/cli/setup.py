@@ -13,6 +13,7 @@ import psycopg
 
 from remit.cli.common import REFUSED, emit, folder_option, json_option, operator, reports_errors, safe
 from remit.cli.tls import ServerTls
+from remit.doors.workload.listener import check_folder
 from remit.drivers.base import HttpServer, StdioServer, UpstreamLimits
 from remit.drivers.keys import load_or_make_keys
 from remit.drivers.outward import Outward
@@ -128,6 +129,9 @@ async def doctor(folder: Path, as_json: bool) -> int:
         found.append(("bad", "keys", str(error)))
     found += await _trust_state(configuration)
     found.append(_database_state(settings.storage_url) if settings.storage_url else _store_state(settings.storage))
+    if settings.workload.socket is not None:
+        attested = [agent.name for agent in configuration.agents.values() if agent.attest.names_somebody]
+        found.append(_socket_state(settings.workload.socket, attested))
     client = http_session()
     try:
         for server in configuration.servers.values():
@@ -207,6 +211,15 @@ def _database_state(url: str) -> tuple[str, str, str]:
     except psycopg.Error:
         return "bad", "store", "PostgreSQL: storage.url cannot be read as an address"
     return "good", "store", f"PostgreSQL {version}"
+
+
+def _socket_state(path: Path, agents: list[str]) -> tuple[str, str, str]:
+    """Whether the Workload API's socket stands where nobody else can put another one."""
+    try:
+        check_folder(path)
+    except Mistake as mistake:
+        return "bad", "workload api", str(mistake)
+    return "good", "workload api", f"{path}, for processes of: {', '.join(agents) or 'nobody ([agents.NAME.attest] is nowhere)'}"
 
 
 def _store_state(path: Path) -> tuple[str, str, str]:

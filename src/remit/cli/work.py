@@ -44,7 +44,11 @@ async def serve(folder: Path) -> None:
     async with open_node(folder, deciding=True) as node:
         node.start()
         tls = ServerTls(*settings.tls) if settings.tls else None
-        async with trusting(tls, node.identities.authorities), serving(application(node), settings.host, settings.port, tls) as port:
+        async with (
+            trusting(tls, node.identities.authorities),
+            serving(application(node), settings.host, settings.port, tls) as port,
+            node.workload.serving(settings.workload.socket),
+        ):
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, stop.set)
             say(f"remit serves http{'s' if tls else ''}://{settings.host}:{port}/mcp/<server> and the control API; Ctrl-C stops it")

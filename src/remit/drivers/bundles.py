@@ -1,9 +1,7 @@
-"""Bundles of foreign SPIFFE trust domains (SPIFFE Trust Domain and Bundle §4): from a file, or from an ``https_web`` endpoint.
+"""Bundles of foreign SPIFFE trust domains (SPIFFE Trust Domain and Bundle §4): from a file, an ``https_web`` endpoint or a Workload API.
 
 Rules: a domain's bundle vouches for that domain only, and bundles are never merged. A bundle with a lower sequence than one already
 seen is refused: it may bring back a key that was withdrawn. Empty means that everything of the domain is withdrawn.
-
-Left out: the Workload API as a source. It takes the place of ``fetch``.
 """
 
 from __future__ import annotations
@@ -19,6 +17,7 @@ from cryptography import x509
 
 from remit.drivers.key_sets import PublicKey, UnknownKey, check_signature, read_keys, read_object
 from remit.drivers.refreshing import Refreshing
+from remit.drivers.workload_api import WorkloadApiClient
 from remit.errors import Outage
 
 if TYPE_CHECKING:
@@ -84,6 +83,11 @@ def bundle_source(rule: DomainRule, fetcher: Fetcher) -> Callable[[], Awaitable[
     async def from_endpoint() -> bytes:
         return (await fetcher.get(rule.bundle_url, rule.endpoint)).data
 
+    async def from_workload_api() -> bytes:
+        return await WorkloadApiClient(rule.workload_api).bundle(rule.domain)
+
+    if rule.workload_api:
+        return from_workload_api
     return from_file if rule.bundle_file else from_endpoint
 
 

@@ -268,13 +268,14 @@ def _actions(constraint: Json) -> tuple[str, ...]:
 
 
 def _texts(conditions: object) -> Iterator[str]:
-    """Every text of a policy's conditions: the names of attributes are among them. Iterative: a chain of terms nests deep."""
+    """Every text of a policy's conditions that may name an attribute; operators do not. Iterative: a chain of terms nests deep."""
     waiting = [conditions]
     while waiting:
         node = waiting.pop()
         if isinstance(node, str):
             yield node
         elif isinstance(node, dict):
-            waiting += [*node, *node.values()]
+            waiting += [value for key, value in node.items() if key not in {"kind", "Var"}]
+            waiting += list(node.get("Record", ()))
         elif isinstance(node, list):
             waiting += node

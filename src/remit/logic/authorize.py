@@ -16,6 +16,7 @@ from remit.logic.budgets import exhausted, spent_by
 from remit.logic.grants import FINDINGS_MAX, covering_line
 from remit.logic.life import pending_approval, refused_approval
 from remit.logic.manifest import held, named
+from remit.logic.preauthorization import given, standing
 from remit.logic.tracing import ARGUMENTS_MAX, NAME_CHARACTERS_MAX
 from remit.model.catalog import Effect, Kind
 from remit.model.decision import Allow, Ask, Code, Decision, Deny, Reason
@@ -66,7 +67,7 @@ def _refusals(facts: Facts) -> Iterator[Reason]:
         yield Reason(Code.TASK_EXPIRED, f"the deadline of task {task.id} has passed")
     yield from exhausted(facts)
     names = facts.call.arguments
-    if len(names) > ARGUMENTS_MAX or any(len(name) > NAME_CHARACTERS_MAX for name in names):
+    if names and (len(names) > ARGUMENTS_MAX or len(max(names, key=len)) > NAME_CHARACTERS_MAX):
         text = f"more than {ARGUMENTS_MAX} arguments, or a name of more than {NAME_CHARACTERS_MAX} characters"
         yield Reason(Code.ARGUMENTS_INVALID, text)
     if tool is None:
@@ -103,11 +104,15 @@ def _by_policy(facts: Facts, tool: ToolFacts, spent: Spent, policies: Policies, 
     approval = granted_approval(facts.task, call_key(facts), facts.call, facts.now)
     if approval and uncovered and not vouches(approval, facts.call, [reason.where for reason in uncovered], told_max=FINDINGS_MAX):
         approval = None
+    permit = standing(facts, tool, spent.grant, policies) if not uncovered and autonomy is not Autonomy.ASKED else None
+    if permit:
+        text = f"decision {permit.decision} preauthorized such reads until {permit.until:%H:%M:%S}"
+        return Allow(reasons=(Reason(Code.PREAUTHORIZED, text),), policies=permit.policies, spent=spent, leans_on=permit.decision)
     without = policies.evaluate(facts, tool, None)
     if without.error:
         return _error(without)
     if without.permitted and not uncovered and autonomy is not Autonomy.ASKED:
-        return Allow(reasons=(Reason(Code.PERMITTED, "the grant covers it and policy permits it"),), policies=without.policies, spent=spent)
+        return _permitted(facts, tool, spent, policies, without)
     if not uncovered and autonomy is Autonomy.PREAPPROVED:
         beforehand = policies.evaluate(facts, tool, f"task-type:{facts.task.type}")
         if beforehand.permitted:
@@ -124,6 +129,12 @@ def _by_policy(facts: Facts, tool: ToolFacts, spent: Spent, policies: Policies, 
     if autonomy is Autonomy.ASKED:
         uncovered += (Reason(Code.NEEDS_APPROVAL, f"this task type wants a person to look at every {tool.effect} call"),)
     return _question(facts, within.policies or without.policies, uncovered)
+
+
+def _permitted(facts: Facts, tool: ToolFacts, spent: Spent, policies: Policies, answer: Answer) -> Allow:
+    seconds, by = given(facts, tool, policies)
+    reasons = (Reason(Code.PERMITTED, "the grant covers it and policy permits it"),)
+    return Allow(reasons=reasons, policies=answer.policies, spent=spent, preauthorizes=seconds, class_policies=by)
 
 
 def _question(facts: Facts, policies: tuple[str, ...], why: tuple[Reason, ...]) -> Ask | Deny:

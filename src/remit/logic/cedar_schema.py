@@ -6,7 +6,7 @@ Model: ``principal is Agent``, ``action == Action::"server/tool"`` in its effect
 
 Rules: a tool's arguments appear as far as Cedar has types for them: string, integer (Long), number (decimal, four
 places), boolean, arrays of those (Set), objects with declared properties (records). What has no type does not appear,
-so a policy that names it does not validate. Schemas without arguments or origins are for policies that do not look at them.
+so a policy that names it does not validate.
 """
 
 from __future__ import annotations
@@ -43,15 +43,12 @@ def action_id(kind: Kind, server: str, name: str) -> str:
     return RESOURCES_READ if kind is Kind.RESOURCE else PROMPTS_GET
 
 
-def cedar_schema(tools: Iterable[tuple[ToolFacts, PinnedTool]], *, arguments: bool, origins: bool) -> Json:
-    """The schema in Cedar's JSON form. ``arguments``, ``origins``: whether contexts carry them."""
+def cedar_schema(tools: Iterable[tuple[ToolFacts, PinnedTool]]) -> Json:
+    """The schema in Cedar's JSON form."""
 
     def shown(of: Json, names: Iterable[str]) -> Json:
         origin: Json = {"type": "Record", "attributes": {name: {**_ORIGIN, "required": False} for name in names}}
-        return {
-            **({"arguments": of} if arguments else {}),
-            **({"origins": origin, "selectors": _ORIGIN, "references": _ORIGIN} if origins else {}),
-        }
+        return {"arguments": of, "origins": origin, "selectors": _ORIGIN, "references": _ORIGIN}
 
     actions: Json = {effect.value: {} for effect in Effect}
     for effect in Effect:  # a group without a member could not be named by any policy
@@ -109,6 +106,7 @@ def _action(effect: Effect, resources: list[str], shown: Json) -> Json:
         "drift": {"type": "Set", "element": text},
         "now": {"type": "Extension", "name": "datetime"},
         "approval": {"type": "Record", "attributes": {"by": text}, "required": False},
+        "preauthorized": {"type": "Record", "attributes": {"seconds": {"type": "Long"}}, "required": False},
         **shown,
     }
     context = {"type": "Record", "attributes": attributes}

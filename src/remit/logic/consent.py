@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from remit.model.labels import DataClasses
     from remit.model.task import Task
 
-_REMEMBERED_MAX = 4_096
+_REMEMBERED_MAX = 65_536  # more than 10,000 task types make in their usual calls
 _LOOSENESS = (Elicitation.OFF, Elicitation.URL, Elicitation.FORM)
 
 

@@ -33,9 +33,16 @@ _POINTS_AT_INPUT = frozenset(
 
 
 def decided(
-    facts: Facts, decision: Decision, rules: Rulebook, decision_id: str, approval: str, approval_expires_at: datetime | None
+    facts: Facts,
+    decision: Decision,
+    rules: Rulebook,
+    decision_id: str,
+    approval: str,
+    approval_expires_at: datetime | None,
+    *,
+    learnt: bool = False,
 ) -> CallDecided:
-    """The record. ``approval``: the question that is asked, or the approval that was used ("" : neither)."""
+    """The record. ``approval``: the question that is asked, or the approval that was used ("" : neither). ``learnt``: values of it."""
     call, tool = facts.call, facts.tool
     spent = decision.spent if isinstance(decision, Allow) else None
     labels = _raised(facts, rules) if spent is not None else Labels()
@@ -68,6 +75,10 @@ def decided(
         signals=[signal.value for signal in facts.signals],
         rulebook=rules.kept,
         question=_terms(facts, decision),
+        learnt=learnt,
+        leans_on=decision.leans_on if isinstance(decision, Allow) else "",
+        preauthorizes=decision.preauthorizes if isinstance(decision, Allow) else 0,
+        class_policies=list(decision.class_policies) if isinstance(decision, Allow) else [],
     )
 
 

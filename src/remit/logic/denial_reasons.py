@@ -37,6 +37,7 @@ DENIAL_REASONS: dict[Code, str] = {
     Code.PERMITTED: "",
     Code.APPROVED: "",
     Code.PREAPPROVED: "",
+    Code.PREAUTHORIZED: "",
     Code.WRONG_AGENT: "credential_invalid",
     Code.TASK_NOT_ACTIVE: "mission_inactive",
     Code.TASK_EXPIRED: "mission_inactive",

@@ -62,13 +62,18 @@ def evidence_of(
         tool_class=classes.name(classes.rank(tool.data_class if tool else "")),
         data_class=classes.name(task.labels.rank),
         untrusted=task.labels.untrusted,
-        arguments=tuple(_shown(name, call.arguments[name], origins.get(name, ()), earlier) for name in names[:_ARGUMENTS_MAX]),
+        arguments=tuple(_shown(name, call.arguments[name], origins.get(name, ()), earlier) for name in _listed(call.arguments)),
         policies=tuple(visible(policy) for policy in policies),
         reasons=tuple(visible(reason) for reason in reasons),
         earlier=len(earlier),
         gone=tuple(visible(name, _NAME_CHARACTERS_MAX) for name in sorted(set(latest) - set(call.arguments))[:_ARGUMENTS_MAX]),
         left_out=max(len(names) - _ARGUMENTS_MAX, 0),
     )
+
+
+def shown_whole(arguments: Mapping[str, Any]) -> frozenset[str]:
+    """Names of the arguments whose values stand in the evidence character for character, nothing cut and nothing rewritten."""
+    return frozenset(name for name in _listed(arguments) if visible(text := _text(arguments[name])) == text)
 
 
 def origins_of(facts: Facts) -> dict[str, tuple[str, ...]]:
@@ -114,6 +119,14 @@ def visible(text: str, characters_max: int = _VALUE_CHARACTERS_MAX) -> str:
     return f"{shown[:characters_max]}…" if len(shown) > characters_max else shown
 
 
+def _listed(arguments: Mapping[str, Any]) -> list[str]:
+    return sorted(arguments)[:_ARGUMENTS_MAX]
+
+
+def _text(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)
+
+
 def _character(character: str) -> str:
     if character.isascii() and character.isprintable():
         return character
@@ -127,7 +140,7 @@ def _character(character: str) -> str:
 
 
 def _shown(name: str, value: object, origins: tuple[str, ...], earlier: Sequence[Mapping[str, Any]]) -> ArgumentShown:
-    text = json.dumps(value, ensure_ascii=False, sort_keys=True)
+    text = _text(value)
     notes = []
     if len(text) > _VALUE_CHARACTERS_MAX:
         notes.append(f"cut: it has {len(text):,} characters, digest {digest_json(value)}")
@@ -155,5 +168,5 @@ def _compared(name: str, value: object, earlier: Sequence[Mapping[str, Any]]) ->
     if same == count:
         return f"same as in {calls}"
     latest = earlier[-1]
-    was = visible(json.dumps(latest[name], ensure_ascii=False, sort_keys=True), _NAME_CHARACTERS_MAX) if name in latest else "not given"
+    was = visible(_text(latest[name]), _NAME_CHARACTERS_MAX) if name in latest else "not given"
     return f"new: in the latest of {count} earlier calls it was {was}" if not same else f"same as in {same} of {count} earlier calls"

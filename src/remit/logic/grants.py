@@ -28,11 +28,14 @@ if TYPE_CHECKING:
     from remit.model.grant import Grant
 
 Json = dict[str, Any]
+_Demands = tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]  # pattern of a pointer, origins
+_Check = jsonschema_rs.Validator | str  # or why there is none
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _BACKTRACKS_MAX = 100_000
 _PATTERN_BYTES_MAX = 1_048_576
 FINDINGS_MAX = 5
 _ORIGIN = '"origin"'
+_COMPILED_MAX = 16_384  # schemas that are kept compiled, of about 11 kB each: more than the lines of 10,000 task types
 _OPEN_ENDED = frozenset({"additionalProperties", "unevaluatedProperties", "patternProperties"})
 
 
@@ -43,7 +46,7 @@ def covering_line(facts: Facts, *, approved: bool) -> int | tuple[Reason, ...]:
     if not lines:
         return (Reason(Code.NOT_GRANTED, f"this task was not given {call.id}"),)
     if pinned is not None:
-        invalid = findings(own_schema_text(pinned), call.arguments, Code.ARGUMENTS_INVALID, "the tool's own schema")
+        invalid = _findings(_OWN.check(pinned), call.arguments, Code.ARGUMENTS_INVALID, "the tool's own schema")
         if invalid:
             return invalid
     reasons: tuple[Reason, ...] = ()
@@ -60,12 +63,7 @@ def required_by(narrowing: Json) -> list[str]:
     return sorted({*narrowing.get("properties", {}), *narrowing.get("required", [])})
 
 
-def own_schema_text(pinned: PinnedTool) -> str:
-    """The tool's own schema as it is enforced: an object, closed where the server left it open by saying nothing."""
-    return _OWN.text(pinned)
-
-
-@lru_cache(maxsize=8_192)
+@lru_cache(maxsize=_COMPILED_MAX)
 def validator(schema_text: str) -> jsonschema_rs.Validator:
     """A compiled validator, kept. Raises Mistake for a schema that is none, or that points outside itself."""
     schema = json.loads(schema_text)
@@ -83,8 +81,20 @@ def validator(schema_text: str) -> jsonschema_rs.Validator:
 
 def findings(schema_text: str, value: object, code: Code, whose: str) -> tuple[Reason, ...]:
     """What of a value breaks a schema, at most five findings. A schema that cannot be enforced refuses everything."""
+    return _findings(_check(schema_text), value, code, whose)
+
+
+def _check(schema_text: str) -> _Check:
     try:
-        check = validator(schema_text)
+        return validator(schema_text)
+    except (Mistake, ValueError, RecursionError) as error:
+        return str(error)[:200]
+
+
+def _findings(check: _Check, value: object, code: Code, whose: str) -> tuple[Reason, ...]:
+    if isinstance(check, str):
+        return (Reason(code, f"{check} ({whose})"),)
+    try:
         if check.is_valid(value):
             return ()
         found = []
@@ -93,7 +103,7 @@ def findings(schema_text: str, value: object, code: Code, whose: str) -> tuple[R
             found.append(Reason(code, f"{error.message[:200]} ({whose})", pointer))
             if len(found) == FINDINGS_MAX:
                 break
-    except (Mistake, ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         return (Reason(code, f"{str(error)[:200]} ({whose})"),)
     return tuple(found) or (Reason(code, f"the arguments do not fit ({whose})"),)
 
@@ -104,7 +114,7 @@ def narrowing_schema_text(grant: Grant) -> str:
     return json.dumps({"$schema": _DRAFT, **narrowing, "type": "object", "required": required_by(narrowing)}, sort_keys=True)
 
 
-def demands(narrowing: Json) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]:
+def demands(narrowing: Json) -> _Demands:
     """Origins that a narrowing schema demands: pattern of the pointer (``*``: any element) and the origins it admits."""
     return tuple(_demands(narrowing, ("",)))
 
@@ -128,13 +138,14 @@ def _line_refuses(facts: Facts, index: int, *, approved: bool) -> tuple[Reason, 
         return (Reason(Code.USES_EXHAUSTED, f"{call.id} was granted {times} and has been used"),)
     if not grant.arguments:
         return ()
-    refused = findings(_narrowing(grant), call.arguments, Code.ARGUMENTS_OUTSIDE_GRANT, "this task's grant")
-    if refused or _ORIGIN not in grant.arguments:
+    check, demanded = _compiled(grant)
+    refused = _findings(check, call.arguments, Code.ARGUMENTS_OUTSIDE_GRANT, "this task's grant")
+    if refused or not demanded:
         return refused
-    return tuple(_foreign(facts, _demanded(grant), approved=approved))[:FINDINGS_MAX]
+    return tuple(_foreign(facts, demanded, approved=approved))[:FINDINGS_MAX]
 
 
-def _foreign(facts: Facts, demanded: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...], *, approved: bool) -> Iterator[Reason]:
+def _foreign(facts: Facts, demanded: _Demands, *, approved: bool) -> Iterator[Reason]:
     """Parts of arguments that do not come from where they must."""
     for pattern, origins in demanded:
         if approved and APPROVAL in origins:
@@ -145,14 +156,10 @@ def _foreign(facts: Facts, demanded: tuple[tuple[tuple[str, ...], tuple[str, ...
                 yield Reason(code, f"{explained(leaf)}; it must come from: {', '.join(origins)}", leaf.pointer)
 
 
-@lru_cache(maxsize=8_192)
-def _demanded(grant: Grant) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]:
-    return demands(json.loads(grant.arguments))
-
-
-@lru_cache(maxsize=8_192)
-def _narrowing(grant: Grant) -> str:
-    return narrowing_schema_text(grant)
+@lru_cache(maxsize=_COMPILED_MAX)
+def _compiled(grant: Grant) -> tuple[_Check, _Demands]:
+    """The narrowing schema of a line, and the origins that it demands."""
+    return _check(narrowing_schema_text(grant)), demands(json.loads(grant.arguments)) if _ORIGIN in grant.arguments else ()
 
 
 def _fetch_nothing(uri: str) -> NoReturn:
@@ -165,20 +172,20 @@ def _own_schema(schema: Json) -> str:
 
 
 class _OwnSchemas:
-    """Texts of own schemas by digest, bounded: a pinned tool holds a dict and so cannot be a key itself."""
+    """Own schemas as they are enforced, by what was pinned, bounded: a pinned tool holds a dict and so cannot be a key itself."""
 
     def __init__(self) -> None:
-        self._texts: dict[tuple[str, str], str] = {}
+        self._checks: dict[tuple[str, str, str], _Check] = {}
 
-    def text(self, pinned: PinnedTool) -> str:
-        key = (pinned.id, pinned.digest)
-        found = self._texts.get(key)
+    def check(self, pinned: PinnedTool) -> _Check:
+        """An object, closed where the server left it open by saying nothing."""
+        key = (pinned.server, pinned.name, pinned.digest)
+        found = self._checks.get(key)
         if found is None:
-            if len(self._texts) >= _TEXTS_MAX:
-                self._texts.clear()
-            found = self._texts[key] = _own_schema(pinned.input_schema)
+            if len(self._checks) >= _COMPILED_MAX:
+                self._checks.clear()
+            found = self._checks[key] = _check(_own_schema(pinned.input_schema))
         return found
 
 
-_TEXTS_MAX = 8_192
 _OWN = _OwnSchemas()

@@ -17,6 +17,7 @@ import fnmatch
 import json
 import re
 from dataclasses import dataclass, replace
+from enum import Enum
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -141,28 +142,40 @@ def whole(tool: ToolFacts, classes: DataClasses) -> Labels:
     return Labels(classes.rank(tool.data_class), tool.trust is not Trust.TRUSTED)
 
 
-def views(result: Any) -> Iterator[tuple[Any, bool]]:
-    """What of a result is looked at: its structured content or the JSON in its text, and the texts (``True``: text).
+class Read(Enum):
+    """How a part of a result is read: by its fields, as text, or by its fields but no better than the result as a whole."""
+
+    FIELDS = "fields"
+    TEXT = "text"
+    DOUBTED = "doubted"
+
+
+def views(result: Any) -> Iterator[tuple[Any, Read]]:
+    """What of a result is looked at, and how: its structured content or the JSON in its text, and the texts.
+
+    JSON in a text beside other parts is doubted: a server that puts what a stranger wrote into a part of its own would let the
+    stranger choose the fields.
 
     An MCP result has ``structuredContent``, ``content``, ``contents`` (resources) or ``messages`` (prompts); any other value is
     itself what is looked at. Pointers are those of the structured content.
     """
     parts = _content(result)
     if parts is None:
-        yield result, isinstance(result, str)
+        yield result, Read.TEXT if isinstance(result, str) else Read.FIELDS
         return
     structured = result.get("structuredContent")
     if structured is not None:
-        yield structured, False
+        yield structured, Read.FIELDS
     for part in parts:
         text = part.get("text") if isinstance(part, dict) else part
         if isinstance(text, str):
             parsed = _json(text)
             if structured is not None and _repeats(text, parsed, structured):
                 continue
-            yield (text, True) if parsed is None else (parsed, False)
+            alone = structured is None and len(parts) == 1
+            yield (text, Read.TEXT) if parsed is None else (parsed, Read.FIELDS if alone else Read.DOUBTED)
         elif isinstance(part, dict):
-            yield {name: value for name, value in part.items() if name not in {"data", "blob", "type", "mimeType"}}, True
+            yield {name: value for name, value in part.items() if name not in {"data", "blob", "type", "mimeType"}}, Read.TEXT
 
 
 def _repeats(text: str, parsed: Any, structured: Any) -> bool:

@@ -8,6 +8,7 @@ a call that was not made; an approval opens one call.
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from remit.model.identity import SpiffeId
 from remit.model.labels import Labels
 from remit.model.lease import LeaseTerms
 from remit.model.manifest import ManifestAccepted, ManifestChanged
+from remit.model.permit import Permit
 from remit.model.record import (
     ApprovalAnswered,
     CallDecided,
@@ -54,7 +56,7 @@ def fold(task: Task | None, record: Record, leaf: bytes) -> Task:
         return _opened(record.task, body, record.at, leaf)
     if record.task != task.id or record.seq != task.seq + 1:
         raise Broken(f"record {record.seq} of task {record.task} does not follow {task.seq} of {task.id}")
-    step: Step = {"seq": record.seq, "leaf": leaf}
+    step: Step = {"seq": record.seq, "leaf": leaf, "permit": None}  # whatever happens voids a permit, but for what says otherwise
     if isinstance(body, CallDecided):
         return _decided(task, body, record.at, step)
     if isinstance(body, CallFinished):
@@ -74,7 +76,7 @@ def fold(task: Task | None, record: Record, leaf: bytes) -> Task:
     if isinstance(body, LeaseRecord):
         return replace(task, leases=leases_after(task, body, record.at), **step)
     if isinstance(body, TokenIssued | TokenRefused):
-        return replace(task, **step)
+        return replace(task, **{**step, "permit": task.permit})
     raise Broken(f"a record {type(body).__name__} does not belong to a task")
 
 
@@ -113,7 +115,15 @@ def _approval(task: Task, call: str, digest: str, state: ApprovalState, now: dat
 
 def _opened(task: str, body: TaskOpened, at: datetime, leaf: bytes) -> Task:
     grants = tuple(
-        Grant(kind=Kind(line.kind), server=line.server, name=line.name, arguments=line.arguments, uses=line.uses, autonomy=line.autonomy)
+        Grant(
+            kind=Kind(line.kind),
+            server=line.server,
+            name=line.name,
+            arguments=line.arguments,
+            uses=line.uses,
+            autonomy=line.autonomy,
+            approved_values=line.approved_values,
+        )
         for line in body.grants
     )
     return Task(
@@ -135,6 +145,7 @@ def _opened(task: str, body: TaskOpened, at: datetime, leaf: bytes) -> Task:
         opened_by=body.opened_by,
         self_service=body.self_service,
         watched=body.watched,
+        preauthorized_seconds=body.preauthorized_seconds,
         autonomy=body.autonomy,
         manifest=body.manifest,
         drift_rules=body.drift,
@@ -180,7 +191,8 @@ def _decided(task: Task, body: CallDecided, at: datetime, step: Step) -> Task:
     if body.outcome == "allow":
         return _allowed(task, body, at, step)
     if body.outcome == "deny":
-        return replace(task, denied=task.denied + 1, **step)
+        return replace(task, denied=task.denied + 1, **{**step, "permit": task.permit})
+    step["permit"] = task.permit
     approvals = task.approvals
     if body.approval not in approvals:
         if body.approval_expires_at is None:
@@ -205,18 +217,20 @@ def _allowed(task: Task, body: CallDecided, at: datetime, step: Step) -> Task:
     if body.approval:
         approvals = {**approvals, body.approval: _opened_once_more(task, body, at)}
     spent = Spent(grant=body.grant, sums={name: Decimal(amount) for name, amount in body.sums.items()}, resource=body.resource)
-    rate = task.budget.rate_calls
+    rate, labels = task.budget.rate_calls, task.labels.join(Labels(body.rank, body.untrusted))
+    step["permit"] = _permit(task, body, at) if labels == task.labels else None
     return replace(
         task,
         calls=task.calls + 1,
         uses=tuple(count + (index == body.grant) for index, count in enumerate(task.uses)),
-        labels=task.labels.join(Labels(body.rank, body.untrusted)),
+        labels=labels,
         approvals=approvals,
         in_flight={**task.in_flight, body.decision: spent},
         last_call=f"{body.server}/{body.name}" if task.watched else "",
         sums=_added(task.sums, spent.sums, 1) if spent.sums else task.sums,
         recent=(*task.recent, at)[-rate:] if rate else (),
         resources=task.resources | {body.resource} if body.resource and task.budget.resources else task.resources,
+        results=task.results + body.learnt,
         **step,
     )
 
@@ -235,7 +249,27 @@ def _finished(task: Task, body: CallFinished, step: Step) -> Task:
         step["labels"] = task.labels.join(Labels(body.rank, body.untrusted))
     if task.budget.bytes_read:
         step["bytes_read"] = task.bytes_read + body.size
+    if step.get("labels", task.labels) == task.labels:
+        step["permit"] = task.permit
     return replace(task, **step)
+
+
+def _permit(task: Task, body: CallDecided, at: datetime) -> Permit | None:
+    """The permit after an allowed call: the one it gives, or the one it leans on. Any other call voids what stood."""
+    if body.leans_on:
+        if task.permit is None or task.permit.decision != body.leans_on or at >= task.permit.until:
+            raise Broken(f"the ledger allows call {body.decision} of task {task.id} by a permit that does not stand")
+        return task.permit
+    if not body.preauthorizes:
+        return None
+    return Permit(
+        decision=body.decision,
+        call=f"{body.tool_kind} {body.server}/{body.name}",
+        grant=body.grant,
+        until=at + timedelta(seconds=body.preauthorizes),
+        policies=tuple(body.class_policies),
+        rules=(body.policy_set, body.rulebook, body.tool_digest, body.effect, body.data_class, body.trust),
+    )
 
 
 def _added(sums: Mapping[str, Decimal], spent: Mapping[str, Decimal], sign: int) -> dict[str, Decimal]:
@@ -258,6 +292,7 @@ def _answered(task: Task, body: ApprovalAnswered, at: datetime, step: Step) -> T
         by=", ".join(answer.by for answer in answers) if granted else body.by,
         reason=body.reason,
         answers=answers,
+        shown=body.shown and (known.shown or not known.answers),
         widened=widened,
         expires_at=widened.until if granted and widened is not None else known.expires_at,
     )

@@ -78,6 +78,8 @@ def _line(line: GrantTemplate) -> list[str]:
         lines.append(f"uses = {line.uses}")
     if line.autonomy:
         lines.append(f"autonomy = {_text(line.autonomy)}")
+    if line.approved_values:
+        lines.append("approved_values = true")
     for word, value in line.arguments.items():
         if word == "properties":
             lines += [f"arguments.properties.{_key(name)} = {_value(rule)}" for name, rule in value.items()]

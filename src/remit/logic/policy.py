@@ -4,8 +4,8 @@ Rules
 * A set is checked whole before it is used: bounds, syntax, unique ids, types against the generated schema. All or nothing.
 * Any error while a policy is evaluated denies. Cedar skips a policy that errors; a forbid would then be lost.
 * A slice holds exactly the policies whose scope can match the call, so a decision costs the same however many there are.
-* Evaluation is a pure function of a slice and a context, so its answers are remembered by the whole context; one that no policy
-  of the slice reads the time of is given no time.
+* A slice is shown of the context only what one of its policies reads (``logic/policy_context.py``).
+* Evaluation is a pure function of a slice and a context, so its answers are remembered by the whole context.
 * Left out: grants and budgets (``logic/grants.py``), what to do with the answer (``logic/authorize.py``).
 """
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from copy import copy
+from copy import copy, deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,30 +22,21 @@ import msgspec
 
 from remit.errors import Broken, Mistake, Place
 from remit.logic.arguments import digest_bytes, digest_json
-from remit.logic.cedar_schema import ENTITY_TYPES, action_id, argument_type, cedar_schema, cedar_value
+from remit.logic.cedar_schema import ENTITY_TYPES, action_id, cedar_schema
 from remit.logic.cedar_text import Statement, statements
-from remit.logic.manifest import drift_words
-from remit.logic.tracing import by_argument, is_known, names_of
-from remit.model.catalog import Kind
-from remit.model.origin import UNKNOWN
+from remit.logic.policy_context import Shown, context_of, reads
+from remit.model.catalog import Effect
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from remit.model.catalog import PinnedTool, ToolFacts
     from remit.model.facts import Facts
-    from remit.model.origin import Traced
 
 Json = dict[str, Any]
 _SLICES_MAX = 4_096
 _ANSWERS_MAX = 1_024  # remembered for each slice
 _REMEMBERED_BYTES_MAX = 4_096  # of a context; larger ones are evaluated each time
-_NO_TIME = "1970-01-01T00:00:00.000Z"
-_NOTHING: Json = {"type": "Record", "attributes": {}}
-_STANDARD_ARGUMENTS: dict[Kind, Json] = {
-    Kind.RESOURCE: {"type": "Record", "attributes": {"uri": {"type": "String"}}},
-    Kind.PROMPT: {"type": "Record", "attributes": {"name": {"type": "String"}}},
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,25 +50,21 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """One policy, ready to be put into slices: its JSON form and the scope's constraints."""
+    """One policy, ready to be put into slices: its JSON form, the scope's constraints, and what of the context it reads."""
 
     id: str
     place: Place
     body: Json
-    looks_at_arguments: bool
-    looks_at_origins: bool
-    looks_at_time: bool
+    reads: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
 class _Slice:
+    request: Json  # principal, action and resource
     policies: cedarpy.PolicySet
     schema: cedarpy.Schema
     entities: cedarpy.Entities
-    arguments: Json | None  # the record type, where a policy of the slice looks at arguments
-    looks: bool  # whether a policy of the slice looks at arguments
-    traced: frozenset[str] | None  # declared arguments, where one looks at where they come from
-    timed: bool  # whether a policy of the slice looks at the time
+    shown: Shown
     answers: OrderedDict[bytes, Answer]
 
 
@@ -87,10 +74,8 @@ class Policies:
     def __init__(self, files: Mapping[str, str], tools: Iterable[tuple[ToolFacts, PinnedTool]]) -> None:
         """Check and index. ``files``: name → Cedar text. Raises Mistake with file and line."""
         known = tuple(tools)
-        self._known = known
-        self._full = cedar_schema(known, arguments=True, origins=True)
-        self._schemas: dict[tuple[bool, bool], cedarpy.Schema] = {}
-        self._argument_types = {facts.id: argument_type(pinned.input_schema) for facts, pinned in known}
+        self._full = cedar_schema(known)
+        self._schema = cedarpy.Schema.from_json_str(json.dumps(self._full))
         self._by_action: dict[str, list[Policy]] = {}
         self._slices: OrderedDict[tuple[str, ...], _Slice] = OrderedDict()
         self.digest = digest_json(dict(sorted(files.items())))
@@ -104,30 +89,26 @@ class Policies:
         """The generated schema in Cedar's JSON form."""
         return json.dumps(self._full, indent=2, sort_keys=True)
 
-    def evaluate(self, facts: Facts, tool: ToolFacts, approved_by: str | None) -> Answer:
-        """Evaluate the slice for this call. ``approved_by``: ``None`` without an approval. Never raises for bad facts."""
+    def evaluate(self, facts: Facts, tool: ToolFacts, approved_by: str | None, *, preauthorized_seconds: int = 0) -> Answer:
+        """Evaluate the slice for this call. ``approved_by``: ``None`` without an approval. ``preauthorized_seconds``: asked about its
+        class, for so long (0: about this call). Never raises for bad facts.
+        """
         request_slice = self._slice(facts, tool)
         try:
-            context = _context(facts, tool, approved_by, request_slice)
+            context = context_of(facts, tool, approved_by, request_slice.shown)
+            if preauthorized_seconds and "preauthorized" in request_slice.shown.read:
+                context["preauthorized"] = {"seconds": preauthorized_seconds}
         except ValueError as error:
             return Answer(permitted=False, policies=(), error=f"an argument cannot be shown to the policies: {error}")
         key = msgspec.json.encode(context)
         answer = request_slice.answers.get(key)
         if answer is None:
-            answer = _evaluated(facts, request_slice, context)
+            answer = _evaluated(request_slice, key.decode())
             if len(key) <= _REMEMBERED_BYTES_MAX:
                 request_slice.answers[key] = answer
                 if len(request_slice.answers) > _ANSWERS_MAX:
                     request_slice.answers.popitem(last=False)
         return answer
-
-    def _schema(self, *, arguments: bool, origins: bool) -> cedarpy.Schema:
-        """The schema for slices that look at so much: what nobody looks at is not shown, and cannot fail."""
-        wanted = (arguments, origins)
-        if wanted not in self._schemas:
-            text = json.dumps(cedar_schema(self._known, arguments=arguments, origins=origins))
-            self._schemas[wanted] = cedarpy.Schema.from_json_str(text)
-        return self._schemas[wanted]
 
     @property
     def parts(self) -> tuple[Policy, ...]:
@@ -136,8 +117,7 @@ class Policies:
 
     def looks_at_arguments(self, facts: Facts, tool: ToolFacts) -> bool:
         """Whether a policy that can match this call looks at its arguments, or at where they come from."""
-        found = self._slice(facts, tool)
-        return found.looks or found.traced is not None
+        return self._slice(facts, tool).shown.arguments
 
     def without(self, policy: str) -> Policies:
         """The same set but for one policy."""
@@ -183,13 +163,13 @@ class Policies:
         raise Broken("a policy file is refused whole, but none of its policies")
 
     def _misfits(self, text: str) -> str | None:
-        checked = cedarpy.validate_policies(text, self._schema(arguments=True, origins=True))
+        checked = cedarpy.validate_policies(text, self._schema)
         return None if checked.validation_passed else "; ".join(error.error for error in checked.errors)
 
     def _slice(self, facts: Facts, tool: ToolFacts) -> _Slice:
         call = facts.call
         action = action_id(call.kind, call.server, call.name)
-        key = (action, call.id, facts.agent.text, tool.effect, tool.data_class, tool.trust, tool.sends)
+        key = (call.kind, action, call.id, facts.agent.text, tool.effect, tool.data_class, tool.trust, tool.sends)
         found = self._slices.get(key)
         if found is None:
             found = self._cut(facts, tool, action)
@@ -208,42 +188,47 @@ class Policies:
         ]
         static = {policy.id: policy.body for policy in candidates}
         text = json.dumps({"staticPolicies": static, "templates": {}, "templateLinks": []})
-        looks = any(policy.looks_at_arguments for policy in static_values(candidates))
-        traced = any(policy.looks_at_origins for policy in static_values(candidates))
-        schema = self._schema(arguments=looks, origins=traced)
+        read = frozenset[str]().union(*(policy.reads for policy in candidates))
+        schema = cedarpy.Schema.from_json_str(json.dumps(self._narrowed(action, read)))
         entities = cedarpy.Entities.from_json_str(json.dumps(_entities(facts, tool)), schema)
-        timed = any(policy.looks_at_time for policy in candidates)
         return _Slice(
+            request={
+                "principal": {"type": "Agent", "id": facts.agent.text},
+                "action": {"type": "Action", "id": action},
+                "resource": {"type": ENTITY_TYPES[call.kind], "id": call.id},
+            },
             policies=cedarpy.PolicySet.from_json_str(text),
             schema=schema,
             entities=entities,
-            arguments=self._argument_types.get(tool.id, _STANDARD_ARGUMENTS.get(call.kind)) if looks else None,
-            looks=looks,
-            traced=_declared(facts) if traced else None,
-            timed=timed,
+            shown=Shown(self._full[""]["actions"].get(action), read),
             answers=OrderedDict(),
         )
 
+    def _narrowed(self, action: str, read: frozenset[str]) -> Json:
+        """The schema of one action, of its context what is read: what nobody reads is not shown, and cannot fail."""
+        full = self._full[""]
+        actions: Json = {effect.value: {} for effect in Effect}
+        if action in full["actions"]:
+            own = deepcopy(full["actions"][action])
+            attributes = own["appliesTo"]["context"]["attributes"]
+            own["appliesTo"]["context"]["attributes"] = {name: kind for name, kind in attributes.items() if name in read}
+            actions[action] = own
+        return {"": {**full, "actions": actions}}
 
-def _evaluated(facts: Facts, request_slice: _Slice, context: Json) -> Answer:
-    """Ask Cedar. An error of any policy is no answer."""
-    call = facts.call
+
+def _evaluated(request_slice: _Slice, context: str) -> Answer:
+    """Ask Cedar. An error of any policy is no answer. ``context``: as JSON."""
     result = cedarpy.is_authorized(
-        {
-            "principal": {"type": "Agent", "id": facts.agent.text},
-            "action": {"type": "Action", "id": action_id(call.kind, call.server, call.name)},
-            "resource": {"type": ENTITY_TYPES[call.kind], "id": call.id},
-            "context": context,
-        },
+        {**request_slice.request, "context": context},
         request_slice.policies,
         request_slice.entities,
         request_slice.schema,
     )
-    diagnostics = result.diagnostics
+    diagnostics, decision = result.diagnostics, result.decision
     reasons = tuple(sorted(diagnostics.reasons))
-    if diagnostics.errors or result.decision is cedarpy.Decision.NoDecision:
+    if diagnostics.errors or decision is cedarpy.Decision.NoDecision:
         return Answer(permitted=False, policies=reasons, error="; ".join(diagnostics.errors)[:300] or "no decision")
-    return Answer(permitted=result.decision is cedarpy.Decision.Allow, policies=reasons)
+    return Answer(permitted=decision is cedarpy.Decision.Allow, policies=reasons)
 
 
 def static_values(candidates: list[Policy]) -> list[Policy]:
@@ -260,9 +245,7 @@ def _parse(statement: Statement) -> Policy:
         raise Mistake("templates (?principal, ?resource) are not linked here", code="policy_template", place=statement.place)
     (body,) = parsed["staticPolicies"].values()
     name = body.get("annotations", {}).get("id") or f"{statement.file}#{statement.number}"
-    conditions = json.dumps(body["conditions"])
-    origins = any(f'"{word}"' in conditions for word in ("origins", "selectors", "references"))
-    return Policy(name, statement.place, body, '"arguments"' in conditions, origins, '"now"' in conditions)
+    return Policy(name, statement.place, body, reads(body["conditions"]))
 
 
 def _actions(constraint: Json) -> tuple[str, ...]:
@@ -313,44 +296,3 @@ def _entities(facts: Facts, tool: ToolFacts) -> list[Json]:
         {"uid": {"type": "Agent", "id": facts.agent.text}, "attrs": {"trust_domain": facts.agent.trust_domain}, "parents": []},
         {"uid": {"type": ENTITY_TYPES[tool.kind], "id": tool.id}, "attrs": attributes, "parents": [server]},
     ]
-
-
-def _context(facts: Facts, tool: ToolFacts, approved_by: str | None, request_slice: _Slice) -> Json:
-    task, classes = facts.task, facts.classes
-    timed, arguments = request_slice.timed, request_slice.arguments
-    now = facts.now.strftime("%Y-%m-%dT%H:%M:%S.") + f"{facts.now.microsecond // 1000:03d}Z" if timed else _NO_TIME
-    context: Json = {
-        "task": {"id": task.id, "type": task.type, "on_behalf_of": task.on_behalf_of},
-        "labels": list(classes.names[: task.labels.rank + 1]),
-        "data_class": classes.name(task.labels.rank),
-        "untrusted": task.labels.untrusted,
-        "sink": tool.sends.value,
-        "signals": [signal.value for signal in facts.signals],
-        "drift": drift_words(task),
-        "now": now,
-    }
-    if approved_by is not None:
-        context["approval"] = {"by": approved_by}
-    if arguments is not None:
-        context["arguments"] = cedar_value(facts.call.arguments, arguments)
-    if request_slice.traced is not None:
-        traced = by_argument(facts.origins)
-        context["origins"] = {name: _origin(traced.get(name, ())) for name in facts.call.arguments if name in request_slice.traced}
-        named = tool.selectors
-        selectors = [leaf for leaf in facts.origins if named is None or leaf.argument in named]
-        context["selectors"] = _origin(selectors) if selectors or named == () else _NOBODY
-        context["references"] = _origin([leaf for leaf in facts.references if named is not None and leaf.argument not in named])
-    return context
-
-
-_NOBODY: Json = {"known": False, "trusted": False, "sources": [UNKNOWN]}  # a call that does not say who leaves it to the server
-
-
-def _declared(facts: Facts) -> frozenset[str]:
-    properties = facts.pinned.input_schema.get("properties") if facts.pinned else None
-    return frozenset(properties if isinstance(properties, dict) else _STANDARD_ARGUMENTS.get(facts.call.kind, _NOTHING)["attributes"])
-
-
-def _origin(leaves: Sequence[Traced]) -> Json:
-    """Where some leaves come from; of no leaf at all nothing can be unknown."""
-    return {"known": is_known(leaves), "trusted": all(leaf.trusted for leaf in leaves), "sources": names_of(leaves)}

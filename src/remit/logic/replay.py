@@ -40,6 +40,7 @@ BY_POLICY = frozenset(
         Code.PERMITTED,
         Code.APPROVED,
         Code.PREAPPROVED,
+        Code.PREAUTHORIZED,
         Code.NO_POLICY_PERMITS,
         Code.POLICY_FORBIDS,
         Code.POLICY_ERROR,
@@ -109,6 +110,7 @@ def facts_at(task: Task, record: Record, body: CallDecided, rules: Rulebook, que
         references=recorded_references(body),
         signals=tuple(Signal(word) for word in body.signals),
         terms=_terms(body),
+        rulebook=body.rulebook,
     )
 
 

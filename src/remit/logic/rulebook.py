@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 
 _NO_RULES = ResultRules()
+_REMEMBERED_MAX = 4_096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +60,7 @@ class Catalog:
     servers: Mapping[str, ServerFacts]
     entries: Mapping[str, CatalogEntry] = field(default_factory=dict)
     detected: Mapping[Detector, str] = field(default_factory=dict)
+    _rules: dict[str, ResultRules] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def facts(self, kind: Kind, server: str, name: str, pinned: PinnedTool | None) -> ToolFacts | None:
         """The facts of one tool, resource or prompt; ``None`` where nobody has declared it."""
@@ -76,7 +78,15 @@ class Catalog:
         return facts
 
     def result_rules(self, call: str) -> ResultRules:
-        """What is stated of parts of a result, and what is looked for in it."""
+        """What is stated of parts of a result, and what is looked for in it. Remembered."""
+        found = self._rules.get(call)
+        if found is None:
+            if len(self._rules) >= _REMEMBERED_MAX:  # resources have as many names as anybody likes
+                self._rules.clear()
+            found = self._rules[call] = self._result_rules(call)
+        return found
+
+    def _result_rules(self, call: str) -> ResultRules:
         entry, server = self._entry(call), self.servers.get(call.partition("/")[0])
         detect = entry.detect if entry.detect is not None else server.defaults.detect if server else None
         if not detect:

@@ -62,6 +62,7 @@ def open_grant(task_type: TaskType, inputs: Mapping[str, Any]) -> tuple[Grant, .
             arguments=rfc8785.dumps(_fill(template.arguments, inputs, "")).decode() if template.arguments else "",
             uses=template.uses,
             autonomy=template.autonomy,
+            approved_values=template.approved_values,
         )
         for template in task_type.grants
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from remit.logic.values import composed, escaped, normal, parts, references, stands_in, tokens
 from remit.model.catalog import Trust
-from remit.model.origin import TASK, TRUSTED, Source, SourceKind, Traced
+from remit.model.origin import APPROVAL, TASK, TRUSTED, Source, SourceKind, Traced
 from remit.model.record import CallDecided, LeafLine, SourceLine
 
 if TYPE_CHECKING:
@@ -79,6 +79,8 @@ def trace_references(arguments: Json, seen: Seen) -> tuple[Traced, ...]:
 class _Bounds:
     """What may still be traced of one call."""
 
+    __slots__ = ("_characters", "_leaves", "_sources")
+
     def __init__(self) -> None:
         self._leaves, self._characters, self._sources = LEAVES_MAX, _POINTERS_MAX, set[Source]()
 
@@ -143,11 +145,13 @@ def admits(allowed: Sequence[str], leaf: Traced) -> bool:
 
 
 def _is(name: str, source: Source) -> bool:
-    """Whether a source is what a grant names: ``task``, ``trusted``, ``server/tool``, ``server/*`` or ``server/tool#/field``."""
+    """Whether a source is what a grant names: ``task``, ``trusted``, ``approval``, ``server/tool``, ``server/*`` or with ``#/field``."""
     if name == TRUSTED:
         return source.trust is Trust.TRUSTED
     if name == TASK:
         return source.kind is SourceKind.INPUT and source.trust is Trust.TRUSTED
+    if name == APPROVAL:
+        return source.kind is SourceKind.APPROVAL
     tool, hash_sign, field = name.partition("#")
     if source.kind is not SourceKind.RESULT or not (source.name == tool or (tool.endswith("/*") and source.name.startswith(tool[:-1]))):
         return False
@@ -226,6 +230,8 @@ def _first(source: Source) -> str:
         who = "" if source.trust is Trust.TRUSTED else ", which the agent gave itself"
         return f"stands in the task's input {source.name}{who}"
     where = f" at {source.field}" if source.field else ""
+    if source.kind is SourceKind.APPROVAL:
+        return f"was approved by a person in this task, in a call of {source.name}{where}"
     who = "" if source.trust is Trust.TRUSTED else ", written by a stranger"
     return f"first appeared in result {source.number} of this task, from {source.name}{where}{who}"
 

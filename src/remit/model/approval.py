@@ -65,7 +65,7 @@ class Approval:
 
     ``call``: ``kind server/name``; ``digest`` of the arguments. ``by``: who answered, several with commas. ``needed``: different
     persons who must say yes. ``four_eyes``: those for whom the task runs or who opened it may not answer. ``uses``: calls that
-    it has opened.
+    it has opened. ``shown``: all who answered had its values before them.
     """
 
     id: str
@@ -80,3 +80,4 @@ class Approval:
     answers: tuple[Answer, ...] = ()
     widened: Widening | None = None
     uses: int = 0
+    shown: bool = False

@@ -20,6 +20,7 @@ class Code(StrEnum):
     PERMITTED = "permitted"
     APPROVED = "approved"
     PREAPPROVED = "preapproved"
+    PREAUTHORIZED = "preauthorized"
     WRONG_AGENT = "wrong_agent"
     TASK_NOT_ACTIVE = "task_not_active"
     TASK_EXPIRED = "task_expired"
@@ -61,12 +62,19 @@ class Reason:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allow:
-    """The call may be made, once, now. ``spent``: what it takes of the task's budgets, the covering line of the grant among it."""
+    """The call may be made, once, now. ``spent``: what it takes of the task's budgets, the covering line of the grant among it.
+
+    ``leans_on``: the decision that preauthorized it ("" : none). ``preauthorizes``: for how many seconds it does so for others of its
+    class, which ``class_policies`` permit.
+    """
 
     reasons: tuple[Reason, ...]
     policies: tuple[str, ...]
     spent: Spent
     approval: str | None = None
+    leans_on: str = ""
+    preauthorizes: int = 0
+    class_policies: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

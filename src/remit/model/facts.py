@@ -26,7 +26,7 @@ class Facts:
     in this task). ``approvals_max``: questions one task may ask. ``origins``: of every leaf of the arguments;
     ``references``: of whatever leads somewhere in their texts (links, hosts, addresses, accounts).
     ``signals``: what of the call is unlike the past.
-    ``terms``: what would hold for a question about this call.
+    ``terms``: what would hold for a question about this call. ``rulebook``: digest of the rules in force ("" : they are not kept).
     """
 
     now: datetime
@@ -42,3 +42,4 @@ class Facts:
     signals: tuple[Signal, ...] = ()
     terms: Terms = field(default_factory=Terms)
     references: tuple[Traced, ...] = ()
+    rulebook: str = ""

@@ -3,6 +3,8 @@
 Rules: a value without a sighting is *unknown*; what is demanded is membership in named origins, never absence from others, so
 rewording a value gains nothing. A tool's result counts as an origin only with the fields that the catalog calls trusted, unless
 a field is named. ``untrusted:server/tool`` is how an untrusted sighting is called, so that no list of good names holds it.
+A value that a person saw and approved may count as seen from an *approval*, where the task type says so: an act of a person, so it
+stands before any result in which the value was seen earlier.
 """
 
 from __future__ import annotations
@@ -23,14 +25,19 @@ class SourceKind(StrEnum):
 
     INPUT = "input"
     RESULT = "result"
+    APPROVAL = "approval"
+
+
+_CALLED = {SourceKind.INPUT: TASK, SourceKind.APPROVAL: APPROVAL}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """Where a task saw a value first.
 
-    ``name``: an input's name, or ``server/tool``. ``field``: JSON pointer into the result ("" : its text). ``number``: which
-    result of this task it was, from 1. ``decision``: the call whose result it was.
+    ``name``: an input's name, or ``server/tool``. ``field``: JSON pointer into the result ("" : its text), or into the arguments that
+    were approved. ``number``: which of what this task learnt from it was, from 1. ``decision``: the call whose result it was, or which
+    was approved.
     """
 
     kind: SourceKind
@@ -42,8 +49,8 @@ class Source:
 
     @property
     def id(self) -> str:
-        """``task``, ``server/tool`` or ``untrusted:…``: the name by which grants and policies speak of it."""
-        name = TASK if self.kind is SourceKind.INPUT else self.name
+        """``task``, ``approval``, ``server/tool`` or ``untrusted:…``: the name by which grants and policies speak of it."""
+        name = _CALLED.get(self.kind, self.name)
         return name if self.trust is Trust.TRUSTED else f"untrusted:{name}"
 
 

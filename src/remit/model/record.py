@@ -30,6 +30,7 @@ class GrantLine:
     arguments: str = ""
     uses: int | None = None
     autonomy: str = ""
+    approved_values: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +107,7 @@ class TaskOpened:
     manifest: dict[str, str] = field(default_factory=dict)
     drift: dict[str, str] = field(default_factory=dict)
     leases: list[LeaseLine] = field(default_factory=list)
+    preauthorized_seconds: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +143,16 @@ class TokenRefused:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AuthorityMade:
+    """A signing certificate of the trust domain: published from now on, gone at ``ends_at``. ``fingerprint``: its SHA-256, hexadecimal."""
+
+    number: int
+    fingerprint: str
+    begins_at: datetime
+    ends_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class QuestionTerms:
     """What holds for a question: how many must say yes, whether by four eyes, and how many there were who might."""
 
@@ -157,6 +169,8 @@ class CallDecided:
     where the arguments came from; ``references``: where what leads somewhere in their texts did. ``sums``: amounts spent, in decimal
     digits. ``resource``: digest of what the call names. ``signals``: what of it was unlike the past of the task type. ``rulebook``:
     digest of all that it was decided by (``logic/rulebook_text.py``). ``question``: for *ask*, and where nobody could have been asked.
+    ``learnt``: what a person approved in it is among the task's sightings. ``leans_on``: the decision that preauthorized it;
+    ``preauthorizes``: for how many seconds it does so, by ``class_policies``.
     """
 
     decision: str
@@ -186,6 +200,10 @@ class CallDecided:
     rulebook: str = ""
     question: QuestionTerms | None = None
     references: list[LeafLine] = field(default_factory=list)
+    learnt: bool = False
+    leans_on: str = ""
+    preauthorizes: int = 0
+    class_policies: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +211,7 @@ class CallFinished:
     """How an allowed call ended. ``size`` in bytes of the result; no value of it.
 
     ``rank``, ``untrusted``: what the result itself raises the labels to. ``learnt``: its values are among the task's sightings.
+    ``late``: a program told of it after its permit had run out, so only that program knows whether it began in time.
     """
 
     decision: str
@@ -202,6 +221,7 @@ class CallFinished:
     rank: int = 0
     untrusted: bool = False
     learnt: bool = False
+    late: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,7 +247,8 @@ class LabelsLowered:
 class ApprovalAnswered:
     """A person's answer to a question, and its state after it (still pending where more must say yes).
 
-    ``until``: set where the approver widened it to a class of calls (``model/approval.py``), as far as all agree so far.
+    ``until``: set where the approver widened it to a class of calls (``model/approval.py``), as far as all agree so far. ``shown``: the
+    call's values stood before who answered.
     """
 
     approval: str
@@ -239,6 +260,16 @@ class ApprovalAnswered:
     until: datetime | None = None
     free: list[str] = field(default_factory=list)
     fixed: str = ""
+    shown: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValuesForgotten:
+    """The sealed values kept of calls that were decided before a time are deleted after this. ``calls``: decisions of that time."""
+
+    before: datetime
+    calls: int
+    by: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -384,6 +415,8 @@ Body = (
     | LeaseStuck
     | LeaseSwept
     | TargetSecretSet
+    | AuthorityMade
+    | ValuesForgotten
 )
 
 KINDS: dict[str, type[Body]] = {
@@ -412,6 +445,8 @@ KINDS: dict[str, type[Body]] = {
     "lease.stuck": LeaseStuck,
     "lease.swept": LeaseSwept,
     "target.secret_set": TargetSecretSet,
+    "authority.made": AuthorityMade,
+    "values.forgotten": ValuesForgotten,
 }
 NAMES: dict[type[Body], str] = {body: kind for kind, body in KINDS.items()}
 

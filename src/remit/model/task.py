@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from remit.model.grant import Grant
     from remit.model.identity import SpiffeId
     from remit.model.lease import Lease, LeaseTerms
+    from remit.model.permit import Permit
 
 
 class TaskState(StrEnum):
@@ -53,11 +54,13 @@ class Task:
 
     ``tools``: digest of each granted tool as pinned when the task was opened. ``uses``: calls allowed for each line of
     the grant. ``in_flight``: decisions whose call has not been seen to end, with what they spent. ``calls``: calls allowed so
-    far. ``results``: results whose values were learnt. ``sums``, ``recent``, ``bytes_read``, ``resources``: spent so far.
+    far. ``results``: results and approved calls whose values were learnt. ``sums``, ``recent``, ``bytes_read``, ``resources``: spent
+    so far.
     ``watched``: calls are compared with the past of the task's type. ``last_call``: the one that was allowed last.
     ``manifest``: what its agent is made of, by part; ``drift``: parts that changed since and that nobody has accepted, as they are now;
     ``drift_rules``: what follows, by kind of part; ``drifts``: how often it changed.
     ``terms``: what it may have on targets; ``leases``: credentials, by id, also such as are gone.
+    ``preauthorized_seconds``: how long a read may preauthorize others like it (0: not at all); ``permit``: the one that stands.
     ``autonomy``: by effect. ``self_service``: inputs that the agent gave to its own task count as the task's.
     """
 
@@ -86,6 +89,8 @@ class Task:
     opened_by: str = ""
     self_service: bool = False
     watched: bool = False
+    preauthorized_seconds: int = 0
+    permit: Permit | None = None
     last_call: str = ""
     autonomy: Mapping[str, str] = field(default_factory=dict)
     results: int = 0

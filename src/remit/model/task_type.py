@@ -47,12 +47,14 @@ class GrantTemplate:
     arguments: dict[str, Any] = field(default_factory=dict)
     uses: int | None = None
     autonomy: str = ""
+    approved_values: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskType:
     """``objective`` may name inputs in braces. ``autonomy``: by effect.
 
+    ``preauthorized_reads``: how long one read may preauthorize others of its class, where policy permits it.
     ``watched``: calls are compared with what tasks of the type did before.
     ``required``: parts of the manifest without which no task of the type begins. ``drift``: what follows their change, by kind.
     ``self_service``: inputs that the agent gives to a task that it opens itself count as the task's own.
@@ -72,3 +74,4 @@ class TaskType:
     required: tuple[str, ...] = ()
     drift: Mapping[str, str] = field(default_factory=dict)
     leases: tuple[LeaseTemplate, ...] = ()
+    preauthorized_reads: timedelta | None = None

@@ -63,11 +63,14 @@ class IssuerRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DomainRule:
-    """A foreign SPIFFE trust domain. Its bundle is in a file or at an ``https_web`` endpoint (SPIFFE Federation §5.1)."""
+    """A foreign SPIFFE trust domain. Its bundle is in a file, at an ``https_web`` endpoint (SPIFFE Federation §5.1) or in what a Workload
+    API tells us (``unix:///path``).
+    """
 
     domain: str
     bundle_file: str = ""
     bundle_url: str = ""
+    workload_api: str = ""
     endpoint: Endpoint = field(default_factory=Endpoint)
 
 

@@ -186,6 +186,7 @@ class Approvals:
             reason=reason[:_REASON_CHARACTERS_MAX],
             via=person.via,
             names=person.names,
+            shown=question.details is not None,
             judge=judge,
         )
         return task.approvals[approval]

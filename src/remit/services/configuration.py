@@ -31,6 +31,7 @@ from remit.services.signal_configuration import read_signals
 from remit.services.target_configuration import check_asked, read_leases, read_targets
 from remit.services.task_types import DEADLINE_MAX, read_task_type
 from remit.services.trust_configuration import check_agents, read_trust
+from remit.services.workload_configuration import check_ambiguity, read_process_rule, read_workload_settings
 from remit.settings import Agent, Configuration, Limits, Settings
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ _TABLES = (
     "server",
     "storage",
     "trust",
+    "spiffe",
     "data",
     "agents",
     "servers",
@@ -158,6 +160,7 @@ def _settings(root: Reader, folder: Path) -> tuple[Settings, DataClasses]:
     except Mistake:
         trust.wrong(f"{domain!r} is not a trust domain", "lower-case letters, digits, '.', '_', '-'", "domain")
         domain = defaults.trust_domain
+    svid_ttl = trust.duration("svid_ttl", defaults.svid_ttl, _TTL_MAX)
     settings = Settings(
         folder=folder,
         host=host,
@@ -170,12 +173,13 @@ def _settings(root: Reader, folder: Path) -> tuple[Settings, DataClasses]:
         storage_url=_storage_url(storage),
         keys=folder / trust.value("keys", str, str(defaults.keys)),
         trust_domain=domain,
-        svid_ttl=trust.duration("svid_ttl", defaults.svid_ttl, _TTL_MAX),
+        svid_ttl=svid_ttl,
         token_ttl=trust.duration("token_ttl", defaults.token_ttl, _TTL_MAX),
         approval_ttl=approvals.duration("ttl", defaults.approval_ttl, DEADLINE_MAX),
         keep_values=ledger.value("keep_values", bool, defaults.keep_values),
         bundle=folder / bundle if bundle else None,
         bundle_keys=_bundle_keys(policies, needed=bool(bundle)),
+        workload=read_workload_settings(root, folder, svid_ttl),
         limits=Limits(**bounds),
     )
     for table in (server, storage, limits, ledger, policies):
@@ -233,8 +237,10 @@ def _agents(root: Reader, settings: Settings, trust: TrustRules) -> dict[str, Ag
             table.wrong(f"two agents are {spiffe_id}", "one identity an agent", "spiffe_id")
         tasks, description = table.texts("tasks"), table.value("description", str, "")
         manifest = placed(read_source(table.table("manifest")), settings.folder)
-        agents[name] = Agent(name=name, spiffe_id=spiffe_id, tasks=tasks, description=description, manifest=manifest)
+        attest = read_process_rule(table)
+        agents[name] = Agent(name=name, spiffe_id=spiffe_id, tasks=tasks, description=description, manifest=manifest, attest=attest)
         table.done()
+    check_ambiguity(root, agents)
     return agents
 
 

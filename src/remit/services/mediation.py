@@ -11,6 +11,7 @@ call ended is recorded behind it, without making the agent wait. What a crash le
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,6 +19,7 @@ import msgspec
 import rfc8785
 
 from remit.errors import Outage, Refusal
+from remit.logic.approved_values import approved_values
 from remit.logic.arguments import digest_bytes
 from remit.logic.authorize import authorize, call_key
 from remit.logic.behaviour import signals_of
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
     from remit.services.tasks import Tasks
     from remit.store.database import Row
 
+_LARGE_BYTES = 32_768  # of a result that is taken apart beside the loop
 _ATTEMPTS = 64  # of one decision against results that other processes record meanwhile
 
 
@@ -137,24 +140,38 @@ class Mediation:
         decision_id = self._new_id("d")
         rules = self._rulebook()
         written: tuple[str, ...] = ()
+        approved = b""
 
         def build(task: Task, now: datetime) -> tuple[Body, tuple[Facts, Decision, str]]:
-            nonlocal written
+            nonlocal written, approved
+            if approved:  # was taken in for an append that failed
+                approved = b""
+                self._sightings.forget(task.id)
             if task.seq >= self._records_max:
                 raise Refusal(f"task {task.id} has used up its {self._records_max} records", code="task_exhausted")
             facts = self._facts(rules, bearer, call, task, now, seen_digest)
             decision = authorize(facts, rules.policies)
-            body, approval = self._record(facts, decision, decision_id, rules)
+            approved = self._approved(facts, decision, decision_id)
+            body, approval = self._record(facts, decision, decision_id, rules, learnt=bool(approved))
             written = marks(call, facts.tool, facts.origins, task.labels) if isinstance(decision, Allow) and facts.tool else ()
             return body, (facts, decision, approval)
 
         values = self._values(decision_id, call)
 
-        def rows(_: Task) -> tuple[Row, ...]:
+        def rows(task: Task) -> tuple[Row, ...]:
             taints = (TaintRow(server=call.server, key=self._sightings.key(form), task=bearer.task) for form in written)
-            return (*taints, *values)
+            if not approved:
+                return (*taints, *values)
+            vouched = SightingRow(task=task.id, number=task.results, data=approved)
+            self._sightings.learn(task.id, vouched)
+            return (*taints, vouched, *values)
 
-        task, (facts, decision, approval) = await self._changed(bearer.task, build, rows)
+        try:
+            task, (facts, decision, approval) = await self._changed(bearer.task, build, rows)
+        except BaseException:
+            if approved:
+                self._sightings.forget(bearer.task)
+            raise
         if self._questions is not None:
             await self._questions.told(facts, decision, task.approvals.get(approval))
         if isinstance(decision, Allow):
@@ -172,15 +189,16 @@ class Mediation:
                 await self._catch_up(task)
         raise Outage(f"task {task.id} is changed by too many at once", code="task_busy")
 
-    async def observe(self, ticket: Ticket, ending: Ending, result: Any = None) -> Observed:
-        """Record how an allowed call ended and learn from its result (any JSON value; ``None``: there is none).
+    async def observe(self, ticket: Ticket, ending: Ending, result: Any = None, *, late: bool = False) -> Observed:
+        """Record how an allowed call ended and learn from its result (any JSON value; ``None``: there is none). ``late``: its permit had
+        run out when it was told of.
 
         What the result teaches is durable when this returns; where nothing is learnt, the ending is recorded a moment later
         (``Tasks.settle`` waits). Raises Outage, and then the result must not be released.
         """
         body = msgspec.json.encode(result) if result is not None else b""
         digest = digest_bytes(body) if result is not None else ""
-        plain = CallFinished(decision=ticket.decision_id, ending=ending.value, result_digest=digest, size=len(body))
+        plain = CallFinished(decision=ticket.decision_id, ending=ending.value, result_digest=digest, size=len(body), late=late)
         if result is None:
             self._tasks.finish_soon(ticket.bearer.task, plain)
             return Observed(size=0)
@@ -196,7 +214,9 @@ class Mediation:
 
     async def _learn(self, ticket: Ticket, plain: CallFinished, result: Any) -> Observed:
         """Between the last look at the task and the append nothing is waited for, so results of one process line up."""
-        parsed = self._sightings.parse(result, ticket.tool, ticket.rules, self._rulebook().classes)
+        parts = (result, ticket.tool, ticket.rules, self._rulebook().classes)
+        is_large = plain.size > _LARGE_BYTES  # what strangers wrote may be made to cost much: others are served meanwhile
+        parsed = await asyncio.to_thread(self._sightings.parse, *parts) if is_large else self._sightings.parse(*parts)
         laundered: Laundered | None = None
         for _ in range(_ATTEMPTS):
             task = await self._tasks.view(ticket.bearer.task)
@@ -296,6 +316,7 @@ class Mediation:
             origins=trace(call.arguments, pinned.input_schema if pinned else {}, seen),
             terms=rules.consent.terms(tool, task, rules.classes) if tool else Terms(),
             references=trace_references(call.arguments, seen),
+            rulebook=rules.kept,
         )
         return replace(facts, signals=signals_of(facts, profile)) if task.watched else facts
 
@@ -304,7 +325,12 @@ class Mediation:
             return ()
         return (ValueRow(decision=decision_id, sealed=self._sealer.seal(decision_id, rfc8785.dumps(call.arguments))),)
 
-    def _record(self, facts: Facts, decision: Decision, decision_id: str, rules: Rulebook) -> tuple[Body, str]:
+    def _approved(self, facts: Facts, decision: Decision, decision_id: str) -> bytes:
+        values = approved_values(facts, decision)
+        seen = self._sightings.known(facts.task) if values else None
+        return self._sightings.approved(seen, values, facts.call.id, decision_id) if seen is not None else b""
+
+    def _record(self, facts: Facts, decision: Decision, decision_id: str, rules: Rulebook, *, learnt: bool) -> tuple[Body, str]:
         approval, expires_at = "", None
         if isinstance(decision, Allow):
             approval = decision.approval or ""
@@ -312,7 +338,7 @@ class Mediation:
             standing = pending_approval(facts.task, call_key(facts), facts.call.digest, facts.now)
             approval = standing.id if standing else self._new_id("apr")
             expires_at = standing.expires_at if standing else facts.now + self._approval_ttl
-        return decided(facts, decision, rules, decision_id, approval, expires_at), approval
+        return decided(facts, decision, rules, decision_id, approval, expires_at, learnt=learnt), approval
 
 
 class _BehindError(Exception):
@@ -321,13 +347,5 @@ class _BehindError(Exception):
 
 def _taught(plain: CallFinished, learnt: Learnt, *, released: bool) -> CallFinished:
     if not released:
-        return CallFinished(decision=plain.decision, ending=plain.ending, result_digest=plain.result_digest)
-    return CallFinished(
-        decision=plain.decision,
-        ending=plain.ending,
-        result_digest=plain.result_digest,
-        size=plain.size,
-        rank=learnt.labels.rank,
-        untrusted=learnt.labels.untrusted,
-        learnt=bool(learnt.data),
-    )
+        return replace(plain, size=0)
+    return replace(plain, rank=learnt.labels.rank, untrusted=learnt.labels.untrusted, learnt=bool(learnt.data))

@@ -127,7 +127,8 @@ def _as_strict(line: GrantTemplate, task_type: TaskType) -> GrantTemplate:
     """A mined line with what all present lines of its tool demand: origins of an argument, autonomy."""
     present = [one for one in task_type.grants if _names(one, line.kind, line.server, line.name)]
     autonomy = {one.autonomy for one in present}
-    line = replace(line, autonomy=autonomy.pop() if len(autonomy) == 1 else "")
+    told = bool(present) and all(one.approved_values for one in present)
+    line = replace(line, autonomy=autonomy.pop() if len(autonomy) == 1 else "", approved_values=told)
     properties = dict(line.arguments.get("properties", {}))
     for name, rule in properties.items():
         origins = [one.arguments.get("properties", {}).get(name, {}).get("origin") for one in present]

@@ -70,6 +70,7 @@ class Dispatcher:
                     arguments=grant.arguments,
                     uses=grant.uses,
                     autonomy=grant.autonomy,
+                    approved_values=grant.approved_values,
                 )
                 for grant in grants
             ],
@@ -92,6 +93,7 @@ class Dispatcher:
             manifest=parts,
             drift=dict(kind.drift),
             leases=[LeaseLine(name=one.name, target=one.target, scope=one.scope) for one in open_leases(kind.leases, values)],
+            preauthorized_seconds=int(kind.preauthorized_reads.total_seconds()) if kind.preauthorized_reads else 0,
         )
         task = await self._tasks.open(opened)
         return await self._tasks.move(task.id, TaskState.ACTIVE, by=opened_by)

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """``exposure_seconds``: how long the task's authority was live. ``tokens_alive`` is 0 once the task has ended.
+    """``exposure_seconds``: how long the task's authority was live. ``tokens_alive`` is 0 once the task has ended. ``svids_issued``: to its
+    processes; they prove the agent until ``svids_expire_at``, also after the task.
 
     ``leases_revoked``: credentials whose target confirmed that nothing is left; ``leases_standing``: those that may still be there, as
     ``lease on target``. ``lease_seconds``: how long credentials stood on targets, added up.
@@ -47,6 +48,8 @@ class Receipt:
     leases_revoked: int = 0
     leases_standing: tuple[str, ...] = ()
     lease_seconds: float = 0.0
+    svids_issued: int = 0
+    svids_expire_at: datetime | None = None
 
 
 async def make_receipt(store: Store, ledger: Ledger, classes: tuple[str, ...], task_id: str, now: datetime) -> Receipt:
@@ -54,12 +57,15 @@ async def make_receipt(store: Store, ledger: Ledger, classes: tuple[str, ...], t
     task: Task | None = None
     issued = undetermined = 0
     begun: datetime | None = None
+    svids: list[TokenIssued] = []
     for entry in await store.task_entries(task_id):
         record = decode(entry.body)
         under_way = len(task.in_flight) if task else 0
         task = fold(task, record, entry.leaf)
         body = record.body
-        if isinstance(body, TokenIssued):
+        if isinstance(body, TokenIssued) and body.use.endswith("-svid"):
+            svids.append(body)
+        elif isinstance(body, TokenIssued):
             issued += 1
         elif isinstance(body, TaskMoved) and task.over:
             undetermined = under_way
@@ -93,6 +99,8 @@ async def make_receipt(store: Store, ledger: Ledger, classes: tuple[str, ...], t
         leases_revoked=sum(lease.revoked_at is not None for lease in given),
         leases_standing=tuple(f"{lease.id} on {lease.target}" for lease in task.leases.values() if lease.live),
         lease_seconds=round(sum(_seconds(lease.issued_at, lease.revoked_at or now) for lease in given), 3),
+        svids_issued=len(svids),
+        svids_expire_at=max((one.expires_at for one in svids), default=None),
     )
 
 

@@ -6,6 +6,7 @@ texts are kept under their digests, so that a decision can be recomputed under t
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from difflib import get_close_matches
@@ -132,7 +133,7 @@ class Rules:
 
     async def reload(self, load: Callable[[], tuple[Configuration, Rulebook]]) -> bool:
         """Load and activate where something changed; returns whether. Raises Mistake or Outage; the running set then stays."""
-        configuration, rulebook = load()
+        configuration, rulebook = await asyncio.to_thread(load)  # calls are decided meanwhile
         if (configuration.digest, rulebook.policies.digest, rulebook.pinned, configuration.bundle) == (
             self.configuration.digest,
             self.rulebook.policies.digest,

@@ -124,7 +124,7 @@ async def _step(stage: Stage, task: Task, scenario: Scenario, step: Step) -> Fai
     if by:
         if not isinstance(answer, Refused) or answer.approval_id is None:
             return _fails(scenario, step, f"a question for {by}", outcome_of(answer.decision), _why(answer))
-        await stage.tasks.answer(answer.approval_id, granted=bool(step.approved_by), by=by)
+        await stage.tasks.answer(answer.approval_id, granted=bool(step.approved_by), by=by, shown=True)
         answer = await _ask(stage, task, step)
     if isinstance(answer, Ticket):
         await stage.mediation.observe(answer, step.ending, step.result)

@@ -1,9 +1,9 @@
-"""What each task has seen: which value in which result first. Kept by keyed digests, never in clear.
+"""What each task has seen: which value in which result first, and which a person approved. Kept by keyed digests, never in clear.
 
 Rules
 * The truth is the store's: a row for each result, written with the record of the call's end, before the result is released.
   ``Task.results`` counts them; what is kept in memory is used for a decision only where its count is the task's.
-* The first sighting of a value stands. A value that is not kept is unknown.
+* The first sighting of a value stands; a person's approval of it stands before that. A value that is not kept is unknown.
 * A task keeps at most ``values_max`` values. Then it is *full*: nothing further is learnt, and later values are unknown; so a
   value that was forgotten cannot come back as a better one. What cannot be walked within bounds makes it full as well.
 """
@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from remit.errors import Broken
-from remit.logic.labelling import Labelled, found_in, labelled, views, whole, worst
+from remit.logic.labelling import Labelled, Read, found_in, labelled, views, whole, worst
 from remit.logic.laundering import EVERYWHERE, is_marked, places, unvouched
 from remit.logic.tracing import Inputs
 from remit.logic.values import normal, tokens
@@ -27,7 +27,7 @@ from remit.model.labels import Labels
 from remit.model.origin import Source, SourceKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from remit.logic.labelling import ResultRules
     from remit.model.call import Call
@@ -52,12 +52,13 @@ class _Field(msgspec.Struct, array_like=True):
 
 
 class _Sighting(msgspec.Struct, array_like=True):
-    """One result: ``tool`` is ``server/name``; ``full``: nothing is learnt after it."""
+    """One result, or one approved call: ``tool`` is ``server/name``; ``full``: nothing is learnt after it."""
 
     decision: str
     tool: str
     parts: list[_Field]
     full: bool = False
+    kind: str = SourceKind.RESULT.value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,16 +115,18 @@ class Seen:
         self._inputs, self._key = Inputs(task), key
         self._sources: list[Source] = []
         self._where: dict[bytes, int] = {}
+        self._approved: dict[bytes, int] = {}
 
     def __len__(self) -> int:
-        return len(self._where)
+        return len(self._where) + len(self._approved)
 
     def find(self, value: str) -> Source | None:
         """Where a normal form was seen first."""
         source = self._inputs.find(value)
         if source is not None:
             return source
-        place = self._where.get(self.key(value))
+        key = self.key(value)
+        place = self._approved.get(key, self._where.get(key))
         return None if place is None else self._sources[place]
 
     def key(self, value: str) -> bytes:
@@ -139,14 +142,16 @@ class Seen:
         if number != self.number + 1:
             raise Broken(f"result {number} of a task does not follow {self.number}")
         sighting = _DECODER.decode(data)
+        kind = SourceKind(sighting.kind)
+        where = self._approved if kind is SourceKind.APPROVAL else self._where
         for part in sighting.parts:
             trust = Trust.TRUSTED if part.trusted else Trust.UNTRUSTED
             self._sources.append(
-                Source(kind=SourceKind.RESULT, name=sighting.tool, trust=trust, field=part.field, number=number, decision=sighting.decision)
+                Source(kind=kind, name=sighting.tool, trust=trust, field=part.field, number=number, decision=sighting.decision)
             )
             place = len(self._sources) - 1
             for begin in range(0, len(part.keys), _KEY_BYTES):
-                self._where.setdefault(part.keys[begin : begin + _KEY_BYTES], place)
+                where.setdefault(part.keys[begin : begin + _KEY_BYTES], place)
         self.number, self.full = number, self.full or sighting.full
 
 
@@ -207,11 +212,13 @@ class Sightings:
         parts: list[Part] = []
         left, full = _TEXT_CHARACTERS_MAX, False
         try:
-            for value, is_text in views(result):
-                if is_text:
+            for value, read in views(result):
+                if read is Read.TEXT:
                     found = [Labelled(pointer="", value=text, labels=whole(tool, classes)) for text in _texts(value)]
                 else:
                     found = labelled(value, tool, rules, classes)
+                if read is Read.DOUBTED:
+                    found = [replace(leaf, labels=leaf.labels.join(whole(tool, classes)), identifier=False) for leaf in found]
                 for leaf in found:
                     length = len(leaf.value) if isinstance(leaf.value, str) else 0
                     full |= length > left
@@ -250,6 +257,15 @@ class Sightings:
         if seen.full or not (new.found or full):
             return Learnt(labels=labels)
         return Learnt(labels=labels, data=_ENCODER.encode(_Sighting(decision, tool, new.packed(), full)))
+
+    def approved(self, seen: Seen, values: Sequence[tuple[str, str]], tool: str, decision: str) -> bytes:
+        """What a person vouched for in a call (``logic/approved_values.py``), as a row's data; empty: nothing that is learnt."""
+        if not values or seen.full or len(seen) + len(values) > self._values_max:
+            return b""
+        parts = [
+            _Field(pointer if len(pointer) <= _FIELD_CHARACTERS_MAX else "", trusted=True, keys=self.key(form)) for pointer, form in values
+        ]
+        return _ENCODER.encode(_Sighting(decision, tool, parts, kind=SourceKind.APPROVAL.value))
 
     def _named(self, leaf: Labelled, labels: Labels) -> Part:
         """The whole value of an identifier, and nothing that stands in it."""

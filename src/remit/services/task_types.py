@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from remit.model.labels import DataClasses
 
 DEADLINE_MAX = timedelta(hours=24)
+_BEFOREHAND_MAX = timedelta(minutes=1)
 _CALLS_MAX = 100_000
 _RATE_CALLS_MAX = 1_000
 _BYTES_MAX = 2**40
@@ -60,6 +61,7 @@ def read_task_type(root: Reader, name: str, classes: DataClasses, servers: Colle
     required = read_required(manifest)
     manifest.done()
     drift = read_drift(root.table("drift"))
+    beforehand = root.duration("preauthorized_reads", _BEFOREHAND_MAX, _BEFOREHAND_MAX)
     inputs = tuple(_input(table, key) for key, table in root.tables("inputs"))
     declared = {entry.name for entry in inputs}
     if not root.data.get("grant"):
@@ -82,6 +84,7 @@ def read_task_type(root: Reader, name: str, classes: DataClasses, servers: Colle
         watched=watched,
         required=required,
         drift=drift,
+        preauthorized_reads=beforehand if "preauthorized_reads" in root.data else None,
     )
 
 
@@ -108,6 +111,7 @@ def _grant(table: Reader, inputs: tuple[Input, ...], servers: Collection[str]) -
     names = [table.value(kind.value, str, "") for kind in named]
     arguments, uses = table.value("arguments", dict, {}), table.data.get("uses")
     autonomy = table.choice("autonomy", Autonomy)
+    approved_values = table.value("approved_values", bool, default=False)
     table.read.add("uses")
     if uses is not None:
         table.number("uses", 1, _CALLS_MAX)
@@ -138,6 +142,7 @@ def _grant(table: Reader, inputs: tuple[Input, ...], servers: Collection[str]) -
         arguments=arguments,
         uses=uses if isinstance(uses, int) else None,
         autonomy=autonomy.value if autonomy else "",
+        approved_values=approved_values,
     )
 
 

@@ -194,9 +194,11 @@ class Tasks:
         reason: str = "",
         via: str = "",
         names: Iterable[str] = (),
+        shown: bool = False,
         judge: Callable[[Task, Approval, datetime], Widening | None] | None = None,
     ) -> Task:
-        """Answer a question as ``by``, also known by ``names``. ``judge`` says how far it goes, or raises, on the task as it is then.
+        """Answer a question as ``by``, also known by ``names``. ``shown``: the call's values stood before them. ``judge`` says how far it
+        goes, or raises, on the task as it is then.
 
         Raises NotFound, Conflict (answered, expired, ended, or asked by ``by``), Outage.
         """
@@ -209,7 +211,7 @@ class Tasks:
             question = check_answer(task, approval, {by, *names}, now)
             widened = judge(task, question, now) if judge else None
             state = after_a_yes(question) if granted else ApprovalState.DENIED
-            answered = ApprovalAnswered(approval=approval, state=state.value, by=by, reason=reason, via=via)
+            answered = ApprovalAnswered(approval=approval, state=state.value, by=by, reason=reason, via=via, shown=shown)
             if widened is not None:
                 answered = replace(answered, calls=widened.calls, until=widened.until, free=list(widened.free), fixed=widened.fixed)
             return answered, None

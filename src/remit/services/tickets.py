@@ -1,8 +1,9 @@
 """Allowed calls that programs make themselves: decided here, made elsewhere, and told of under the decision's id.
 
-Rules: the end of a call is told once, by its own task, while the call is under way. A ticket is kept in memory, bounded; where
-this process does not have it (another node decided, a restart, too many) it is made again from the ledger's record, for the
-arguments that were decided on and no others.
+Rules: the end of a call is told once, by its own task, while the call is under way. A permit runs out; when the call began only the
+program knows, so an end that is told later is recorded as late, and counts as any other: what was read is read. A ticket is kept in
+memory, bounded; where this process does not have it (another node decided, a restart, too many) it is made again from the ledger's
+record, for the arguments that were decided on and no others.
 """
 
 from __future__ import annotations
@@ -47,6 +48,14 @@ class Answer:
     expires_at: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Permit:
+    """A ticket, and until when its call may begin."""
+
+    ticket: Ticket
+    expires_at: datetime
+
+
 class Tickets:
     """Decides calls for those who make them, and takes their ends."""
 
@@ -69,7 +78,7 @@ class Tickets:
         self._mediation, self._tasks, self._store, self._clock = mediation, tasks, store, clock
         self._rulebook, self._python_servers, self._permit_ttl, self._kept_max = rulebook, python_servers, permit_ttl, kept_max
         self._manifests = manifests
-        self._kept: OrderedDict[_Key, Ticket] = OrderedDict()
+        self._kept: OrderedDict[_Key, _Permit] = OrderedDict()
         self._told: OrderedDict[_Key, None] = OrderedDict()
 
     async def decide(self, bearer: Bearer, call: Call, *, seen_digest: str = "") -> Answer:
@@ -80,8 +89,9 @@ class Tickets:
         verdict = await self._mediation.authorize(bearer, call, seen_digest=seen)
         task = await self._tasks.view(bearer.task)
         if isinstance(verdict, Ticket):
-            self._keep(verdict)
-            return Answer(verdict=verdict, expires_at=min(self._clock() + self._permit_ttl, task.deadline))
+            expires_at = min(self._clock() + self._permit_ttl, task.deadline)
+            self._keep(_Permit(verdict, expires_at))
+            return Answer(verdict=verdict, expires_at=expires_at)
         question = task.approvals.get(verdict.approval_id or "")
         return Answer(verdict=verdict, expires_at=question.expires_at if question else None)
 
@@ -98,13 +108,14 @@ class Tickets:
         task = await self._tasks.view_with(bearer.task, lambda task: decision_id in task.in_flight)
         if key in self._told or decision_id not in task.in_flight:
             raise _not_under_way(decision_id)
-        ticket = self._kept.get(key) or await self._recalled(bearer, decision_id, arguments)
+        permit = self._kept.get(key) or await self._recalled(bearer, decision_id, arguments)
+        late = self._clock() >= permit.expires_at
         _check_result(result)
         if key in self._told:  # told by another while the record was read
             raise _not_under_way(decision_id)
         self._told[key] = None
         try:
-            observed = await self._observe(ticket, ending, result)
+            observed = await self._observe(permit.ticket, ending, result, late=late)
         except BaseException:
             self._told.pop(key, None)
             raise
@@ -114,32 +125,31 @@ class Tickets:
         if not observed.released:
             raise Refusal(f"the result must not be used: {observed.why}. The call was made", code="withheld")
 
-    async def _observe(self, ticket: Ticket, ending: Ending, result: Any) -> Observed:
+    async def _observe(self, ticket: Ticket, ending: Ending, result: Any, *, late: bool) -> Observed:
         if result is None:  # whatever came back is not shown to us, so it counts as what the catalog says of it
             await self._mediation.spoke(ticket)
-        return await self._mediation.observe(ticket, ending, result)
+        return await self._mediation.observe(ticket, ending, result, late=late)
 
-    async def _recalled(self, bearer: Bearer, decision_id: str, arguments: dict[str, Any] | None) -> Ticket:
-        decided = await self._record(bearer.task, decision_id)
-        if decided is None or decided.outcome != "allow":
-            raise _not_under_way(decision_id)
+    async def _recalled(self, bearer: Bearer, decision_id: str, arguments: dict[str, Any] | None) -> _Permit:
+        at, decided = await self._record(bearer.task, decision_id)
         if arguments is None:
             raise Mistake("the call's arguments are needed: this node did not give the decision", code="arguments_needed")
         call = make_call(Kind(decided.tool_kind), decided.server, decided.name, arguments)
         if call.digest != decided.arguments_digest:
             raise Conflict(f"call {decision_id} was allowed with other arguments", code="arguments_differ")
-        return _ticket(self._rulebook(), bearer, call, decided)
+        return _Permit(_ticket(self._rulebook(), bearer, call, decided), at + self._permit_ttl)
 
-    async def _record(self, task_id: str, decision_id: str) -> CallDecided | None:
+    async def _record(self, task_id: str, decision_id: str) -> tuple[datetime, CallDecided]:
+        """An allowed call's record, and when it was made. Raises Conflict."""
         for entry in await self._store.task_entries(task_id):
             if decision_id.encode() in entry.body:
-                body = decode(entry.body).body
-                if isinstance(body, CallDecided) and body.decision == decision_id:
-                    return body
-        return None
+                record = decode(entry.body)
+                if isinstance(record.body, CallDecided) and record.body.decision == decision_id and record.body.outcome == "allow":
+                    return record.at, record.body
+        raise _not_under_way(decision_id)
 
-    def _keep(self, ticket: Ticket) -> None:
-        self._kept[ticket.bearer.task, ticket.decision_id] = ticket
+    def _keep(self, permit: _Permit) -> None:
+        self._kept[permit.ticket.bearer.task, permit.ticket.decision_id] = permit
         if len(self._kept) > self._kept_max:
             self._kept.popitem(last=False)
 

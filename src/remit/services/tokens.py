@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from remit.errors import NotFound, Unauthenticated
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from remit.model.task import Task
     from remit.services.tasks import Tasks
 
-_REMEMBERED_MAX = 10_000
+_REMEMBERED_MAX, _DIGEST_BYTES = 10_000, 32
 
 
 class Tokens:
@@ -72,7 +72,7 @@ class Tokens:
         return bearer
 
     def _checked(self, token: str) -> Bearer:
-        digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+        digest = hashlib.blake2b(token.encode("utf-8", "surrogatepass"), digest_size=_DIGEST_BYTES).digest()
         known = self._remembered.get(digest)
         now = self._clock()
         if known is None:
@@ -82,6 +82,6 @@ class Tokens:
             if len(self._remembered) > _REMEMBERED_MAX:
                 self._remembered.popitem(last=False)
         bearer, expires_at = known
-        if now.astimezone(UTC) >= expires_at:
+        if now >= expires_at:
             raise Unauthenticated("the token is expired")
         return bearer

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "Ed25519")
 _DEFAULT_ALGORITHMS = ("RS256", "ES256")
+_SOCKET = re.compile(r"unix:///[^?#\0]+\Z")
 _URL = re.compile(r"https?://[A-Za-z0-9.\-_\[\]:]{1,260}(/[\x21-\x7e]*)?\Z")
 _URL_CHARACTERS_MAX = 2_048
 _DEFAULT, _MOST = timedelta(hours=1), timedelta(hours=24)
@@ -155,12 +156,15 @@ def _domain(table: Reader, name: str, folder: Path, settings: Settings) -> Domai
         table.wrong("this is our own trust domain", "its bundle is ours")
     endpoint = _endpoint(table, folder)
     file, url = table.value("bundle_file", str, ""), _url(table, "bundle_url", endpoint, needed=False)
-    if bool(file) == ("bundle_url" in table.data):
-        table.wrong(f"trust domain {name} needs either bundle_file or bundle_url", 'bundle_url = "https://…/spiffe/bundle"')
+    socket = table.value("workload_api", str, "")
+    if [bool(file), "bundle_url" in table.data, bool(socket)].count(True) != 1:
+        table.wrong(f"trust domain {name} needs either bundle_file or bundle_url or workload_api", 'bundle_url = "https://…/spiffe/bundle"')
+    if socket and not _SOCKET.match(socket):
+        table.wrong(f"workload_api = {socket[:120]!r} is no Unix socket", "unix:///run/spire/agent.sock", "workload_api")
     if url.startswith("http://"):
         table.wrong("a bundle is fetched over https", "SPIFFE Federation, profile https_web", "bundle_url")
     table.done()
-    return DomainRule(domain=name, bundle_file=str(folder / file) if file else "", bundle_url=url, endpoint=endpoint)
+    return DomainRule(domain=name, bundle_file=str(folder / file) if file else "", bundle_url=url, workload_api=socket, endpoint=endpoint)
 
 
 def _endpoint(table: Reader, folder: Path) -> Endpoint:

@@ -234,6 +234,9 @@ class Store(Protocol):
     async def lease_targets(self) -> tuple[str, ...]:
         """Targets that have live leases."""
 
+    async def drop_values(self, decisions: Sequence[str]) -> None:
+        """Forget the sealed values of some decisions (at most a thousand); none is a success."""
+
     async def mark(self, name: str) -> MarkRow | None:
         """The highest mark of that name."""
 

@@ -115,6 +115,10 @@ class PostgresStore(ThreadedStore[Connection]):
         rows = await self._all("document", digest)
         return rows[0][0] if rows else None
 
+    async def drop_values(self, decisions: Sequence[str]) -> None:
+        """See Store."""
+        await self._read(lambda db: db.execute(_SQL["drop_values"], (list(decisions),)))
+
     async def values(self, decisions: Sequence[str]) -> dict[str, bytes]:
         """See Store."""
         return {decision: bytes(sealed) for decision, sealed in await self._all("values", list(decisions))}

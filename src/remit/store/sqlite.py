@@ -154,6 +154,11 @@ class SqliteStore(ThreadedStore[sqlite3.Connection]):
         row = await self._read(lambda db: db.execute(_SQL["document"], (digest,)).fetchone())
         return row[0] if row else None
 
+    async def drop_values(self, decisions: Sequence[str]) -> None:
+        """See Store."""
+        wanted = json.dumps(list(decisions))
+        await self._read(lambda db: db.execute(_SQL["drop_values"], (wanted,)))
+
     async def values(self, decisions: Sequence[str]) -> dict[str, bytes]:
         """See Store."""
         wanted = json.dumps(list(decisions))

@@ -48,6 +48,7 @@ class _Api:
     door: TaskDoor
     ledger: Ledger
     signer: TokenSigner
+    trust_bundle: Callable[[], Awaitable[dict[str, Any]]]
     settings: Settings
 
     async def open_task(self, request: Request) -> Response:
@@ -79,7 +80,7 @@ class _Api:
         return _json(self.signer.jwks())
 
     async def bundle(self, _request: Request) -> Response:
-        return _json(self.signer.bundle(int(self.settings.svid_ttl.total_seconds())))
+        return _json(await self.trust_bundle())
 
     async def checkpoint(self, _request: Request) -> Response:
         return PlainTextResponse(await self.ledger.publish())

@@ -116,6 +116,10 @@ SELECT key FROM remit.taints WHERE server = %s AND key = ANY(%s);
 -- Keep what a decided call was given, sealed.
 INSERT INTO remit.sealed_values (decision, sealed) VALUES (%s, %s) ON CONFLICT (decision) DO UPDATE SET sealed = excluded.sealed
 
+-- name: drop_values
+-- Forget the sealed values of some decisions.
+DELETE FROM remit.sealed_values WHERE decision = ANY(%s)
+
 -- name: values
 -- The sealed values of some decisions.
 SELECT decision, sealed FROM remit.sealed_values WHERE decision = ANY(%s)

@@ -115,6 +115,10 @@ SELECT 1 FROM taints WHERE server = ? AND key = ?;
 -- Keep what a decided call was given, sealed.
 INSERT INTO sealed_values (decision, sealed) VALUES (?, ?) ON CONFLICT (decision) DO UPDATE SET sealed = excluded.sealed;
 
+-- name: drop_values
+-- Forget the sealed values of some decisions.
+DELETE FROM sealed_values WHERE decision IN (SELECT value FROM json_each(?));
+
 -- name: values
 -- The sealed values of some decisions (a JSON array).
 SELECT decision, sealed FROM sealed_values WHERE decision IN (SELECT value FROM json_each(?));
