@@ -2,7 +2,7 @@
 
 `SECURITY.md` lists the same promises in the same words; `tests/docs/test_promises.py` checks it, and that every test named here
 exists, that every attacker of `SECURITY.md` is held by a promise, and that every law of `tests/property` and `tests/simulation`
-serves one. The numbers in brackets are the invariants of the design. Invariant 3 (delegation) and leases have no code yet.
+serves one. The numbers in brackets are the invariants of the design. Invariant 3 (delegation) has no code yet.
 """
 
 from __future__ import annotations
@@ -43,6 +43,27 @@ PROMISES = (
             "tests/e2e/test_serve.py::test_an_end_at_the_command_line_holds_at_every_door_at_once",
             "tests/integration/test_upstream_stdio.py::test_a_server_that_will_not_die_dies_with_its_task",
             "tests/integration/test_postgres_node.py::test_two_nodes_are_one",
+        ),
+    ),
+    Promise(
+        says="Every credential that was minted for a task is gone from its target when the task has ended or is suspended, with its "
+        "sessions; while a target is away that is retried until done, through restarts, and shown as stuck (2).",
+        against=("hijacked agent", "thief of a token"),
+        tests=(
+            "tests/property/test_leases.py",
+            "tests/simulation/test_leases.py",
+            "tests/integration/test_lease_faults.py",
+            "tests/contract/test_target_postgresql.py",
+            "tests/e2e/test_leases.py::test_a_killed_node_leaves_nothing_for_long",
+        ),
+    ),
+    Promise(
+        says="A leased credential does what its task's scope says and no more, and neither the agent nor the ledger nor a log ever "
+        "sees it (7).",
+        against=("hijacked agent", "hostile or changed tool server"),
+        tests=(
+            "tests/contract/test_target_postgresql.py",
+            "tests/e2e/test_leases.py::test_the_agent_works_with_a_credential_that_it_never_sees",
         ),
     ),
     Promise(

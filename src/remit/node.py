@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import secrets
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from remit.doors.api.access import AccessDoor
 from remit.doors.api.app import api_app
+from remit.doors.api.leases import LeasesApi
 from remit.doors.api.tasks import TaskDoor
 from remit.doors.gateway.asking import Asking
 from remit.doors.gateway.gate import Gate
@@ -28,6 +30,8 @@ from remit.drivers.value_sealing import ValueSealer
 from remit.drivers.webhooks import WebhookClient
 from remit.errors import Outage
 from remit.logic.checkpoint import Checkpoint, Verifier, sign_checkpoint
+from remit.logic.leases import lost
+from remit.node_leases import LeaseParts, lease_parts
 from remit.node_signals import SignalParts, signal_parts
 from remit.node_tokens import TokenParts, token_doors, token_parts
 from remit.node_workload import WorkloadParts, workload_parts
@@ -119,18 +123,28 @@ class Node:
     door: TaskDoor
     feed: Feed
     signals: SignalParts
+    leases: LeaseParts
     client: aiohttp.ClientSession
     token_parts: TokenParts
     clock: Callable[[], datetime]
     _background: list[asyncio.Task[None]] = field(default_factory=list)
 
-    async def end_task(self, task_id: str) -> None:
-        """Let go of everything that hangs on an ended task."""
+    async def end_task(self, task_id: str, *, told: bool = False) -> None:
+        """Let go of everything that hangs on an ended task. ``told`` by the ledger: somebody else may be at its leases, nobody waits."""
         await self.tasks.settle()
         self.questions.forget(task_id)
         self.gate.close_endpoints(task_id)
+        self.leases.revocations.begin(task_id, claim=told)
         await self.legacy.end_task(task_id)
         await self.links.end_task(task_id)
+        if not told:
+            await self.leases.end_task(task_id)
+
+    async def task_changed(self, task_id: str) -> None:
+        """The ledger says that a task has ended, was suspended, or has lost a credential: elsewhere perhaps, where that is seen to."""
+        self.leases.revocations.begin(task_id, claim=True)
+        with contextlib.suppress(Outage):
+            await self.links.end_leased(task_id, lost(await self.tasks.view(task_id)))
 
     def history(self) -> History:
         """The recorded decisions, to be decided again."""
@@ -144,6 +158,7 @@ class Node:
         await self.notices.close()
         await self.signals.close()
         await self.links.close()
+        await self.leases.close()
         await self.tasks.settle()
         await self.client.close()
         await self.store.close()
@@ -159,7 +174,7 @@ class Node:
             self._drop_questions(),
             self._look_at_keys(),
         )
-        for work in working:
+        for work in (*working, *self.leases.work()):
             self._background.append(asyncio.create_task(work))
         self._background += [asyncio.create_task(work) for work in self.signals.work()]
 
@@ -228,8 +243,7 @@ async def open_node(
     def sign(size: int, root: bytes) -> str:
         return sign_checkpoint(Checkpoint(origin, size, root), keys.ledger)
 
-    store = _store(settings, sign)
-    client = http_session()
+    store, client = _store(settings, sign), http_session()
     values_sealer, sealer = ValueSealer(keys.derived("values of calls")), Sealer(keys.derived("questions"))
     tasks = Tasks(store, clock, new_id, limits.tasks_in_memory)
     rules = Rules(store, clock, configuration, rulebook)
@@ -255,7 +269,15 @@ async def open_node(
     parts = token_parts(configuration, keys, store, tasks, clock, new_id, replays)
     signer, tokens = parts.signer, parts.tokens
     manifests = Manifests(tasks, store, lambda: rules.rulebook, drifts_max=limits.drifts_per_task)
-    links = Links(lambda: rules.configuration.servers, _upstream_limits(limits), client, limits.conversations, listed=manifests.listed)
+    leases = lease_parts(store=store, tasks=tasks, keys=keys, clock=clock, configured=lambda: rules.configuration.targets, limits=limits)
+    links = Links(
+        lambda: rules.configuration.servers,
+        _upstream_limits(limits),
+        client,
+        limits.conversations,
+        leases.equipment.equipped,
+        listed=manifests.listed,
+    )
     asking = Asking(approvals, invitations, sealer, clock, lambda: rules.rulebook.consent)
     relay = Relay(mediation, tasks, limits.result_bytes, asking, saw=manifests.saw, transactions=parts.transactions(tasks, rules, clock))
     legacy = LegacyDoor(relay, links, limits.sessions, limits.session_idle_seconds)
@@ -272,9 +294,9 @@ async def open_node(
     )
     ending: list[Node] = []
 
-    async def on_end(task_id: str) -> None:
+    async def on_end(task_id: str, *, told: bool = False) -> None:
         await behaviour.ended(task_id)
-        await ending[0].end_task(task_id)
+        await ending[0].end_task(task_id, told=told)
 
     proofs = make_proofs(
         configuration.trust,
@@ -344,8 +366,9 @@ async def open_node(
             mcp_servers=lambda: rules.configuration.servers,
             end_task=on_end,
         ),
-        feed=Feed(store, tasks, on_end),
         signals=signal_parts(configuration, keys, store, tasks, clock, new_id),
+        feed=Feed(store, tasks, functools.partial(on_end, told=True), lambda task: ending[0].task_changed(task)),  # noqa: PLW0108  # made below
+        leases=leases,
         client=client,
         token_parts=parts,
         clock=clock,
@@ -405,6 +428,7 @@ def api_of(node: Node) -> Starlette:
         more=[*node.signals.doors, *(route for one in tokens for route in one.routes())],
         approvals=node.approvals,
         invitations=node.invitations,
+        leases=LeasesApi(tokens=node.tokens, tasks=node.tasks, clock=utc_now),
         door=node.door,
         ledger=node.ledger,
         signer=node.signer,

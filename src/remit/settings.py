@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from remit.drivers.base import HttpServer, PythonServer, StdioServer
+    from remit.drivers.targets.base import TargetSettings
     from remit.logic.bundle import Bundle
     from remit.logic.checkpoint import Verifier
     from remit.logic.rulebook import Catalog
@@ -56,6 +57,10 @@ class Limits:
     trust_fetch_seconds: int = 5
     signal_bytes: int = 65_536
     signals_kept: int = 100_000
+    leases_per_task: int = 20
+    leases_per_agent: int = 200
+    leases_per_target: int = 1_000
+    revocation_wait_seconds: int = 5
     workload_connections: int = 128
     workload_connections_per_account: int = 32
     workload_requests: int = 16
@@ -134,3 +139,4 @@ class Configuration:
     sign_in: SignIn | None = None
     trust: TrustRules = field(default_factory=TrustRules)
     signals: SignalRules = field(default_factory=SignalRules)
+    targets: Mapping[str, TargetSettings] = field(default_factory=dict)

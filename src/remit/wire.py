@@ -81,6 +81,23 @@ class TaskView(msgspec.Struct, omit_defaults=True):
     token: TokenView | None = None
 
 
+class LeaseView(msgspec.Struct):
+    """A credential of the task on a target, by the name that servers call it. ``seconds_left``: 0 once it is gone."""
+
+    lease: str
+    name: str
+    target: str
+    state: str
+    expires_at: datetime
+    seconds_left: int
+
+
+class LeasesView(msgspec.Struct):
+    """Leases of one task, also such as are gone."""
+
+    leases: list[LeaseView]
+
+
 class AnswerQuestion(msgspec.Struct, forbid_unknown_fields=True, rename={"lasts": "for", "free": "any"}):
     """What an approver says. ``calls``, ``for`` (seconds) and ``any`` (names of arguments) widen a yes to a class of calls."""
 

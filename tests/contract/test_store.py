@@ -19,7 +19,7 @@ from remit.errors import Mistake, Outage
 from remit.logic.checkpoint import Checkpoint, Verifier, open_checkpoint, sign_checkpoint
 from remit.logic.merkle import EMPTY_ROOT, kept_at, leaf_hash, root_of, verify_consistency, verify_inclusion
 from remit.services.ledger import Ledger
-from remit.store.database import Append, ApprovalRow, MarkRow, SightingRow, StaleTask, TaintRow, TaskRow, ValueRow
+from remit.store.database import Append, ApprovalRow, LeaseRow, MarkRow, SightingRow, StaleTask, TaintRow, TaskRow, ValueRow
 from remit.store.postgres import PostgresStore
 from remit.store.sqlite import SqliteStore
 from tests.servers.postgres import postgres
@@ -372,3 +372,65 @@ async def test_sightings_and_marks_come_with_their_entry_or_not_at_all(engine):
             await store.drop_sightings("t")
         assert await other.sightings("t", 0) == ()
         assert await other.tainted("s", [b"k" * 8]) == {b"k" * 8}, "a mark outlives the task that left it"
+
+
+def lease_row(number: int, **changes: Any) -> LeaseRow:
+    made = LeaseRow(
+        lease=f"lease_{number}",
+        task="t",
+        agent="a",
+        target="orders",
+        state="issued",
+        expires_at=NOW + timedelta(minutes=5),
+        due_at=NOW + timedelta(seconds=number),
+        sealed=f"sealed {number}",
+    )
+    return replace(made, **changes)
+
+
+async def test_leases_are_found_when_they_are_due_and_only_then(engine):
+    async with opened(engine) as store:
+        rows = tuple(lease_row(number, target="orders" if number % 2 else "mail") for number in range(6))
+        await store.append(Append(body=body(1), rows=rows))
+        later = NOW + timedelta(seconds=3)
+        assert await store.due_leases("orders", later, 9) == (rows[1], rows[3])
+        assert await store.due_leases("orders", later, 1) == (rows[1],)
+        assert await store.due_leases("nowhere", later, 9) == ()
+        assert await store.live_leases("", "lease_3", 9) == rows[4:]
+        assert await store.live_leases("mail", "", 2) == (rows[0], rows[2])
+        assert await store.lease_targets() == ("mail", "orders")
+        assert await store.lease_counts("a", "mail", 9) == (6, 3)
+        assert await store.lease_counts("a", "mail", 2) == (2, 2)
+        gone = tuple(lease_row(number, target="mail", state="revoked", sealed="") for number in (0, 2, 4))
+        await store.append(Append(body=body(2), rows=gone))
+        assert await store.lease_targets() == ("orders",)
+        assert await store.lease_counts("a", "mail", 9) == (3, 0)
+        assert await store.live_leases("", "", 9) == (rows[1], rows[3], rows[5])
+        assert await store.lease("lease_0") == gone[0]
+        assert await store.lease("lease_9") is None
+
+
+async def test_a_credential_stays_sealed_with_its_lease_until_that_is_revoked(engine):
+    async with opened(engine) as store:
+        for number, (state, sealed) in enumerate(
+            (("intended", ""), ("issued", "one"), ("revoking", ""), ("stuck", ""), ("revoked", "two"))
+        ):
+            await store.append(Append(body=body(number), rows=(lease_row(1, state=state, sealed=sealed),)))
+            row = await store.lease("lease_1")
+            assert row is not None
+            assert (row.state, row.sealed) == (state, {"intended": "", "revoked": ""}.get(state, "one"))
+        assert "a credential" not in repr(lease_row(1, sealed="a credential"))
+
+
+async def test_of_several_who_claim_a_lease_one_gets_it(engine):
+    async with opened(engine) as one, opened(engine) as two:
+        row = lease_row(1)
+        await one.append(Append(body=body(1), rows=(row,)))
+        until = NOW + timedelta(minutes=1)
+        tries = await asyncio.gather(*(store.claim_lease("lease_1", row.due_at, until) for store in (one, two) for _ in range(4)))
+        assert sum(tries) == 1
+        assert await one.due_leases("orders", NOW + timedelta(seconds=30), 9) == ()
+        assert await two.claim_lease("lease_1", until, NOW) is True
+        assert await two.claim_lease("lease_2", until, NOW) is False
+        await one.append(Append(body=body(2), rows=(replace(row, state="revoked"),)))
+        assert await one.claim_lease("lease_1", row.due_at, until) is False

@@ -266,7 +266,7 @@ def test_every_command_line_of_readme_is_one():
     known = {" ".join(words) for words in leaves(main)}
     groups = {words.partition(" ")[0] for words in known if " " in words}
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    named = re.findall(r"(?:^    |`|\$\()remit ([a-z]+(?: [a-z]+)?)", readme, re.MULTILINE)
+    named = re.findall(r"(?:^    |`|\$\()remit ([a-z]+(?: [a-z-]+)?)", readme, re.MULTILINE)
     assert len(named) > 12
     for words in named:
         first, _, second = words.partition(" ")

@@ -10,6 +10,7 @@ from remit.cli.audit import ledger
 from remit.cli.common import EXIT_CODES
 from remit.cli.drift import task_drift, task_resume
 from remit.cli.keys import keys
+from remit.cli.leases import lease, target
 from remit.cli.policy import policy
 from remit.cli.run import run
 from remit.cli.setup import agent, doctor, init, pin
@@ -33,7 +34,7 @@ def _told(command: click.Command) -> click.Command:
 
 task.add_command(task_drift)
 task.add_command(task_resume)
-for one in (init, serve, run, task, approvals, approve, deny, agent, policy, pin, keys, signals, ledger, doctor):
+for one in (init, serve, run, task, approvals, approve, deny, agent, lease, target, policy, pin, keys, signals, ledger, doctor):
     main.add_command(_told(one))
 
 if __name__ == "__main__":

@@ -103,6 +103,7 @@ async def run(
             code, reason = await _supervise(node, task, name, workload.proof, command, quiet=quiet)
         except BaseException:
             await node.tasks.end(task.id, TaskState.REVOKED, by="remit", reason="remit run was stopped")
+            await node.leases.end_task(task.id)
             raise
         finally:
             watching.cancel()
@@ -148,10 +149,19 @@ def receipt_text(receipt: Receipt) -> str:
         f"  calls        {receipt.allowed} allowed, {receipt.asked} asked, {receipt.denied} denied{open_ends}\n"
         f"  has read     {seen}\n"
         f"  credentials  {receipt.tokens_issued} task token issued, {receipt.tokens_alive} still opens anything\n"
+        f"{_leases_text(receipt)}"
         f"{svids}"
         f"  exposure     {receipt.exposure_seconds:.1f} s\n"
         f"  ledger       {receipt.ledger_entries} entries under this checkpoint:\n{note}"
     )
+
+
+def _leases_text(receipt: Receipt) -> str:
+    if not receipt.leases_issued and not receipt.leases_standing:
+        return ""
+    gone = f"{receipt.leases_issued} issued, {receipt.leases_revoked} confirmed gone, exposed for {receipt.lease_seconds:.1f} s"
+    standing = "".join(f"\n               {line}: still being revoked" for line in receipt.leases_standing)
+    return f"  leases       {gone}{standing}\n"
 
 
 async def _supervise(node: Node, task: Task, agent: str, proof: str, command: tuple[str, ...], *, quiet: bool) -> tuple[int, str]:

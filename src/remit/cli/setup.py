@@ -22,7 +22,7 @@ from remit.drivers.upstreams import discover_tools
 from remit.errors import Mistake, RemitError
 from remit.node import load_rules, open_node, utc_now
 from remit.services.configuration import load_configuration
-from remit.services.pinning import pin_servers
+from remit.services.pinning import pin_servers, taskless
 from remit.services.pins import Pins
 from remit.services.proofs import examine
 from remit.services.rules import unanswerable
@@ -136,7 +136,7 @@ async def doctor(folder: Path, as_json: bool) -> int:
     try:
         for server in configuration.servers.values():
             try:
-                listed = await discover_tools(server, UpstreamLimits(start_seconds=30), client)
+                listed = await discover_tools(taskless(configuration, server), UpstreamLimits(start_seconds=30), client)
                 change = Pins(folder).compare(server.name, listed)
                 same = "as pinned" if change.nothing else f"not as pinned (remit pin {server.name} shows and accepts)"
                 found.append(("good" if change.nothing else "bad", f"server {server.name}", f"{len(listed)} tools, {same}"))
@@ -145,6 +145,8 @@ async def doctor(folder: Path, as_json: bool) -> int:
     finally:
         await client.close()
     found += await _transmitters(configuration)
+    if configuration.targets:
+        found += await _target_states(folder)
     return _diagnosis(found, as_json=as_json)
 
 
@@ -175,6 +177,20 @@ async def _transmitters(configuration: Configuration) -> list[tuple[str, str, st
                 found.append(("bad", f"transmitter {name}", f"no keys of {rule.issuer}: {error.message}"))
     finally:
         await reach.close()
+    return found
+
+
+async def _target_states(folder: Path) -> list[tuple[str, str, str]]:
+    """Whether each target is reachable and lets remit do what it must."""
+    found: list[tuple[str, str, str]] = []
+    try:
+        async with open_node(folder) as node:
+            for name in node.leases.targets.names():
+                target = node.leases.targets.get(name)
+                findings = await target.check() if target else ()
+                found += [("good" if one.good else "bad", f"target {name}", one.text) for one in findings]
+    except RemitError as error:
+        found.append(("bad", "targets", str(error)))
     return found
 
 

@@ -24,12 +24,19 @@ Message = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StdioServer:
-    """A server that remit starts: one process for a task. ``environment`` is all it gets beside a minimal PATH, HOME, LANG."""
+    """A server that remit starts: one process for a task. ``environment`` is all it gets beside a minimal PATH, HOME, LANG.
+
+    ``leases``: names of the credentials it holds; ``secrets``: their texts that no log may show. ``files``: made for this process, gone
+    with it.
+    """
 
     name: str
     command: tuple[str, ...]
     environment: dict[str, str] = field(default_factory=dict, repr=False)
     folder: str | None = None
+    leases: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -77,6 +77,7 @@ class StdioUpstream:
                 limit=self._limits.message_bytes_max,
             )
         except OSError as error:
+            self._drop_files()
             raise Outage(f"{self.server.name} cannot be started: {error.strerror}", code="upstream_gone") from None
         self._pumps = [asyncio.create_task(self._pump_messages()), asyncio.create_task(self._pump_stderr())]
 
@@ -114,6 +115,7 @@ class StdioUpstream:
 
     async def close(self) -> None:
         """See Upstream: stdin ends, then SIGTERM, then SIGKILL, each for the whole group."""
+        self._drop_files()
         process = self._process
         if process is None:
             return
@@ -134,6 +136,11 @@ class StdioUpstream:
         await asyncio.gather(*self._pumps, return_exceptions=True)
         # a pipe that was no longer read, because too much came, would never see its end: asyncio has no public way to close it
         getattr(process, "_transport").close()  # noqa: B009
+
+    def _drop_files(self) -> None:
+        for path in self.server.files:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
 
     async def _pump_messages(self) -> None:
         assert self._process is not None
@@ -195,7 +202,8 @@ class StdioUpstream:
         reported, self._reported = self._reported, True
         if reported:
             return
-        secrets = [value for value in self.server.environment.values() if len(value) >= _SECRET_CHARACTERS_MIN]
+        values = (*self.server.environment.values(), *self.server.secrets)
+        secrets = sorted((value for value in values if len(value) >= _SECRET_CHARACTERS_MIN), key=len, reverse=True)
         words = "\n".join("".join(letter if letter.isprintable() else "?" for letter in line) for line in self.stderr)
         for secret in secrets:
             words = words.replace(secret, "***")

@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from remit.errors import Broken, Conflict
+from remit.logic.leases import all_revoking, leases_after
 from remit.logic.manifest import fold_accepted, fold_changed, held, named
 from remit.model.approval import APPROVAL_MOVES, Answer, Approval, ApprovalState, Widening
 from remit.model.budget import Budget, Spent, SumBudget
@@ -21,6 +22,7 @@ from remit.model.catalog import Kind
 from remit.model.grant import Grant
 from remit.model.identity import SpiffeId
 from remit.model.labels import Labels
+from remit.model.lease import LeaseTerms
 from remit.model.manifest import ManifestAccepted, ManifestChanged
 from remit.model.permit import Permit
 from remit.model.record import (
@@ -29,6 +31,7 @@ from remit.model.record import (
     CallFinished,
     LabelsLowered,
     LabelsRaised,
+    LeaseRecord,
     Record,
     TaskMoved,
     TaskOpened,
@@ -71,6 +74,8 @@ def fold(task: Task | None, record: Record, leaf: bytes) -> Task:
         return _drifted(task, body, record.at, step)
     if isinstance(body, ManifestAccepted):
         return _moved(fold_accepted(task, body), TaskMoved(to=TaskState.ACTIVE, by=body.by, reason=body.reason), record.at, step)
+    if isinstance(body, LeaseRecord):
+        return replace(task, leases=leases_after(task, body, record.at), **step)
     if isinstance(body, TokenIssued | TokenRefused):
         return replace(task, **{**step, "permit": task.permit})
     if isinstance(body, TokenRevoked):
@@ -148,6 +153,7 @@ def _opened(task: str, body: TaskOpened, at: datetime, leaf: bytes) -> Task:
         on_behalf_proof=body.on_behalf_proof,
         manifest=body.manifest,
         drift_rules=body.drift,
+        terms=tuple(LeaseTerms(name=line.name, target=line.target, scope=line.scope) for line in body.leases),
     )
 
 
@@ -172,6 +178,8 @@ def _moved(task: Task, body: TaskMoved, at: datetime, step: Step) -> Task:
         raise Broken(f"the ledger moves task {task.id} from {task.state} to {to}")
     if to is TaskState.ACTIVE and held(task):
         raise Broken(f"the ledger moves task {task.id} to {to}, whose drift nobody has accepted")
+    if to is not TaskState.ACTIVE:
+        step["leases"] = all_revoking(task.leases, at, f"the task is {to}")
     if TASK_MOVES[to]:
         return replace(task, state=to, note=body.reason, **step)
     return replace(task, state=to, ended_at=at, note=body.reason, in_flight={}, **step)

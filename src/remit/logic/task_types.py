@@ -68,6 +68,12 @@ def open_grant(task_type: TaskType, inputs: Mapping[str, Any]) -> tuple[Grant, .
     )
 
 
+def filled(template: Json, inputs: Mapping[str, Any]) -> Json:
+    """A template with the inputs put in as values. Raises Mistake."""
+    made: Json = _fill(template, inputs, "")
+    return made
+
+
 def sample_arguments(arguments: Json, inputs: tuple[Input, ...]) -> Json:
     """A narrowing schema with harmless values for its inputs: what can be checked before a task is opened."""
     samples = {"string": "x", "integer": 1, "boolean": True}

@@ -64,6 +64,15 @@ class LeafLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseLine:
+    """What the task may have on a target, as recorded. ``scope``: JSON text in the target's own words."""
+
+    name: str
+    target: str
+    scope: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReasonLine:
     """A reason as recorded. The sentence is left out: it can hold values."""
 
@@ -98,6 +107,7 @@ class TaskOpened:
     on_behalf_proof: str = ""
     manifest: dict[str, str] = field(default_factory=dict)
     drift: dict[str, str] = field(default_factory=dict)
+    leases: list[LeaseLine] = field(default_factory=list)
     preauthorized_seconds: int = 0
 
 
@@ -349,6 +359,67 @@ class AccessSearched:
     found: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseIntended:
+    """A credential is about to be made on a target. ``mark``: the name that it carries there. ``name``: of the task's terms."""
+
+    lease: str
+    name: str
+    target: str
+    mark: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseIssued:
+    """It was made, and is sealed in the store."""
+
+    lease: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseRevoking:
+    """It has to go, though its task goes on. With the end or suspension of a task all its leases have to, without records of their own."""
+
+    lease: str
+    by: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseRevoked:
+    """The target confirmed that nothing of it is left. ``absent``: there was nothing when we came."""
+
+    lease: str
+    absent: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseStuck:
+    """It is still not gone after many tries: an alarm. It is tried on. ``code``: of the last failure."""
+
+    lease: str
+    code: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseSwept:
+    """A credential of ours stands on a target that no lease accounts for (an old backup, say): it is removed now."""
+
+    target: str
+    mark: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetSecretSet:
+    """A target's own secret, by which remit manages it, was replaced."""
+
+    target: str
+    by: str
+
+
+LeaseRecord = LeaseIntended | LeaseIssued | LeaseRevoking | LeaseRevoked | LeaseStuck
+
 Body = (
     TaskOpened
     | TaskMoved
@@ -370,6 +441,13 @@ Body = (
     | SignalFollowed
     | StreamChanged
     | SignalRefused
+    | LeaseIntended
+    | LeaseIssued
+    | LeaseRevoking
+    | LeaseRevoked
+    | LeaseStuck
+    | LeaseSwept
+    | TargetSecretSet
     | AuthorityMade
     | ValuesForgotten
 )
@@ -395,6 +473,13 @@ KINDS: dict[str, type[Body]] = {
     "signal.followed": SignalFollowed,
     "signal.stream": StreamChanged,
     "signal.refused": SignalRefused,
+    "lease.intended": LeaseIntended,
+    "lease.issued": LeaseIssued,
+    "lease.revoking": LeaseRevoking,
+    "lease.revoked": LeaseRevoked,
+    "lease.stuck": LeaseStuck,
+    "lease.swept": LeaseSwept,
+    "target.secret_set": TargetSecretSet,
     "authority.made": AuthorityMade,
     "values.forgotten": ValuesForgotten,
 }

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from remit.model.budget import Budget, Spent
     from remit.model.grant import Grant
     from remit.model.identity import SpiffeId
+    from remit.model.lease import Lease, LeaseTerms
     from remit.model.permit import Permit
 
 
@@ -58,6 +59,7 @@ class Task:
     ``watched``: calls are compared with the past of the task's type. ``last_call``: the one that was allowed last.
     ``manifest``: what its agent is made of, by part; ``drift``: parts that changed since and that nobody has accepted, as they are now;
     ``drift_rules``: what follows, by kind of part; ``drifts``: how often it changed.
+    ``terms``: what it may have on targets; ``leases``: credentials, by id, also such as are gone.
     ``preauthorized_seconds``: how long a read may preauthorize others like it (0: not at all); ``permit``: the one that stands.
     ``autonomy``: by effect. ``self_service``: inputs that the agent gave to its own task count as the task's.
     ``on_behalf_proof``: what proved whom it runs for ("" : claimed). ``revoked_tokens``: ids of tokens that open nothing any more.
@@ -105,6 +107,8 @@ class Task:
     drifts: int = 0
     ended_at: datetime | None = None
     note: str = ""
+    terms: tuple[LeaseTerms, ...] = ()
+    leases: Mapping[str, Lease] = field(default_factory=dict)
 
     @property
     def over(self) -> bool:

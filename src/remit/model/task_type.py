@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from remit.model.budget import Budget
     from remit.model.catalog import Kind
+    from remit.model.lease import LeaseTemplate
 
 
 class Autonomy(StrEnum):
@@ -57,6 +58,7 @@ class TaskType:
     ``watched``: calls are compared with what tasks of the type did before.
     ``required``: parts of the manifest without which no task of the type begins. ``drift``: what follows their change, by kind.
     ``self_service``: inputs that the agent gives to a task that it opens itself count as the task's own.
+    ``leases``: what such a task may have on targets.
     """
 
     name: str
@@ -71,4 +73,5 @@ class TaskType:
     watched: bool = False
     required: tuple[str, ...] = ()
     drift: Mapping[str, str] = field(default_factory=dict)
+    leases: tuple[LeaseTemplate, ...] = ()
     preauthorized_reads: timedelta | None = None

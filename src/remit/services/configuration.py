@@ -7,12 +7,13 @@ not know is a mistake, not a guess. Values of the environment (``${NAME}``) go i
 from __future__ import annotations
 
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from remit.drivers.base import HttpServer, PythonServer, StdioServer
+from remit.drivers.targets.kinds import TARGET_KINDS
 from remit.errors import Mistake
 from remit.logic.arguments import digest_json
 from remit.logic.checkpoint import Verifier
@@ -23,10 +24,12 @@ from remit.services.access_configuration import read_access
 from remit.services.approvers import read_consent
 from remit.services.candidates import read_bundle
 from remit.services.catalog import read_detected, read_entry
+from remit.services.equipment import LEASED
 from remit.services.manifest_files import placed, read_source
 from remit.services.reading import FILE, NAME, VARIABLE, Mistakes, Reader, fill, near, parsed, read_text, read_texts
 from remit.services.sign_in_configuration import read_sign_in
 from remit.services.signal_configuration import read_signals
+from remit.services.target_configuration import check_asked, read_leases, read_targets
 from remit.services.task_types import DEADLINE_MAX, read_task_type
 from remit.services.token_configuration import read_default_task, read_keys, read_tokens
 from remit.services.trust_configuration import check_agents, read_trust
@@ -68,6 +71,7 @@ _TABLES = (
     "signals",
     "tokens",
     "sign_in",
+    "targets",
 )
 
 
@@ -88,6 +92,7 @@ def load_configuration(folder: Path) -> Configuration:
     signals = read_signals(root, folder, settings.issuer)
     tokens = read_tokens(root)
     sign_in = read_sign_in(root, folder, agents)
+    targets = read_targets(root, folder, TARGET_KINDS)
     root.done(*_TABLES)
     task_types: dict[str, TaskType] = {}
     tasks, (policies, bundle) = read_texts(folder, "tasks", ".toml", found), _policies(folder, settings, found)
@@ -97,9 +102,13 @@ def load_configuration(folder: Path) -> Configuration:
         try:
             if task_text is not None:
                 stem = Path(name).stem
-                task_types[stem] = read_task_type(Reader(parsed(name, task_text), found), stem, classes, known)
+                table = Reader(parsed(name, task_text), found)
+                kind = read_task_type(table, stem, classes, known)
+                task_types[stem] = replace(kind, leases=read_leases(table, kind.inputs, targets, TARGET_KINDS))
         except Mistake as mistake:
             found.append(mistake)
+    stdio = [server for server in servers.values() if isinstance(server, StdioServer)]
+    check_asked(root, stdio, list(task_types.values()), targets, TARGET_KINDS)
     for agent in agents.values():
         for task in agent.tasks:
             if task not in names:
@@ -123,6 +132,7 @@ def load_configuration(folder: Path) -> Configuration:
         sign_in=sign_in,
         bundle=bundle,
         trust=trust,
+        targets=targets,
     )
 
 
@@ -280,6 +290,8 @@ def _mcp_server(table: Reader, name: str, folder: Path) -> StdioServer | HttpSer
     arguments, environment = tuple(fill(table, text, "args") for text in table.texts("args")), _filled(table, "env", _ENV_NAME)
     headers, cwd = _filled(table, "headers", _HEADER_NAME), table.value("cwd", str, "")
     txn_token = table.value("txn_token", bool, default=False)
+    if any(LEASED.search(text) for text in (*arguments, *headers.values(), url)):
+        table.wrong("a lease goes into env only", 'env = { DATABASE_URL = "{lease:NAME.url}" }')
     for key in (("headers", "txn_token") if command else ("args", "env", "cwd")) if bool(command) != bool(url) else ():
         if key in table.data:
             table.wrong(f"{key} means nothing here", "args, env and cwd go with command, headers and txn_token with url", key)

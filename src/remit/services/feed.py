@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from remit.errors import Outage
 from remit.logic.records import decode
 from remit.model.manifest import Follows, ManifestChanged
-from remit.model.record import TaskMoved
+from remit.model.record import LeaseRevoking, TaskMoved
 from remit.model.task import TASK_MOVES, TaskState
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _WAIT_SECONDS = 5.0
 _GATHER_SECONDS = 0.02  # a busy ledger is read in pieces, not entry by entry
 _SWEEP_SECONDS = 1.0
 _BEHIND_MAX = 10_000
-_MOVED = (b'"kind":"task.moved"', b'"kind":"manifest.changed"')
+_MOVED = (b'"kind":"task.moved"', b'"kind":"manifest.changed"', b'"kind":"lease.revoking"')
 
 
 class Feed:
@@ -41,7 +41,7 @@ class Feed:
         on_change: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
         """``on_end``: called once with each task that has ended. ``on_change``: with each that was suspended, by a person or by
-        a change of its manifest: what it holds is taken from it there.
+        a change of its manifest, or that loses a credential: what it holds is taken from it there.
         """
         self._store, self._tasks, self._on_end, self._on_change = store, tasks, on_end, on_change
         self._watchers: list[asyncio.Queue[Entry | None]] = []
@@ -99,5 +99,5 @@ class Feed:
             await self._on_end(task)
         suspended = isinstance(body, TaskMoved) and body.to == TaskState.SUSPENDED
         drifted = isinstance(body, ManifestChanged) and body.follows != Follows.RECORD
-        if (suspended or drifted) and self._on_change is not None:
+        if (suspended or drifted or isinstance(body, LeaseRevoking)) and self._on_change is not None:
             await self._on_change(task)

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 from remit.drivers.base import HttpServer, PythonServer, StdioServer, UpstreamLimits
 from remit.drivers.python_tools import declared_tools
+from remit.drivers.targets.kinds import TARGET_KINDS
 from remit.drivers.upstream_http import http_session
 from remit.drivers.upstreams import discover_tools
 from remit.errors import NotFound
 from remit.services.pins import PinChange, Pins
+from remit.services.target_configuration import without_task
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -31,7 +33,10 @@ async def pin_servers(configuration: Configuration, names: Collection[str], *, o
                 raise NotFound(f"there is no server {name[:80]!r}", hint=f"configured: {', '.join(sorted(servers)) or 'none'}")
             if only_new and name in pins.servers:
                 continue
-            listed = declared_tools(server) if isinstance(server, PythonServer) else await discover_tools(server, limits, client)
+            if isinstance(server, PythonServer):
+                listed = declared_tools(server)
+            else:
+                listed = await discover_tools(taskless(configuration, server), limits, client)
             change = pins.compare(name, listed)
             if name not in pins.servers or not change.nothing:
                 pins.pin(name, listed)
@@ -39,3 +44,10 @@ async def pin_servers(configuration: Configuration, names: Collection[str], *, o
     finally:
         await client.close()
     return changes
+
+
+def taskless(configuration: Configuration, server: StdioServer | HttpServer) -> StdioServer | HttpServer:
+    """A server as it is started to list its tools: without any task's credentials."""
+    if isinstance(server, HttpServer):
+        return server
+    return without_task(server, list(configuration.task_types.values()), configuration.targets, TARGET_KINDS)

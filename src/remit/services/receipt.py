@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 class Receipt:
     """``exposure_seconds``: how long the task's authority was live. ``tokens_alive`` is 0 once the task has ended. ``svids_issued``: to its
     processes; they prove the agent until ``svids_expire_at``, also after the task.
+
+    ``leases_revoked``: credentials whose target confirmed that nothing is left; ``leases_standing``: those that may still be there, as
+    ``lease on target``. ``lease_seconds``: how long credentials stood on targets, added up.
     """
 
     task: str
@@ -41,6 +44,10 @@ class Receipt:
     untrusted: bool
     ledger_entries: int
     checkpoint: str
+    leases_issued: int = 0
+    leases_revoked: int = 0
+    leases_standing: tuple[str, ...] = ()
+    lease_seconds: float = 0.0
     svids_issued: int = 0
     svids_expire_at: datetime | None = None
 
@@ -68,6 +75,7 @@ async def make_receipt(store: Store, ledger: Ledger, classes: tuple[str, ...], t
     note = await ledger.publish()
     head, _ = await ledger.checkpoint()
     end = task.ended_at or now
+    given = [lease for lease in task.leases.values() if lease.issued_at is not None]
     return Receipt(
         task=task.id,
         type=task.type,
@@ -87,9 +95,17 @@ async def make_receipt(store: Store, ledger: Ledger, classes: tuple[str, ...], t
         untrusted=task.labels.untrusted,
         ledger_entries=head.size,
         checkpoint=note,
+        leases_issued=len(given),
+        leases_revoked=sum(lease.revoked_at is not None for lease in given),
+        leases_standing=tuple(f"{lease.id} on {lease.target}" for lease in task.leases.values() if lease.live),
+        lease_seconds=round(sum(_seconds(lease.issued_at, lease.revoked_at or now) for lease in given), 3),
         svids_issued=len(svids),
         svids_expire_at=max((one.expires_at for one in svids), default=None),
     )
+
+
+def _seconds(since: datetime | None, until: datetime) -> float:
+    return max((until - since).total_seconds(), 0.0) if since else 0.0
 
 
 def describe_call(body: CallDecided) -> str:

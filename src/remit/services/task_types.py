@@ -70,7 +70,7 @@ def read_task_type(root: Reader, name: str, classes: DataClasses, servers: Colle
     grants = [template for template in templates if template is not None]
     for unknown in sorted(placeholders(objective) - declared):
         root.wrong(f"objective names an input {{{unknown}}} that is not declared", near(unknown, declared), "objective")
-    root.done()
+    root.done("lease")  # read by services/target_configuration.py
     return TaskType(
         name=name,
         objective=objective,

@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from remit.errors import Broken, Conflict, NotFound, Outage, RemitError
 from remit.logic.approvals import check_answer
+from remit.logic.leases import due_at
 from remit.logic.life import after_a_yes, check_move, fold
 from remit.logic.records import decode, encode, leaf_hash
 from remit.model.approval import ApprovalState
 from remit.model.record import ApprovalAnswered, Body, CallDecided, CallFinished, LabelsLowered, Record, TaskMoved, TaskOpened
 from remit.model.task import TASK_MOVES, Task, TaskState
-from remit.store.database import Append, ApprovalRow, Entry, StaleTask, TaskRow
+from remit.store.database import Append, ApprovalRow, Entry, LeaseRow, StaleTask, TaskRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from remit.model.approval import Approval, Widening
     from remit.model.labels import Labels
+    from remit.model.lease import Lease
     from remit.store.database import Row, Store
 
 T = TypeVar("T")
@@ -346,10 +348,26 @@ def _task_row(task: Task) -> TaskRow:
     )
 
 
+def lease_row(task: Task, lease: Lease, sealed: str = "") -> LeaseRow:
+    """The projection of a lease. ``sealed``: its credential, where it is new."""
+    return LeaseRow(
+        lease=lease.id,
+        task=task.id,
+        agent=task.agent.text,
+        target=lease.target,
+        state=lease.state.value,
+        expires_at=lease.expires_at,
+        due_at=due_at(lease),
+        sealed=sealed,
+    )
+
+
 def _rows(before: Task, after: Task, body: Body, now: datetime) -> Iterable[Row]:
     """The projections that an event changes."""
     if before.state is not after.state:
         yield _task_row(after)
+    if before.leases is not after.leases:
+        yield from (lease_row(after, lease) for lease in after.leases.values() if before.leases.get(lease.id) != lease)
     if isinstance(body, CallDecided | ApprovalAnswered) and body.approval:
         approval = after.approvals[body.approval]
         if before.approvals.get(approval.id) != approval:

@@ -14,7 +14,7 @@ Left out: what entries mean (``logic/life.py`` folds them), proofs (``services/l
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
@@ -92,7 +92,25 @@ class MarkRow:
     text: str
 
 
-Row = TaskRow | ApprovalRow | SightingRow | TaintRow | ValueRow | MarkRow
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseRow:
+    """What lists of leases show and the sweeper looks for: a projection of its task's entries.
+
+    ``state``: as ``model/lease.py``. ``due_at``: when it has to be looked after; a node that does so moves it on (``claim_lease``).
+    ``sealed``: the credential; "" leaves what is kept, and *revoked* forgets it.
+    """
+
+    lease: str
+    task: str
+    agent: str
+    target: str
+    state: str
+    expires_at: datetime
+    due_at: datetime
+    sealed: str = field(default="", repr=False)
+
+
+Row = TaskRow | ApprovalRow | SightingRow | TaintRow | ValueRow | MarkRow | LeaseRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,6 +215,24 @@ class Store(Protocol):
 
     async def values(self, decisions: Sequence[str]) -> dict[str, bytes]:
         """Of some decisions (at most a thousand) the sealed values that were kept."""
+
+    async def lease(self, lease: str) -> LeaseRow | None:
+        """One lease's row, whatever its state."""
+
+    async def live_leases(self, target: str, after: str, limit: int) -> tuple[LeaseRow, ...]:
+        """Leases that are not revoked, of a target ("" : of all), in the order of their ids, those after one."""
+
+    async def due_leases(self, target: str, now: datetime, limit: int) -> tuple[LeaseRow, ...]:
+        """Leases of a target that are not revoked and were due by then, the longest overdue first. Costs what is due, not what lives."""
+
+    async def claim_lease(self, lease: str, due_at: datetime, until: datetime) -> bool:
+        """Move a live lease's due time on, if it still is ``due_at``: of several who try, one succeeds. Need not survive a crash."""
+
+    async def lease_counts(self, agent: str, target: str, most: int) -> tuple[int, int]:
+        """How many live leases an agent and a target have, each counted up to ``most``."""
+
+    async def lease_targets(self) -> tuple[str, ...]:
+        """Targets that have live leases."""
 
     async def drop_values(self, decisions: Sequence[str]) -> None:
         """Forget the sealed values of some decisions (at most a thousand); none is a success."""

@@ -14,8 +14,8 @@ import psycopg
 
 from remit.errors import Outage, RemitError
 from remit.logic.merkle import root_of
-from remit.store.database import ALWAYS, ApprovalRow, Entry, Head, MarkRow, SightingRow, TaskRow
-from remit.store.rows import PUT, approval_row_of, entry_of, moment, row_values, task_row_of, unpacked
+from remit.store.database import ALWAYS, ApprovalRow, Entry, Head, LeaseRow, MarkRow, SightingRow, TaskRow
+from remit.store.rows import PUT, approval_row_of, entry_of, lease_row_of, moment, row_values, task_row_of, unpacked
 from remit.store.sql import migrations, queries
 from remit.store.threaded import ThreadedStore, Waiting
 
@@ -122,6 +122,32 @@ class PostgresStore(ThreadedStore[Connection]):
     async def values(self, decisions: Sequence[str]) -> dict[str, bytes]:
         """See Store."""
         return {decision: bytes(sealed) for decision, sealed in await self._all("values", list(decisions))}
+
+    async def lease(self, lease: str) -> LeaseRow | None:
+        """See Store."""
+        rows = await self._all("lease", lease)
+        return lease_row_of(rows[0]) if rows else None
+
+    async def live_leases(self, target: str, after: str, limit: int) -> tuple[LeaseRow, ...]:
+        """See Store."""
+        return tuple(lease_row_of(row) for row in await self._all("live_leases", target, target, after, limit))
+
+    async def due_leases(self, target: str, now: datetime, limit: int) -> tuple[LeaseRow, ...]:
+        """See Store."""
+        return tuple(lease_row_of(row) for row in await self._all("due_leases", target, moment(now), limit))
+
+    async def claim_lease(self, lease: str, due_at: datetime, until: datetime) -> bool:
+        """See Store."""
+        return await self._read(lambda db: db.execute(_SQL["claim_lease"], (moment(until), lease, moment(due_at))).rowcount == 1)
+
+    async def lease_counts(self, agent: str, target: str, most: int) -> tuple[int, int]:
+        """See Store."""
+        ((of_agent, of_target),) = await self._all("lease_counts", agent, most, target, most)
+        return of_agent, of_target
+
+    async def lease_targets(self) -> tuple[str, ...]:
+        """See Store."""
+        return tuple(row[0] for row in await self._all("lease_targets"))
 
     async def mark(self, name: str) -> MarkRow | None:
         """See Store."""

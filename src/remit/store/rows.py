@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from remit.logic.merkle import HASH_BYTES
-from remit.store.database import ApprovalRow, Entry, MarkRow, Row, SightingRow, TaintRow, TaskRow, ValueRow
+from remit.store.database import ApprovalRow, Entry, LeaseRow, MarkRow, Row, SightingRow, TaintRow, TaskRow, ValueRow
 
 
 def unpacked(packed: bytes) -> tuple[bytes, ...]:
@@ -21,6 +21,7 @@ PUT: dict[type[Row], str] = {
     TaintRow: "put_taint",
     ValueRow: "put_value",
     MarkRow: "put_mark",
+    LeaseRow: "put_lease",
 }
 
 
@@ -32,6 +33,9 @@ def row_values(row: Row) -> tuple[Any, ...]:
         return (row.approval, row.task, row.state, moment(row.asked_at), moment(row.expires_at))
     if isinstance(row, SightingRow):
         return (row.task, row.number, row.data)
+    if isinstance(row, LeaseRow):
+        times = (moment(row.expires_at), moment(row.due_at))
+        return (row.lease, row.task, row.agent, row.target, row.state, *times, row.sealed)
     if isinstance(row, ValueRow):
         return (row.decision, row.sealed)
     return (row.name, row.number, row.text) if isinstance(row, MarkRow) else (row.server, row.key, row.task)
@@ -71,4 +75,19 @@ def approval_row_of(row: tuple[Any, ...]) -> ApprovalRow:
         state=state,
         asked_at=datetime.fromisoformat(asked_at),
         expires_at=datetime.fromisoformat(expires_at),
+    )
+
+
+def lease_row_of(row: tuple[Any, ...]) -> LeaseRow:
+    """A lease's row from its columns."""
+    lease, task, agent, target, state, expires_at, due_at, sealed = row
+    return LeaseRow(
+        lease=lease,
+        task=task,
+        agent=agent,
+        target=target,
+        state=state,
+        expires_at=datetime.fromisoformat(expires_at),
+        due_at=datetime.fromisoformat(due_at),
+        sealed=sealed,
     )

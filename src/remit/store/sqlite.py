@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from remit.errors import Mistake, Outage, RemitError
 from remit.logic.merkle import root_of
-from remit.store.database import ALWAYS, ApprovalRow, Entry, Head, MarkRow, SightingRow, TaskRow
-from remit.store.rows import PUT, approval_row_of, entry_of, moment, row_values, task_row_of, unpacked
+from remit.store.database import ALWAYS, ApprovalRow, Entry, Head, LeaseRow, MarkRow, SightingRow, TaskRow
+from remit.store.rows import PUT, approval_row_of, entry_of, lease_row_of, moment, row_values, task_row_of, unpacked
 from remit.store.sql import migrations, queries
 from remit.store.threaded import ThreadedStore, Waiting
 
@@ -164,6 +164,34 @@ class SqliteStore(ThreadedStore[sqlite3.Connection]):
         wanted = json.dumps(list(decisions))
         rows = await self._read(lambda db: db.execute(_SQL["values"], (wanted,)).fetchall())
         return {decision: bytes(sealed) for decision, sealed in rows}
+
+    async def lease(self, lease: str) -> LeaseRow | None:
+        """See Store."""
+        row = await self._read(lambda db: db.execute(_SQL["lease"], (lease,)).fetchone())
+        return lease_row_of(row) if row else None
+
+    async def live_leases(self, target: str, after: str, limit: int) -> tuple[LeaseRow, ...]:
+        """See Store."""
+        rows = await self._read(lambda db: db.execute(_SQL["live_leases"], (target, target, after, limit)).fetchall())
+        return tuple(lease_row_of(row) for row in rows)
+
+    async def due_leases(self, target: str, now: datetime, limit: int) -> tuple[LeaseRow, ...]:
+        """See Store."""
+        rows = await self._read(lambda db: db.execute(_SQL["due_leases"], (target, moment(now), limit)).fetchall())
+        return tuple(lease_row_of(row) for row in rows)
+
+    async def claim_lease(self, lease: str, due_at: datetime, until: datetime) -> bool:
+        """See Store."""
+        return await self._read(lambda db: db.execute(_SQL["claim_lease"], (moment(until), lease, moment(due_at))).rowcount == 1)
+
+    async def lease_counts(self, agent: str, target: str, most: int) -> tuple[int, int]:
+        """See Store."""
+        of_agent, of_target = await self._read(lambda db: db.execute(_SQL["lease_counts"], (agent, most, target, most)).fetchone())
+        return of_agent, of_target
+
+    async def lease_targets(self) -> tuple[str, ...]:
+        """See Store."""
+        return tuple(row[0] for row in await self._read(lambda db: db.execute(_SQL["lease_targets"]).fetchall()))
 
     async def mark(self, name: str) -> MarkRow | None:
         """See Store."""

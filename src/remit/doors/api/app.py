@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from remit.doors.api.access import AccessDoor
+    from remit.doors.api.leases import LeasesApi
     from remit.doors.api.tasks import TaskDoor
     from remit.drivers.signing import TokenSigner
     from remit.model.identity import Proof
@@ -114,7 +115,13 @@ def _proof(request: Request) -> Proof:
 
 
 def api_app(
-    *, access: AccessDoor, approvals: Approvals, invitations: Invitations, more: Sequence[Route] = (), **services: Any
+    *,
+    access: AccessDoor,
+    approvals: Approvals,
+    invitations: Invitations,
+    leases: LeasesApi,
+    more: Sequence[Route] = (),
+    **services: Any,
 ) -> Starlette:
     """The API as an application. ``access``: the decision API beside it; ``more``: further doors."""
     api, approvers = _Api(**services), ApproversApi(approvals=approvals, invitations=invitations)
@@ -126,6 +133,7 @@ def api_app(
         ("POST", "/v1/tasks/{task}/manifest"): api.report_manifest,
         ("POST", "/v1/tasks/{task}/authorize"): api.authorize_call,
         ("POST", "/v1/tasks/{task}/observe"): api.observe_call,
+        ("GET", "/v1/leases"): leases.list,
         ("GET", "/v1/approvals"): approvers.list,
         ("GET", "/v1/approvals/{approval}"): approvers.show,
         ("POST", "/v1/approvals/{approval}"): approvers.answer,

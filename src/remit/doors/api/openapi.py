@@ -13,6 +13,8 @@ from remit.wire import (
     AnswerQuestion,
     AuthorizeCall,
     DecisionView,
+    LeasesView,
+    LeaseView,
     ObserveCall,
     OpenTask,
     Problem,
@@ -38,6 +40,8 @@ _WORDS = (
     TokenView,
     AuthorizeCall,
     DecisionView,
+    LeasesView,
+    LeaseView,
     ObserveCall,
     Problem,
 )
@@ -75,6 +79,9 @@ def openapi() -> Json:
             },
             "/v1/tasks/{task}/observe": {
                 "post": _operation("Tell how an allowed call ended", status="204", body="ObserveCall", security=token, parameters=task)
+            },
+            "/v1/leases": {
+                "get": _operation("Credentials that stand for the task on targets, never a secret", "LeasesView", security=token)
             },
             "/v1/approvals": {"get": _operation("Questions that wait for you", "QuestionsView", security=approver)},
             "/v1/approvals/{approval}": {

@@ -24,7 +24,7 @@ from remit.logic.arguments import digest_json
 from remit.logic.narrow import tool_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Mapping
 
     import aiohttp
 
@@ -239,11 +239,14 @@ class Links:
         limits: UpstreamLimits,
         client: aiohttp.ClientSession,
         links_max: int,
+        equip: Callable[[str, StdioServer | HttpServer], Awaitable[StdioServer | HttpServer]],
         listed: Callable[[str, str, list[dict[str, Any]]], Awaitable[None]] | None = None,
     ) -> None:
-        """``servers``: as configured now. ``links_max``: conversations at one time. ``listed``: hears what a task's server lists."""
+        """``servers``: as configured now. ``links_max``: conversations at one time. ``equip``: a server with a task's credentials.
+        ``listed``: hears what a task's server lists.
+        """
         self._servers, self._limits, self._client, self._links_max = servers, limits, client, links_max
-        self._listed = listed
+        self._equip, self._listed = equip, listed
         self._open: dict[tuple[str, ...], asyncio.Task[Link]] = {}
         self._ending: set[asyncio.Task[None]] = set()
 
@@ -280,6 +283,17 @@ class Links:
         """End every conversation of a task."""
         places = [place for place in self._open if place[0] == task]
         await self._end(places)
+
+    async def end_leased(self, task: str, leases: Collection[str]) -> None:
+        """End those of a task's processes that hold one of these leases: the next call starts one with a new credential."""
+
+        def holds(opening: asyncio.Task[Link]) -> bool:
+            if not opening.done() or opening.cancelled() or opening.exception() is not None:
+                return False
+            upstream = opening.result().upstream
+            return isinstance(upstream, StdioUpstream) and not set(leases).isdisjoint(upstream.server.leases)
+
+        await self._end([place for place, opening in self._open.items() if place[0] == task and holds(opening)])
 
     async def close(self) -> None:
         """End all, and wait for what others have begun to end."""
@@ -324,7 +338,7 @@ class Links:
         told = functools.partial(self._listed, task) if self._listed is not None else None
         link = Link(server.name, self._limits, capabilities, told)
         link.upstream = await open_upstream(
-            server,
+            await self._equip(task, server),
             initialize=initialize,
             capabilities=capabilities,
             limits=self._limits,

@@ -132,3 +132,41 @@ ON CONFLICT (name) DO UPDATE SET number = excluded.number, text = excluded.text 
 -- name: mark
 -- The highest mark of a name.
 SELECT number, text FROM remit.marks WHERE name = %s
+
+-- name: put_lease
+-- Replace a lease's row; its credential stays until it is revoked, unless there is a new one.
+INSERT INTO remit.leases AS kept (lease, task, agent, target, state, expires_at, due_at, sealed) VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
+ON CONFLICT (lease) DO UPDATE SET state = excluded.state, due_at = excluded.due_at, sealed = CASE
+    WHEN excluded.state = 'revoked' THEN '' WHEN excluded.sealed = '' THEN kept.sealed ELSE excluded.sealed END
+
+-- name: lease
+-- One lease.
+SELECT lease, task, agent, target, state, expires_at, due_at, sealed FROM remit.leases WHERE lease = %s
+
+-- name: live_leases
+-- Live leases of one target, or of all, in order.
+SELECT lease, task, agent, target, state, expires_at, due_at, sealed FROM remit.leases
+WHERE state <> 'revoked' AND (%s = '' OR target = %s) AND lease > %s ORDER BY lease LIMIT %s
+
+-- name: due_leases
+-- Live leases of a target that are due, the longest overdue first.
+SELECT lease, task, agent, target, state, expires_at, due_at, sealed FROM remit.leases
+WHERE state <> 'revoked' AND target = %s AND due_at <= %s ORDER BY due_at LIMIT %s
+
+-- name: claim_lease
+-- Move the due time of a live lease on, unless somebody else did.
+UPDATE remit.leases SET due_at = %s WHERE lease = %s AND due_at = %s AND state <> 'revoked'
+
+-- name: lease_counts
+-- Live leases of an agent and of a target, each counted up to a number.
+SELECT (SELECT count(*) FROM (SELECT 1 FROM remit.leases WHERE state <> 'revoked' AND agent = %s LIMIT %s) AS a),
+       (SELECT count(*) FROM (SELECT 1 FROM remit.leases WHERE state <> 'revoked' AND target = %s LIMIT %s) AS b)
+
+-- name: lease_targets
+-- Targets that have live leases: from one to the next along the index.
+WITH RECURSIVE found (target) AS (
+    SELECT (SELECT min(target) FROM remit.leases WHERE state <> 'revoked')
+    UNION ALL
+    SELECT (SELECT min(target) FROM remit.leases WHERE state <> 'revoked' AND target > found.target) FROM found WHERE found.target IS NOT NULL
+)
+SELECT target FROM found WHERE target IS NOT NULL

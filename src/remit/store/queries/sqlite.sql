@@ -131,3 +131,41 @@ ON CONFLICT (name) DO UPDATE SET number = excluded.number, text = excluded.text 
 -- name: mark
 -- The highest mark of a name.
 SELECT number, text FROM marks WHERE name = ?;
+
+-- name: put_lease
+-- Replace a lease's row; its credential stays until it is revoked, unless there is a new one.
+INSERT INTO leases AS kept (lease, task, agent, target, state, expires_at, due_at, sealed) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (lease) DO UPDATE SET state = excluded.state, due_at = excluded.due_at, sealed = CASE
+    WHEN excluded.state = 'revoked' THEN '' WHEN excluded.sealed = '' THEN kept.sealed ELSE excluded.sealed END
+
+-- name: lease
+-- One lease.
+SELECT lease, task, agent, target, state, expires_at, due_at, sealed FROM leases WHERE lease = ?
+
+-- name: live_leases
+-- Live leases of one target, or of all, in order.
+SELECT lease, task, agent, target, state, expires_at, due_at, sealed FROM leases
+WHERE state <> 'revoked' AND (? = '' OR target = ?) AND lease > ? ORDER BY lease LIMIT ?
+
+-- name: due_leases
+-- Live leases of a target that are due, the longest overdue first.
+SELECT lease, task, agent, target, state, expires_at, due_at, sealed FROM leases
+WHERE state <> 'revoked' AND target = ? AND due_at <= ? ORDER BY due_at LIMIT ?
+
+-- name: claim_lease
+-- Move the due time of a live lease on, unless somebody else did.
+UPDATE leases SET due_at = ? WHERE lease = ? AND due_at = ? AND state <> 'revoked'
+
+-- name: lease_counts
+-- Live leases of an agent and of a target, each counted up to a number.
+SELECT (SELECT count(*) FROM (SELECT 1 FROM leases WHERE state <> 'revoked' AND agent = ? LIMIT ?) AS a),
+       (SELECT count(*) FROM (SELECT 1 FROM leases WHERE state <> 'revoked' AND target = ? LIMIT ?) AS b)
+
+-- name: lease_targets
+-- Targets that have live leases: from one to the next along the index.
+WITH RECURSIVE found (target) AS (
+    SELECT (SELECT min(target) FROM leases WHERE state <> 'revoked')
+    UNION ALL
+    SELECT (SELECT min(target) FROM leases WHERE state <> 'revoked' AND target > found.target) FROM found WHERE found.target IS NOT NULL
+)
+SELECT target FROM found WHERE target IS NOT NULL

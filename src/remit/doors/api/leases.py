@@ -1,0 +1,54 @@
+"""A task's own leases over HTTP: what stands for it on which target, and how long. Never a secret. Translates; decides nothing.
+
+The operator's view of all leases is the command line's (``remit lease``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+from starlette.responses import Response
+
+from remit.errors import Unauthenticated
+from remit.wire import LeasesView, LeaseView
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from starlette.requests import Request
+
+    from remit.services.tasks import Tasks
+    from remit.services.tokens import Tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeasesApi:
+    """``clock``: by which the seconds that are left are counted."""
+
+    tokens: Tokens
+    tasks: Tasks
+    clock: Callable[[], datetime]
+
+    async def list(self, request: Request) -> Response:
+        """Leases of the task whose token is presented. Raises Unauthenticated, NotFound, Outage."""
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise Unauthenticated("a task token is needed", hint="Authorization: Bearer <task token>")
+        task = await self.tasks.view((await self.tokens.bearer(token.strip())).task)
+        now = self.clock()
+        leases = [
+            LeaseView(
+                lease=lease.id,
+                name=lease.name,
+                target=lease.target,
+                state=lease.state.value,
+                expires_at=lease.expires_at,
+                seconds_left=max(int((lease.expires_at - now).total_seconds()), 0) if lease.live else 0,
+            )
+            for lease in task.leases.values()
+        ]
+        body = msgspec.json.encode(LeasesView(leases=leases))
+        return Response(body, 200, {"cache-control": "no-store"}, media_type="application/json")

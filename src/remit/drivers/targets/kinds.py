@@ -1,0 +1,7 @@
+"""All kinds of targets that ``[targets.NAME] kind`` may name. A new one is a file beside this and a line here."""
+
+from __future__ import annotations
+
+from remit.drivers.targets.postgresql import POSTGRESQL
+
+TARGET_KINDS = {kind.name: kind for kind in (POSTGRESQL,)}

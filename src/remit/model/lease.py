@@ -1,0 +1,79 @@
+"""The lease: one credential on one target for one task. It hangs on the task and dies with it.
+
+Rules: a lease is immutable; the ledger's records make it (``logic/leases.py``). The moves are the table below; no other exists, and
+each lease reaches the end. A lease that was never seen to be issued may still come into being on its target until
+``MINT_WINDOW`` after its intent, so nobody settles it before. Left out: secrets (sealed in the store), targets (``drivers/targets``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+MINT_WINDOW = timedelta(seconds=60)
+STUCK_RETRY = timedelta(seconds=60)
+
+
+class LeaseState(StrEnum):
+    """intended → issued → revoking → revoked, or stuck: not gone after many tries, an alarm, still tried."""
+
+    INTENDED = "intended"
+    ISSUED = "issued"
+    REVOKING = "revoking"
+    STUCK = "stuck"
+    REVOKED = "revoked"
+
+
+LEASE_MOVES: dict[LeaseState, frozenset[LeaseState]] = {
+    LeaseState.INTENDED: frozenset({LeaseState.ISSUED, LeaseState.REVOKING}),
+    LeaseState.ISSUED: frozenset({LeaseState.REVOKING}),
+    LeaseState.REVOKING: frozenset({LeaseState.REVOKED, LeaseState.STUCK}),
+    LeaseState.STUCK: frozenset({LeaseState.REVOKED}),
+    LeaseState.REVOKED: frozenset(),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseTerms:
+    """What a task may have on a target. ``name``: what servers call it by. ``scope``: JSON text in the target's own words."""
+
+    name: str
+    target: str
+    scope: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseTemplate:
+    """Terms of a task type before the inputs are put in. ``scope``: JSON."""
+
+    name: str
+    target: str
+    scope: dict[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """One lease as the ledger's records make it. ``ending_at``: since when it has to go. ``why``: in words, of whoever decided that."""
+
+    id: str
+    name: str
+    target: str
+    intended_at: datetime
+    expires_at: datetime
+    state: LeaseState = LeaseState.INTENDED
+    issued_at: datetime | None = None
+    ending_at: datetime | None = None
+    stuck_at: datetime | None = None
+    revoked_at: datetime | None = None
+    why: str = ""
+
+    @property
+    def live(self) -> bool:
+        """Whether something of it may stand on the target."""
+        return bool(LEASE_MOVES[self.state])
+
+    @property
+    def ending(self) -> bool:
+        """Whether it has to go, and is not known to be gone."""
+        return self.state in {LeaseState.REVOKING, LeaseState.STUCK}

@@ -1,0 +1,199 @@
+"""Credentials for tasks: minted at first need, sealed, given out again while they are in use.
+
+    terms of the task → quota → *intent recorded* → minted on the target → *issue recorded, sealed* → parts for the server's process
+
+Rules
+* The intent is durable before the target is touched, under the mark that the target carries. What a crash leaves of it, the sweeper
+  settles (``revocations.py``), never before ``MINT_WINDOW``: until then a mint may still be under way.
+* A task that ends or is suspended while its credential is being made never gets it: it is revoked by whoever made it.
+* Quotas count what lives. Concurrent mints of several nodes may pass one by as many as they are.
+* A mint goes on when its caller does not wait for it any more, so that nothing is left in the middle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from remit.drivers.targets.base import MINT_SECONDS, Minted
+from remit.errors import Broken, Conflict, Mistake, Outage, Refusal, RemitError, Unauthenticated
+from remit.logic.leases import usable
+from remit.model.record import Body, LeaseIntended, LeaseIssued, LeaseRevoked, LeaseRevoking
+from remit.model.task import TaskState
+from remit.services.lease_records import record_lease
+from remit.services.tasks import lease_row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from remit.drivers.sealing import Sealer
+    from remit.drivers.targets.base import Target
+    from remit.model.lease import Lease, LeaseTerms
+    from remit.model.task import Task
+    from remit.services.revocations import Revocations
+    from remit.services.targets import Targets
+    from remit.services.tasks import Tasks
+    from remit.store.database import LeaseRow, Store
+
+_LOG = logging.getLogger("remit")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quotas:
+    """Live leases at most; ``task``: ever, so that a task that loops ends."""
+
+    task: int
+    agent: int
+    target: int
+
+
+class Leases:
+    """Leases of one node."""
+
+    def __init__(
+        self,
+        tasks: Tasks,
+        store: Store,
+        targets: Targets,
+        revocations: Revocations,
+        sealer: Sealer,
+        new_lease: Callable[[], str],
+        quotas: Quotas,
+    ) -> None:
+        self._tasks, self._store, self._targets, self._revocations = tasks, store, targets, revocations
+        self._sealer, self._new_lease, self._quotas = sealer, new_lease, quotas
+        self._making: dict[tuple[str, str], asyncio.Task[Minted]] = {}
+        self._reserved: Counter[str] = Counter()  # intents that are being written
+        self._open: dict[str, asyncio.Semaphore] = {}  # mints at a time, by target
+
+    async def have(self, task_id: str, name: str) -> Minted:
+        """The credential of a live task under a name of its terms, made where there is none yet.
+
+        Raises Refusal (not granted, quota, the task is not active, the target refuses), NotFound, Outage.
+        """
+        task = await self._tasks.view(task_id)
+        lease = usable(task, name)
+        if lease is not None and task.state is TaskState.ACTIVE:
+            row = await self._store.lease(lease.id)
+            if row is not None and row.sealed:
+                return open_credential(self._sealer, row)
+        making = self._making.get((task_id, name))
+        if making is None:
+            making = self._making[task_id, name] = asyncio.create_task(self._made(task, name))
+            making.add_done_callback(lambda done: self._making.pop((task_id, name), None) and (done.cancelled() or done.exception()))
+        return await asyncio.shield(making)
+
+    async def settle(self) -> None:
+        """Wait for mints that are under way."""
+        while self._making:
+            await asyncio.wait(set(self._making.values()))
+
+    async def _made(self, task: Task, name: str) -> Minted:
+        terms = next((one for one in task.terms if one.name == name), None)
+        if terms is None:
+            raise Refusal(f"the task has no lease {name[:80]!r}", code="lease_not_granted", hint=f"[[lease]] of tasks/{task.type}.toml")
+        target = self._targets.get(terms.target)
+        if target is None:
+            raise Refusal(f"there is no target {terms.target}", code="target_unknown", hint="[targets.NAME] in remit.toml")
+        lease = await self._intended(task, terms)
+        try:
+            minted = await self._minted(target, terms, lease)
+        except Exception as error:
+            words = error.message if isinstance(error, RemitError) else type(error).__name__
+            _LOG.warning("task %s gets no credential on target %s: %s", task.id, terms.target, words)
+            await self._not_minted(task.id, lease, error)
+            raise _told(error, terms.target) from None
+        return await self._issued(task.id, lease, minted)
+
+    async def _intended(self, task: Task, terms: LeaseTerms) -> Lease:
+        """Record the intent. Raises Refusal, Outage."""
+        lease_id = self._new_lease()
+        mark = self._targets.mark(lease_id)
+
+        def build(task: Task, now: datetime) -> tuple[Body, None]:
+            if task.state is not TaskState.ACTIVE or now >= task.deadline:
+                raise Refusal(f"task {task.id} is not active", code="task_state")
+            if len(task.leases) >= self._quotas.task:
+                raise _exceeded("task", self._quotas.task)
+            return LeaseIntended(lease=lease_id, name=terms.name, target=terms.target, mark=mark, expires_at=task.deadline), None
+
+        places = (f"agent {task.agent.text}", f"target {terms.target}")
+        self._reserved.update(places)
+        try:
+            most = max(self._quotas.agent, self._quotas.target)
+            counts = await self._store.lease_counts(task.agent.text, terms.target, most)
+            for place, count, quota in zip(places, counts, (self._quotas.agent, self._quotas.target), strict=True):
+                if count + self._reserved[place] > quota:
+                    raise _exceeded(place.partition(" ")[0], quota)
+            task, _ = await self._tasks.change(task.id, build)
+        finally:
+            self._reserved.subtract(places)
+            self._reserved += Counter()  # forget what is at nothing
+        return task.leases[lease_id]
+
+    async def _minted(self, target: Target, terms: LeaseTerms, lease: Lease) -> Minted:
+        gate = self._open.setdefault(terms.target, asyncio.Semaphore(self._targets.connections(terms.target)))
+        try:
+            async with asyncio.timeout(MINT_SECONDS), gate:  # the wait counts: the window runs since the intent
+                return await target.mint(self._targets.mark(lease.id), json.loads(terms.scope), lease.expires_at)
+        except TimeoutError:
+            raise Outage(f"target {terms.target} did not answer in time", code="target_unavailable") from None
+
+    async def _issued(self, task_id: str, lease: Lease, minted: Minted) -> Minted:
+        kept = {"parts": dict(minted.parts), "secret": sorted(minted.secret)}
+        sealed = self._sealer.seal(json.dumps(kept).encode(), lease.id)
+
+        try:
+            await record_lease(
+                self._tasks, task_id, LeaseIssued(lease=lease.id), lambda task: (lease_row(task, task.leases[lease.id], sealed),)
+            )
+        except Conflict:  # the task has ended, or was suspended: nobody gets it, and nobody else can still be making it
+            task = await self._tasks.view(task_id)
+            if lease.id in task.leases and not task.leases[lease.id].live:  # a clock that ran ahead took it for lost
+                await self._revocations.once_more(lease)
+            self._revocations.begin(task_id, made_here=frozenset({lease.id}))
+            raise Refusal(f"task {task_id} is not active any more", code="task_state") from None
+        return minted
+
+    async def _not_minted(self, task_id: str, lease: Lease, error: Exception) -> None:
+        """It has to go. Where nothing can have come into being it is settled at once, else when the window has passed."""
+        code = error.code if isinstance(error, RemitError) else "fault"
+        try:
+            await record_lease(self._tasks, task_id, LeaseRevoking(lease=lease.id, by="remit", reason=f"not minted: {code}"))
+        except Conflict:
+            pass  # the end of the task has made it so
+        except Outage:
+            return  # the intent is durable: the sweeper comes to it
+        if isinstance(error, Outage) and error.unsent:
+            with contextlib.suppress(Conflict, Outage):  # the sweeper, otherwise
+                await record_lease(self._tasks, task_id, LeaseRevoked(lease=lease.id, absent=True))
+        elif isinstance(error, Mistake):
+            self._revocations.begin(task_id, made_here=frozenset({lease.id}))
+
+
+def open_credential(sealer: Sealer, row: LeaseRow) -> Minted:
+    """The credential of a row. Raises Outage where it does not open any more (other keys)."""
+    try:
+        kept = json.loads(sealer.open(row.sealed, row.lease))
+        return Minted(parts=kept["parts"], secret=frozenset(kept["secret"]))
+    except Unauthenticated:
+        raise Outage(f"lease {row.lease} was sealed with other keys", code="lease_sealed") from None
+
+
+def _exceeded(what: str, quota: int) -> Refusal:
+    return Refusal(
+        f"the {what} has its {quota} leases", code="lease_quota", hint=f"[limits] leases_per_{what}; `remit lease list` shows them"
+    )
+
+
+def _told(error: Exception, target: str) -> RemitError:
+    """What a caller hears: nothing of the target's own words."""
+    if isinstance(error, Mistake):
+        return Refusal(error.message, code=error.code, hint=error.hint)
+    return error if isinstance(error, RemitError) else Broken(f"the driver of target {target} has a fault: {type(error).__name__}")

@@ -1,0 +1,159 @@
+"""Reads ``[targets.NAME]`` of ``remit.toml``, the ``[[lease]]`` lines of task types, and what servers' environments ask for.
+
+Rules: as ``services/reading.py``. A secret never stands in a file of the folder. What a scope means is its driver's.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from remit.drivers.targets.base import TargetSettings
+from remit.errors import Mistake
+from remit.logic.task_types import placeholders, sample_arguments
+from remit.model.lease import LeaseTemplate
+from remit.services.equipment import leases_of, unequipped
+from remit.services.reading import NAME, VARIABLE, Reader, fill, near
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from pathlib import Path
+
+    from remit.drivers.base import StdioServer
+    from remit.drivers.targets.base import TargetKind
+    from remit.model.task_type import Input, TaskType
+
+_CONNECTIONS, _CONNECTIONS_MAX = 4, 100
+_LEASES_MAX = 20
+
+
+def read_targets(root: Reader, folder: Path, kinds: Mapping[str, TargetKind]) -> dict[str, TargetSettings]:
+    """All targets. Mistakes are noted."""
+    found: dict[str, TargetSettings] = {}
+    for name, table in root.tables("targets"):
+        if not NAME.match(name):
+            table.wrong(f"{name!r} cannot be the name of a target", "a-z, 0-9, '-', '_'")
+            continue
+        word = table.value("kind", str, "")
+        kind = kinds.get(word)
+        if kind is None:
+            table.wrong(f"kind = {word[:40]!r}", near(word, kinds), "kind")
+            continue
+        read = _read_target(table, name, kind, folder)
+        if read is not None:
+            found[name] = read
+    return found
+
+
+def _read_target(table: Reader, name: str, kind: TargetKind, folder: Path) -> TargetSettings | None:
+    values: dict[str, Any] = {}
+    before = len(table.found)
+    for key, setting in kind.settings.items():
+        if key not in table.data and setting.default is None:
+            table.wrong(f"{key} is missing", setting.hint, key)
+        elif setting.kind is int and isinstance(setting.default, int):
+            values[key] = table.number(key, setting.default, setting.most)
+        else:
+            value = table.value(key, setting.kind, setting.default if setting.default is not None else setting.kind())
+            values[key] = fill(table, value, key) if isinstance(value, str) else value
+    secret, file = table.value("secret", str, ""), table.value("secret_file", str, "")
+    if secret and not VARIABLE.fullmatch(secret):
+        table.wrong(
+            "a secret stands in this file", 'secret = "${NAME}", secret_file = "…", or neither and remit target set-secret', "secret"
+        )
+    if secret and file:
+        table.wrong("secret and secret_file: one of them", "", "secret_file")
+    connections = table.number("connections", _CONNECTIONS, _CONNECTIONS_MAX)
+    table.done()
+    if len(table.found) == before:
+        try:
+            kind.check_settings(values)
+        except Mistake as mistake:
+            table.wrong(mistake.message, mistake.hint)
+    if len(table.found) > before:
+        return None
+    return TargetSettings(
+        name=name,
+        kind=kind.name,
+        values=values,
+        secret=fill(table, secret, "secret"),
+        secret_file=str(folder / file) if file else "",
+        connections=connections,
+    )
+
+
+def read_leases(
+    root: Reader, inputs: tuple[Input, ...], targets: Mapping[str, TargetSettings], kinds: Mapping[str, TargetKind]
+) -> tuple[LeaseTemplate, ...]:
+    """The ``[[lease]]`` lines of a task type. Mistakes are noted."""
+    declared = {entry.name for entry in inputs}
+    found: dict[str, LeaseTemplate] = {}
+    for table in root.each("lease"):
+        target, scope = table.value("target", str, ""), table.value("scope", dict, {})
+        name = table.value("name", str, target)
+        table.done()
+        if target not in targets:
+            table.wrong(f"target = {target[:80]!r}", near(target, targets), "target")
+            continue
+        if not NAME.match(name) or name in found:
+            table.wrong(f"name = {name[:80]!r}", "a-z, 0-9, '-', '_'; each lease of a task type has a name of its own", "name")
+            continue
+        unknown = sorted(placeholders(scope) - declared)
+        for word in unknown:
+            table.wrong(f"{{{word}}} is not a declared input", near(word, declared), "scope")
+        if not unknown:
+            try:
+                kinds[targets[target].kind].check_scope(sample_arguments(scope, inputs))
+            except Mistake as mistake:
+                table.wrong(mistake.message, mistake.hint, "scope")
+        found[name] = LeaseTemplate(name=name, target=target, scope=scope)
+    if len(found) > _LEASES_MAX:
+        root.wrong(f"more than {_LEASES_MAX} leases", "", "lease")
+    return tuple(found.values())
+
+
+def check_asked(
+    root: Reader,
+    servers: Collection[StdioServer],
+    task_types: Collection[TaskType],
+    targets: Mapping[str, TargetSettings],
+    kinds: Mapping[str, TargetKind],
+) -> None:
+    """Whether every task type that grants a server has the leases that the server's environment asks for, with those parts."""
+    for server in servers:
+        asked = leases_of(server)
+        for kind in task_types if asked else ():
+            if any(grant.server == server.name for grant in kind.grants):
+                terms = {one.name: one for one in kind.leases}
+                for name, part in asked:
+                    _check_part(root, server.name, kind.name, name, part, terms, targets, kinds)
+
+
+def _check_part(
+    root: Reader,
+    server: str,
+    task_type: str,
+    name: str,
+    part: str,
+    terms: Mapping[str, LeaseTemplate],
+    targets: Mapping[str, TargetSettings],
+    kinds: Mapping[str, TargetKind],
+) -> None:
+    where = ("servers", server, "env")
+    if name not in terms:
+        root.wrong(f"tasks/{task_type}.toml grants {server} but has no lease {name!r}", f'[[lease]] name = "{name}"', *where)
+    elif terms[name].target in targets:
+        parts = kinds[targets[terms[name].target].kind].blank
+        if part not in parts:
+            root.wrong(f"a credential of target {terms[name].target} has no {part!r}", near(part, parts), *where)
+
+
+def without_task(
+    server: StdioServer, task_types: Collection[TaskType], targets: Mapping[str, TargetSettings], kinds: Mapping[str, TargetKind]
+) -> StdioServer:
+    """A server as it is started when no task is there, to list its tools: with parts that open nothing."""
+
+    def blank(name: str) -> Mapping[str, str]:
+        named = [one.target for kind in task_types for one in kind.leases if one.name == name] or [name]
+        return kinds[targets[named[0]].kind].blank if named[0] in targets else {}
+
+    return unequipped(server, blank)

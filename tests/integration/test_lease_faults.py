@@ -1,0 +1,255 @@
+"""Leases on a real PostgreSQL: a node that is killed at any moment, a target that goes away, a slow one beside a good one.
+
+``REMIT_LEASE_KILLS``: how often a node is killed (15 where it is not set, 1,000 before a release).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import multiprocessing
+import os
+import random
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from remit.drivers.keys import load_or_make_keys
+from remit.drivers.targets.base import TargetSettings
+from remit.errors import Outage, Refusal
+from remit.logic.checkpoint import Checkpoint, sign_checkpoint
+from remit.model.lease import LeaseState
+from remit.model.record import LeaseLine, TaskOpened
+from remit.model.task import TaskState
+from remit.node import new_id
+from remit.node_leases import LeaseParts, lease_parts
+from remit.services.tasks import Tasks
+from remit.settings import Limits
+from remit.store.sqlite import SqliteStore
+from tests.servers.postgres import PostgresTarget, postgres_target
+from tests.support import AGENT, ORIGIN
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+    from remit.model.task import Task
+
+pytestmark = pytest.mark.anyio
+KILLS = int(os.environ.get("REMIT_LEASE_KILLS", "15"))
+SCOPE = '{"tables":[{"allow":["select"],"schema":"public","table":"orders"}]}'
+KEY = Ed25519PrivateKey.generate()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresTarget]:
+    with postgres_target() as running:
+        yield running
+
+
+@dataclass
+class Working:
+    """Services of one process. ``ahead``: how far its clock is."""
+
+    folder: Path
+    targets: dict[str, TargetSettings]
+    ahead: timedelta = timedelta(0)
+    limits: Limits = field(default_factory=Limits)
+    parts: LeaseParts = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.store = SqliteStore(self.folder / "remit.db", lambda size, root: sign_checkpoint(Checkpoint(ORIGIN, size, root), KEY))
+        self.tasks = Tasks(self.store, self.clock, new_id, 1_000)
+        keys = load_or_make_keys(self.folder / "keys")
+        configured = lambda: self.targets
+        self.parts = lease_parts(store=self.store, tasks=self.tasks, keys=keys, clock=self.clock, configured=configured, limits=self.limits)
+
+    def clock(self) -> datetime:
+        return datetime.now(UTC) + self.ahead
+
+    async def open(self, *targets: str) -> Task:
+        opened = TaskOpened(
+            type="look",
+            agent=AGENT.text,
+            on_behalf_of="alice",
+            opened_by="dispatcher",
+            objective="Look",
+            inputs={},
+            grants=[],
+            tools={},
+            ceiling="internal",
+            budget_calls=1,
+            deadline=self.clock() + timedelta(minutes=5),
+            leases=[LeaseLine(name=name, target=name, scope=SCOPE) for name in targets or ("orders",)],
+        )
+        return await self.tasks.move((await self.tasks.open(opened)).id, TaskState.ACTIVE, by="dispatcher")
+
+    async def settle(self, sweeps: int = 20) -> None:
+        for _ in range(sweeps):
+            await self.parts.revocations.sweep_once()
+            while self.parts.revocations._workers:
+                await asyncio.wait(list(self.parts.revocations._workers.values()))
+            if not await self.store.live_leases("", "", 1):
+                return
+
+    async def close(self) -> None:
+        await self.parts.close()
+        await self.store.close()
+
+
+def target(server: PostgresTarget, name: str = "orders", **changes: Any) -> TargetSettings:
+    values = {"url": changes.pop("url", server.url), "sessions": 10}
+    return TargetSettings(name=name, kind="postgresql", values=values, secret=server.password, **changes)
+
+
+@contextlib.asynccontextmanager
+async def working(folder: Path, *targets: TargetSettings, **named: Any) -> AsyncIterator[Working]:
+    made = Working(folder, {one.name: one for one in targets}, **named)
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+def roles(server: PostgresTarget) -> set[str]:
+    with server.root() as root:
+        return {row[0] for row in root.execute("SELECT rolname FROM pg_roles WHERE rolname LIKE 'remit\\_%'").fetchall()}
+
+
+def _work_until_killed(folder: Path, settings: TargetSettings, ready: Any) -> None:
+    async def work() -> None:
+        node = Working(folder, {"orders": settings})
+
+        async def one() -> None:
+            while True:
+                task = await node.open()
+                await node.parts.leases.have(task.id, "orders")
+                ready.set()
+                await node.tasks.end(task.id, TaskState.COMPLETED, by="alice")
+                await node.parts.end_task(task.id)
+
+        await asyncio.gather(*(one() for _ in range(4)))
+
+    asyncio.run(work())
+
+
+async def test_a_node_killed_at_any_moment_orphans_nothing(server, tmp_path):
+    """kill -9 between any two steps of four tasks at once; the next node settles it, with what is durable and the marks alone."""
+    load_or_make_keys(tmp_path / "keys")
+    fork = multiprocessing.get_context("fork")
+    chance = random.Random(7)
+    for _ in range(KILLS):
+        ready = fork.Event()
+        process = fork.Process(target=_work_until_killed, args=(tmp_path, target(server), ready))
+        process.start()
+        assert ready.wait(60)
+        await asyncio.sleep(chance.uniform(0, 0.06))
+        process.kill()
+        process.join()
+    left = len(roles(server))
+    assert left > 0, "something was there to be orphaned"
+    async with working(tmp_path, target(server), ahead=timedelta(minutes=10)) as morning:
+        await morning.tasks.expire_due()
+        await morning.settle()
+        orphans = roles(server)
+        print(f"{KILLS} kills, {left} credentials stood at the time, {len(orphans)} orphaned")
+        assert orphans == set()
+        assert await morning.store.live_leases("", "", 1) == ()
+        assert await morning.parts.reconciliation.target("orders") == 0
+
+
+async def test_a_target_that_is_away_is_waited_for_and_holds_up_no_other(server, tmp_path):
+    nowhere = target(server, "nowhere", url="postgresql://postgres@127.0.0.1:1/orders")
+    async with working(tmp_path, target(server), nowhere) as node:
+        task = await node.open("orders", "nowhere")
+        minted = await node.parts.leases.have(task.id, "orders")
+        with pytest.raises(Outage):
+            await node.parts.leases.have(task.id, "nowhere")
+        other = await node.open()
+        await node.parts.leases.have(other.id, "orders")
+        server.stop()
+        await node.tasks.end(task.id, TaskState.COMPLETED, by="alice")
+        await node.parts.end_task(task.id)
+        (lease, _) = sorted((await node.tasks.view(task.id)).leases.values(), key=lambda lease: lease.target, reverse=True)
+        assert (lease.target, lease.state) == ("orders", LeaseState.REVOKING)
+        node.ahead = timedelta(minutes=2)
+        await node.parts.revocations.sweep_once()
+        while node.parts.revocations._workers:
+            await asyncio.wait(list(node.parts.revocations._workers.values()))
+        assert (await node.tasks.view(task.id)).leases[lease.id].state is LeaseState.STUCK
+        server.start()
+    async with working(tmp_path, target(server), nowhere, ahead=timedelta(minutes=4)) as again:  # a restart forgets no revocation
+        await again.settle()
+        assert (await again.tasks.view(task.id)).leases[lease.id].state is LeaseState.REVOKED
+        with pytest.raises(psycopg.OperationalError):
+            psycopg.connect(minted.parts["url"])
+        assert len(roles(server)) == 1, "the other task's credential stands"
+        await again.tasks.end(other.id, TaskState.COMPLETED, by="alice")
+        await again.parts.end_task(other.id)
+    assert roles(server) == set()
+
+
+async def test_an_old_backup_and_a_stranger_are_noticed(server, tmp_path):
+    async with working(tmp_path, target(server)) as node:
+        task, other = await node.open(), await node.open()
+        await node.parts.leases.have(task.id, "orders")
+        await node.parts.leases.have(other.id, "orders")
+        back = {lease.id for lease in (await node.tasks.view(task.id)).leases.values()}.pop()
+        mark = node.parts.targets.mark(back)
+        await node.tasks.end(task.id, TaskState.COMPLETED, by="alice")
+        await node.parts.end_task(task.id)
+        (kept,) = roles(server)
+        with server.root() as root:
+            root.execute(f"CREATE ROLE {mark} LOGIN".encode())
+            root.execute(f"DROP OWNED BY {kept}".encode())
+            root.execute(f"DROP ROLE {kept}".encode())
+            root.execute("CREATE ROLE remit_zzzzzyyyyyyyyyyyyyyyyyyyy LOGIN")  # of another installation
+        assert await node.parts.reconciliation.target("orders") == 1
+        assert roles(server) == {"remit_zzzzzyyyyyyyyyyyyyyyyyyyy"}
+        (gone,) = (await node.tasks.view(other.id)).leases.values()
+        assert (gone.state, gone.why) == (LeaseState.REVOKED, "it is gone from its target")
+        with server.root() as root:
+            root.execute("DROP ROLE remit_zzzzzyyyyyyyyyyyyyyyyyyyy")
+
+
+async def test_quotas_refuse_a_loop(server, tmp_path):
+    async with working(tmp_path, target(server), limits=Limits(leases_per_task=2, leases_per_agent=3, leases_per_target=3)) as node:
+        looping = await node.open()
+        for _ in range(2):
+            await node.parts.leases.have(looping.id, "orders")
+            (lease, *_) = [lease for lease in (await node.tasks.view(looping.id)).leases.values() if lease.live]
+            await node.parts.revocations.revoke(lease.id, "alice", "")
+        with pytest.raises(Refusal) as refused:
+            await node.parts.leases.have(looping.id, "orders")
+        assert refused.value.code == "lease_quota"
+        assert "leases_per_task" in refused.value.hint
+        tasks = [await node.open() for _ in range(5)]
+        results = await asyncio.gather(*(node.parts.leases.have(task.id, "orders") for task in tasks), return_exceptions=True)
+        assert sum(isinstance(result, Refusal) for result in results) == 2, "also when all come at once"
+        assert len(roles(server)) == 3
+        for task in tasks:
+            await node.tasks.end(task.id, TaskState.COMPLETED, by="alice")
+            await node.parts.end_task(task.id)
+    assert roles(server) == set()
+
+
+async def test_one_task_has_one_credential_however_many_ask(server, tmp_path):
+    async with working(tmp_path, target(server)) as node:
+        task = await node.open()
+        minted = await asyncio.gather(*(node.parts.leases.have(task.id, "orders") for _ in range(8)))
+        assert len({one.parts["user"] for one in minted}) == len(roles(server)) == 1
+        await node.tasks.move(task.id, TaskState.SUSPENDED, by="alice")
+        await node.parts.end_task(task.id)
+        assert roles(server) == set(), "a suspended task holds nothing"
+        with pytest.raises(Refusal):
+            await node.parts.leases.have(task.id, "orders")
+        await node.tasks.move(task.id, TaskState.ACTIVE, by="alice")
+        again = await node.parts.leases.have(task.id, "orders")
+        assert again.parts["user"] != minted[0].parts["user"]
+        await node.tasks.end(task.id, TaskState.COMPLETED, by="alice")
+        await node.parts.end_task(task.id)
+    assert roles(server) == set()
