@@ -1,4 +1,4 @@
-"""``python -m bench [decide|context|identity|latency|throughput|volume …]``: all parts, or those named."""
+"""``python -m bench [decide|context|identity|latency|throughput|volume|kill …]``: all parts, or those named."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 import uvloop
 
-from bench import context, decide, identity, latency, throughput, volume
+from bench import context, decide, identity, kill, latency, throughput, volume
 
 PARTS = {
     "decide": decide.main,
@@ -15,6 +15,7 @@ PARTS = {
     "latency": latency.main,
     "throughput": throughput.main,
     "volume": volume.main,
+    "kill": kill.main,
 }
 
 

@@ -36,7 +36,8 @@ from remit.services.access_search import AccessSearch
 from remit.services.approvals import Approvals
 from remit.services.behaviour import Behaviour
 from remit.services.callers import Callers
-from remit.services.configuration import load_configuration
+from remit.services.configuration import load_agents, load_configuration
+from remit.services.delegation import Delegations
 from remit.services.feed import Feed
 from remit.services.identities import Identities
 from remit.services.invitations import Invitations
@@ -46,12 +47,15 @@ from remit.services.mediation import Mediation
 from remit.services.notices import Notices
 from remit.services.opening import Dispatcher
 from remit.services.pins import Pins
+from remit.services.presenting import Presenting
 from remit.services.proofs import Proofs, make_proofs
 from remit.services.questions import Questions
 from remit.services.replay import History
 from remit.services.replays import Replays
 from remit.services.rules import Rules, make_rulebook
 from remit.services.sightings import Sightings
+from remit.services.standing import Standing
+from remit.services.subtrees import Subtrees
 from remit.services.tasks import Tasks
 from remit.services.tickets import Tickets
 from remit.services.tokens import Tokens
@@ -59,7 +63,7 @@ from remit.store.postgres import PostgresStore
 from remit.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
     from pathlib import Path
 
     import aiohttp
@@ -67,7 +71,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from remit.logic.rulebook import Rulebook
-    from remit.settings import Configuration, Limits, Settings
+    from remit.settings import Agent, Configuration, Limits, Settings
     from remit.store.database import CheckpointSigner, Store
 
 _LOG = logging.getLogger("remit")
@@ -117,6 +121,7 @@ class Node:
     door: TaskDoor
     feed: Feed
     signals: SignalParts
+    subtrees: Subtrees
     client: aiohttp.ClientSession
     _background: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -127,6 +132,13 @@ class Node:
         self.gate.close_endpoints(task_id)
         await self.legacy.end_task(task_id)
         await self.links.end_task(task_id)
+
+    async def prepare(self, rulebook: Rulebook | None) -> None:
+        """Learn who is stopped; with a rulebook, record that it decides from here on. Raises Outage, Refusal (an older bundle)."""
+        await self.tasks.standing.load()
+        if rulebook is not None:
+            await self.rules.activate(self.configuration, rulebook)
+            await self.tasks.expire_due()
 
     def history(self) -> History:
         """The recorded decisions, to be decided again."""
@@ -146,7 +158,15 @@ class Node:
 
     def start(self) -> None:
         """Begin what runs beside the calls."""
-        for work in (self.feed.follow(), self.feed.sweep(), self._end_idle(), self._reload(), self.notices.run(), self._drop_questions()):
+        for work in (
+            self.feed.follow(),
+            self.feed.sweep(),
+            self.subtrees.sweep(),
+            self._end_idle(),
+            self._reload(),
+            self.notices.run(),
+            self._drop_questions(),
+        ):
             self._background.append(asyncio.create_task(work))
         self._background += [asyncio.create_task(work) for work in self.signals.work()]
 
@@ -210,7 +230,7 @@ async def open_node(
     store = _store(settings, sign)
     client = http_session()
     values_sealer, sealer = ValueSealer(keys.derived("values of calls")), Sealer(keys.derived("questions"))
-    tasks = Tasks(store, clock, new_id, limits.tasks_in_memory)
+    tasks = Tasks(store, clock, new_id, limits.tasks_in_memory, Standing(store, clock))
     rules = Rules(store, clock, configuration, rulebook)
     behaviour = Behaviour(store)
     questions = Questions(store, sealer, clock)
@@ -262,6 +282,7 @@ async def open_node(
     )
     workload = workload_parts(settings, keys, store, signer, tasks, rules, clock, new_id)
     identities = Identities(
+        tasks.standing,
         store,
         signer,
         clock,
@@ -315,6 +336,9 @@ async def open_node(
             tokens=tokens,
             tasks=tasks,
             dispatcher=dispatcher,
+            presenting=Presenting(
+                Delegations(tasks, sightings, rules, store, clock, new_id, records_max=limits.records_per_task), identities, tokens
+            ),
             tickets=tickets,
             manifests=manifests,
             issuer=settings.issuer,
@@ -323,16 +347,28 @@ async def open_node(
         ),
         feed=Feed(store, tasks, on_end),
         signals=signal_parts(configuration, keys, store, tasks, clock, new_id),
+        subtrees=Subtrees(store, tasks),
         client=client,
     )
     ending.append(node)
     try:
-        if deciding:
-            await rules.activate(configuration, rulebook)
-            await tasks.expire_due()
+        await node.prepare(rulebook if deciding else None)
         yield node
     finally:
         await node.close()
+
+
+@contextlib.asynccontextmanager
+async def open_standing(folder: Path) -> AsyncIterator[tuple[Mapping[str, Agent], Store, Standing]]:
+    """Just enough of a node to stop agents, whatever else of the folder does not hold together. Raises Mistake, Outage."""
+    settings, agents = load_agents(folder)
+    keys = load_or_make_keys(settings.keys)
+    origin = f"{settings.trust_domain}/ledger"
+    store = _store(settings, lambda size, root: sign_checkpoint(Checkpoint(origin, size, root), keys.ledger))
+    try:
+        yield agents, store, Standing(store, utc_now)
+    finally:
+        await store.close()
 
 
 def _store(settings: Settings, sign: CheckpointSigner) -> Store:

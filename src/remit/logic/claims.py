@@ -3,7 +3,8 @@
 * JWT-SVID (SPIFFE JWT-SVID): proves which agent speaks. ``sub`` SPIFFE ID, ``aud``, ``exp``; minutes.
 * Task token (``at+jwt``, RFC 9068): opens the gateway for one task. ``sub`` and ``client_id`` are the agent; the person or
   system it works for is ``task.on_behalf_of``, a claim and never an identity; the grant travels as
-  ``authorization_details`` (RFC 9396). It is minutes long, and dead the moment its task is.
+  ``authorization_details`` (RFC 9396). A child task's says in ``act`` who delegated it. It is minutes long, and dead the
+  moment its task is.
 
 Rules: what a claim does not say is not assumed. A token that is not exactly of the expected kind is refused (RFC 8725 §3.11).
 """
@@ -60,7 +61,16 @@ def task_claims(task: Task, issuer: str, audience: str, now: datetime, expires_a
         "jti": jti,
         "task": {"id": task.id, "type": task.type, "on_behalf_of": task.on_behalf_of},
         "authorization_details": details,
+        **({"act": _acting(task)} if task.chain else {}),
     }
+
+
+def _acting(task: Task) -> Claims:
+    """Who acts, and for whom: the newest actor outermost (RFC 8693 §4.1)."""
+    act: Claims = {}
+    for agent in (*reversed(task.chain), task.agent.text):
+        act = {"sub": agent, **({"act": act} if act else {})}
+    return act
 
 
 def check_svid(header: Claims, claims: Claims, trust_domain: str, audience: str, now: datetime, *, dated: bool = True) -> Workload:
@@ -84,7 +94,7 @@ def check_task_token(header: Claims, claims: Claims, issuer: str, audience: str,
     if header.get("typ") != TASK_TYPE:
         raise Unauthenticated("the token is not a task token")
     if claims.get("iss") != issuer or claims.get("aud") != audience:
-        raise Unauthenticated("the token is for another place")
+        raise Unauthenticated("the token is for another place", code="wrong_audience")
     expires_at = _check_times(claims, now)
     task = claims.get("task")
     task_id = task.get("id") if isinstance(task, dict) else None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from remit.logic.labelling import whole
 from remit.logic.tracing import origin_lines
 from remit.model.decision import Allow, Ask, Code
+from remit.model.delegation_record import AncestorLine
 from remit.model.labels import Labels
 from remit.model.record import CallDecided, QuestionTerms, ReasonLine
 
@@ -68,6 +69,8 @@ def decided(
         signals=[signal.value for signal in facts.signals],
         rulebook=rules.kept,
         question=_terms(facts, decision),
+        ancestors=[AncestorLine(task=one.id, seq=one.seq) for one in facts.ancestors],
+        stopped=list(facts.stopped),
     )
 
 

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from remit.errors import Broken, Conflict
 from remit.logic.manifest import fold_accepted, fold_changed, held, named
+from remit.logic.tree import delegable_of, delegated, narrowed, returned, source_of
 from remit.model.approval import APPROVAL_MOVES, Answer, Approval, ApprovalState, Widening
 from remit.model.budget import Budget, Spent, SumBudget
 from remit.model.call import Ending
 from remit.model.catalog import Kind
+from remit.model.delegation_record import TaskDelegated, TaskNarrowed, TaskReturned
 from remit.model.grant import Grant
 from remit.model.identity import SpiffeId
 from remit.model.labels import Labels
@@ -68,6 +70,12 @@ def fold(task: Task | None, record: Record, leaf: bytes) -> Task:
         return _drifted(task, body, record.at, step)
     if isinstance(body, ManifestAccepted):
         return _moved(fold_accepted(task, body), TaskMoved(to=TaskState.ACTIVE, by=body.by, reason=body.reason), record.at, step)
+    if isinstance(body, TaskNarrowed):
+        return narrowed(task, body, step)
+    if isinstance(body, TaskDelegated):
+        return delegated(task, body, step)
+    if isinstance(body, TaskReturned):
+        return returned(task, body, record.at, step)
     if isinstance(body, TokenIssued | TokenRefused):
         return replace(task, **step)
     raise Broken(f"a record {type(body).__name__} does not belong to a task")
@@ -108,7 +116,15 @@ def _approval(task: Task, call: str, digest: str, state: ApprovalState, now: dat
 
 def _opened(task: str, body: TaskOpened, at: datetime, leaf: bytes) -> Task:
     grants = tuple(
-        Grant(kind=Kind(line.kind), server=line.server, name=line.name, arguments=line.arguments, uses=line.uses, autonomy=line.autonomy)
+        Grant(
+            kind=Kind(line.kind),
+            server=line.server,
+            name=line.name,
+            arguments=line.arguments,
+            uses=line.uses,
+            autonomy=line.autonomy,
+            of=line.of,
+        )
         for line in body.grants
     )
     return Task(
@@ -133,6 +149,12 @@ def _opened(task: str, body: TaskOpened, at: datetime, leaf: bytes) -> Task:
         autonomy=body.autonomy,
         manifest=body.manifest,
         drift_rules=body.drift,
+        labels=Labels(body.rank, body.untrusted),
+        ancestors=tuple(body.ancestors),
+        chain=tuple(body.chain),
+        begun_by=body.begun_by,
+        origins={name: source_of(line) for name, line in body.origins.items()},
+        delegable=delegable_of(body.delegable),
     )
 
 
@@ -157,6 +179,7 @@ def _moved(task: Task, body: TaskMoved, at: datetime, step: Step) -> Task:
         raise Broken(f"the ledger moves task {task.id} from {task.state} to {to}")
     if to is TaskState.ACTIVE and held(task):
         raise Broken(f"the ledger moves task {task.id} to {to}, whose drift nobody has accepted")
+    step["authority"] = task.authority + 1
     if TASK_MOVES[to]:
         return replace(task, state=to, note=body.reason, **step)
     return replace(task, state=to, ended_at=at, note=body.reason, in_flight={}, **step)
@@ -191,7 +214,7 @@ def _decided(task: Task, body: CallDecided, at: datetime, step: Step) -> Task:
 
 
 def _allowed(task: Task, body: CallDecided, at: datetime, step: Step) -> Task:
-    if task.state is not TaskState.ACTIVE or task.calls >= task.budget.calls:
+    if task.state is not TaskState.ACTIVE or task.calls + task.lent.calls >= task.budget.calls:
         raise Broken(f"the ledger allows a call of task {task.id}, which is {task.state} after {task.calls} calls")
     approvals = task.approvals
     if body.approval:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from remit.model.catalog import PinnedTool, ToolFacts
     from remit.model.facts import Facts
     from remit.model.origin import Traced
+    from remit.model.task import Task
 
 Json = dict[str, Any]
 _SLICES_MAX = 4_096
@@ -138,6 +139,12 @@ class Policies:
         """Whether a policy that can match this call looks at its arguments, or at where they come from."""
         found = self._slice(facts, tool)
         return found.looks or found.traced is not None
+
+    def of_action(self, action: str) -> tuple[cedarpy.PolicySet, cedarpy.Schema]:
+        """All policies that can match an action, and the schema that shows all: for questions that are rare."""
+        static = {policy.id: policy.body for name in ("", action) for policy in self._by_action.get(name, ())}
+        text = json.dumps({"staticPolicies": static, "templates": {}, "templateLinks": []})
+        return cedarpy.PolicySet.from_json_str(text), self._schema(arguments=True, origins=True)
 
     def without(self, policy: str) -> Policies:
         """The same set but for one policy."""
@@ -320,7 +327,7 @@ def _context(facts: Facts, tool: ToolFacts, approved_by: str | None, request_sli
     timed, arguments = request_slice.timed, request_slice.arguments
     now = facts.now.strftime("%Y-%m-%dT%H:%M:%S.") + f"{facts.now.microsecond // 1000:03d}Z" if timed else _NO_TIME
     context: Json = {
-        "task": {"id": task.id, "type": task.type, "on_behalf_of": task.on_behalf_of},
+        "task": policy_task(task),
         "labels": list(classes.names[: task.labels.rank + 1]),
         "data_class": classes.name(task.labels.rank),
         "untrusted": task.labels.untrusted,
@@ -335,12 +342,17 @@ def _context(facts: Facts, tool: ToolFacts, approved_by: str | None, request_sli
         context["arguments"] = cedar_value(facts.call.arguments, arguments)
     if request_slice.traced is not None:
         traced = by_argument(facts.origins)
-        context["origins"] = {name: _origin(traced.get(name, ())) for name in facts.call.arguments if name in request_slice.traced}
+        context["origins"] = {name: origin_shown(traced.get(name, ())) for name in facts.call.arguments if name in request_slice.traced}
         named = tool.selectors
         selectors = [leaf for leaf in facts.origins if named is None or leaf.argument in named]
-        context["selectors"] = _origin(selectors) if selectors or named == () else _NOBODY
-        context["references"] = _origin([leaf for leaf in facts.references if named is not None and leaf.argument not in named])
+        context["selectors"] = origin_shown(selectors) if selectors or named == () else _NOBODY
+        context["references"] = origin_shown([leaf for leaf in facts.references if named is not None and leaf.argument not in named])
     return context
+
+
+def policy_task(task: Task) -> Json:
+    """A task as policies see it. ``chain``: the agents that delegated; ``depth``: how many did."""
+    return {"id": task.id, "type": task.type, "on_behalf_of": task.on_behalf_of, "depth": len(task.chain), "chain": list(task.chain)}
 
 
 _NOBODY: Json = {"known": False, "trusted": False, "sources": [UNKNOWN]}  # a call that does not say who leaves it to the server
@@ -351,6 +363,6 @@ def _declared(facts: Facts) -> frozenset[str]:
     return frozenset(properties if isinstance(properties, dict) else _STANDARD_ARGUMENTS.get(facts.call.kind, _NOTHING)["attributes"])
 
 
-def _origin(leaves: Sequence[Traced]) -> Json:
+def origin_shown(leaves: Sequence[Traced]) -> Json:
     """Where some leaves come from; of no leaf at all nothing can be unknown."""
     return {"known": is_known(leaves), "trusted": all(leaf.trusted for leaf in leaves), "sources": names_of(leaves)}

@@ -26,7 +26,8 @@ class Facts:
     in this task). ``approvals_max``: questions one task may ask. ``origins``: of every leaf of the arguments;
     ``references``: of whatever leads somewhere in their texts (links, hosts, addresses, accounts).
     ``signals``: what of the call is unlike the past.
-    ``terms``: what would hold for a question about this call.
+    ``terms``: what would hold for a question about this call. ``ancestors``: the tasks above, the parent first, the root last;
+    ``stopped``: which agents of the chain are stopped.
     """
 
     now: datetime
@@ -42,3 +43,5 @@ class Facts:
     signals: tuple[Signal, ...] = ()
     terms: Terms = field(default_factory=Terms)
     references: tuple[Traced, ...] = ()
+    ancestors: tuple[Task, ...] = ()
+    stopped: tuple[str, ...] = ()

@@ -17,7 +17,8 @@ from remit.model.catalog import Kind
 class Grant:
     """One line of a task's grant. ``arguments``: JSON text of the narrowing schema ("" : none). ``uses``: ``None`` is unbounded.
 
-    ``autonomy``: for this line in place of the task's ("" : the task's).
+    ``autonomy``: for this line in place of the task's ("" : the task's). ``of``: in a child task, the line of its parent's grant that
+    this one is bound to (-1: a task without a parent).
     """
 
     kind: Kind
@@ -26,6 +27,7 @@ class Grant:
     arguments: str = ""
     uses: int | None = None
     autonomy: str = ""
+    of: int = -1
 
     def names(self, kind: Kind, server: str, name: str) -> bool:
         """Whether this line speaks of that tool, resource or prompt (its arguments aside)."""

@@ -14,6 +14,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from remit.model.delegation_record import (
+    AgentsRestored,
+    AgentsStopped,
+    AncestorLine,
+    DelegableLine,
+    DelegationRefused,
+    TaskDelegated,
+    TaskNarrowed,
+    TaskReturned,
+)
 from remit.model.manifest import ManifestAccepted, ManifestChanged
 from remit.model.signal import SignalFollowed, SignalReceived, SignalRefused, StreamChanged
 
@@ -30,6 +40,7 @@ class GrantLine:
     arguments: str = ""
     uses: int | None = None
     autonomy: str = ""
+    of: int = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +83,11 @@ class ReasonLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskOpened:
-    """A task begins its life, pending."""
+    """A task begins its life, pending.
+
+    Of a child: ``ancestors`` (its parent first), their agents in ``chain``, who opened the root, where the parent saw each input
+    (one that is missing was seen nowhere good), and the labels that it begins with.
+    """
 
     type: str
     agent: str
@@ -96,6 +111,13 @@ class TaskOpened:
     watched: bool = False
     manifest: dict[str, str] = field(default_factory=dict)
     drift: dict[str, str] = field(default_factory=dict)
+    ancestors: list[str] = field(default_factory=list)
+    chain: list[str] = field(default_factory=list)
+    begun_by: str = ""
+    origins: dict[str, SourceLine] = field(default_factory=dict)
+    rank: int = 0
+    untrusted: bool = False
+    delegable: DelegableLine | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +179,7 @@ class CallDecided:
     where the arguments came from; ``references``: where what leads somewhere in their texts did. ``sums``: amounts spent, in decimal
     digits. ``resource``: digest of what the call names. ``signals``: what of it was unlike the past of the task type. ``rulebook``:
     digest of all that it was decided by (``logic/rulebook_text.py``). ``question``: for *ask*, and where nobody could have been asked.
+    ``ancestors``: of a child task, as they were known. ``stopped``: agents of the chain that were stopped.
     """
 
     decision: str
@@ -186,6 +209,8 @@ class CallDecided:
     rulebook: str = ""
     question: QuestionTerms | None = None
     references: list[LeafLine] = field(default_factory=list)
+    ancestors: list[AncestorLine] = field(default_factory=list)
+    stopped: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,11 +231,15 @@ class CallFinished:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelsRaised:
-    """A call under way has let something through before its result: the labels count as if it had ended."""
+    """A call under way has let something through before its result, or a child has read something: the labels count.
+
+    ``child``: the task below whose call it is ("" : the task's own).
+    """
 
     decision: str
     rank: int = 0
     untrusted: bool = False
+    child: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -300,6 +329,12 @@ class AccessSearched:
 Body = (
     TaskOpened
     | TaskMoved
+    | TaskNarrowed
+    | TaskDelegated
+    | TaskReturned
+    | DelegationRefused
+    | AgentsStopped
+    | AgentsRestored
     | TokenIssued
     | TokenRefused
     | CallDecided
@@ -322,6 +357,12 @@ Body = (
 KINDS: dict[str, type[Body]] = {
     "task.opened": TaskOpened,
     "task.moved": TaskMoved,
+    "task.narrowed": TaskNarrowed,
+    "task.delegated": TaskDelegated,
+    "task.returned": TaskReturned,
+    "delegation.refused": DelegationRefused,
+    "agents.stopped": AgentsStopped,
+    "agents.restored": AgentsRestored,
     "token.issued": TokenIssued,
     "token.refused": TokenRefused,
     "call.decided": CallDecided,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from remit.model.delegation import NOTHING, Delegable, Purse
 from remit.model.labels import Labels
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from remit.model.budget import Budget, Spent
     from remit.model.grant import Grant
     from remit.model.identity import SpiffeId
+    from remit.model.origin import Source
 
 
 class TaskState(StrEnum):
@@ -57,6 +59,11 @@ class Task:
     ``manifest``: what its agent is made of, by part; ``drift``: parts that changed since and that nobody has accepted, as they are now;
     ``drift_rules``: what follows, by kind of part; ``drifts``: how often it changed.
     ``autonomy``: by effect. ``self_service``: inputs that the agent gave to its own task count as the task's.
+
+    Of a child: ``ancestors`` are its parent and so on up to the root, ``chain`` their agents in the same order, ``begun_by`` who opened
+    the root, ``origins`` where its parent saw the inputs. ``delegable``: how it may be delegated further (``None``: not at all).
+    ``children``: living ones and those not settled yet, with what each was lent; ``lent``: what is out, and what those that
+    were settled have spent. ``requests``: ids of delegations. ``authority`` counts what moved or narrowed the task.
     """
 
     id: str
@@ -97,6 +104,20 @@ class Task:
     drifts: int = 0
     ended_at: datetime | None = None
     note: str = ""
+    ancestors: tuple[str, ...] = ()
+    chain: tuple[str, ...] = ()
+    begun_by: str = ""
+    origins: Mapping[str, Source] = field(default_factory=dict)
+    delegable: Delegable | None = None
+    children: Mapping[str, Purse] = field(default_factory=dict)
+    lent: Purse = NOTHING
+    requests: frozenset[str] = frozenset()
+    authority: int = 0
+
+    @property
+    def parent(self) -> str:
+        """The task that delegated to this one ("" : none did)."""
+        return self.ancestors[0] if self.ancestors else ""
 
     @property
     def over(self) -> bool:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from remit.model.budget import Budget
     from remit.model.catalog import Kind
+    from remit.model.delegation import Delegable
 
 
 class Autonomy(StrEnum):
@@ -55,6 +56,7 @@ class TaskType:
     ``watched``: calls are compared with what tasks of the type did before.
     ``required``: parts of the manifest without which no task of the type begins. ``drift``: what follows their change, by kind.
     ``self_service``: inputs that the agent gives to a task that it opens itself count as the task's own.
+    ``delegable``: whether and how such tasks may be delegated; ``None``: not at all.
     """
 
     name: str
@@ -69,3 +71,4 @@ class TaskType:
     watched: bool = False
     required: tuple[str, ...] = ()
     drift: Mapping[str, str] = field(default_factory=dict)
+    delegable: Delegable | None = None

@@ -91,7 +91,7 @@ def load_configuration(folder: Path) -> Configuration:
         try:
             if task_text is not None:
                 stem = Path(name).stem
-                task_types[stem] = read_task_type(Reader(parsed(name, task_text), found), stem, classes, known)
+                task_types[stem] = read_task_type(Reader(parsed(name, task_text), found), stem, classes, known, agents)
         except Mistake as mistake:
             found.append(mistake)
     for agent in agents.values():
@@ -116,6 +116,17 @@ def load_configuration(folder: Path) -> Configuration:
         bundle=bundle,
         trust=trust,
     )
+
+
+def load_agents(folder: Path) -> tuple[Settings, dict[str, Agent]]:
+    """Settings and declared agents alone: policies, task types and servers may be broken meanwhile. Raises Mistakes."""
+    found: list[Mistake] = []
+    root = Reader(parsed(FILE, read_text(folder / FILE, FILE)), found)
+    settings, _ = _settings(root, folder)
+    agents = _agents(root, settings, read_trust(root.table("trust"), folder, settings))
+    if found:
+        raise Mistakes(found)
+    return settings, agents
 
 
 def _policies(folder: Path, settings: Settings, found: list[Mistake]) -> tuple[dict[str, str | None], Bundle | None]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from remit.errors import NotFound, Refusal
 from remit.logic.manifest import check_parts, check_required
 from remit.logic.task_types import checked_inputs, fill_objective, open_grant
+from remit.logic.tree import delegable_line
 from remit.model.catalog import Kind
 from remit.model.record import GrantLine, SumLine, TaskOpened
 from remit.model.task import TaskState
@@ -90,6 +91,7 @@ class Dispatcher:
             watched=kind.watched,
             manifest=parts,
             drift=dict(kind.drift),
+            delegable=delegable_line(kind.delegable),
         )
         task = await self._tasks.open(opened)
         return await self._tasks.move(task.id, TaskState.ACTIVE, by=opened_by)

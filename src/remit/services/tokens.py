@@ -1,7 +1,7 @@
 """Task tokens: given for a live task, checked at every use, dead the moment the task is.
 
 Rules: a token's signature is checked once and remembered, bounded; whether its task lives is checked every time. A token
-never outlives its task's deadline.
+never outlives its task's deadline. That of a child task dies with any task above, and those of a stopped agent are dead.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from collections import OrderedDict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from remit.errors import NotFound, Unauthenticated
+from remit.errors import NotFound, Refusal, Unauthenticated
 from remit.logic.claims import TASK_TYPE, check_task_token, task_claims
+from remit.logic.tree import cut_off
 from remit.model.identity import Bearer
 from remit.model.record import Body, TokenIssued
 from remit.model.task import TaskState
@@ -50,8 +51,10 @@ class Tokens:
         jti = self._new_id("tok")
 
         def build(task: Task, now: datetime) -> tuple[Body, datetime]:
-            if task.over or now >= task.deadline:
+            if task.over or now >= task.deadline or cut_off(self._tasks.lineage(task) or (), now):
                 raise Unauthenticated(f"task {task.id} has ended")
+            if self._tasks.standing.stopped([task.agent.text, *task.chain]):
+                raise Refusal(f"an agent of task {task.id} is stopped", code="agent_stopped")
             expires_at = min(now + self._token_ttl, task.deadline)
             issued = TokenIssued(agent=task.agent.text, use="task-token", jti=jti, expires_at=expires_at, subject_proof=proof)
             return issued, expires_at
@@ -65,11 +68,20 @@ class Tokens:
         try:
             bearer = self._checked(token)
             task = await self._tasks.view(bearer.task)
+            above = await self._tasks.ancestors(task) if task.ancestors else ()
         except (Unauthenticated, NotFound):
             raise Unauthenticated("the token does not open anything here") from None
-        if task.over or task.state is TaskState.PENDING or task.agent != bearer.agent or self._clock() >= task.deadline:
+        if task.state is TaskState.PENDING or task.agent != bearer.agent or not self._tasks.opens(task, above, self._clock()):
             raise Unauthenticated("the token does not open anything here")
         return bearer
+
+    def why_not(self, token: str) -> str:
+        """Why a token is no task token of ours, in a word for the ledger; "inactive" or "" for one that is: its task tells more."""
+        try:
+            self._checked(token)
+        except Unauthenticated as refused:
+            return refused.code if refused.code != Unauthenticated.default_code else "invalid_token"
+        return "inactive"
 
     def _checked(self, token: str) -> Bearer:
         digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()

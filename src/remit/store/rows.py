@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from remit.logic.merkle import HASH_BYTES
-from remit.store.database import ApprovalRow, Entry, MarkRow, Row, SightingRow, TaintRow, TaskRow, ValueRow
+from remit.store.database import ApprovalRow, ChildRow, Entry, MarkRow, Row, SightingRow, TaintRow, TaskRow, Unsettled, ValueRow
 
 
 def unpacked(packed: bytes) -> tuple[bytes, ...]:
@@ -21,6 +21,7 @@ PUT: dict[type[Row], str] = {
     TaintRow: "put_taint",
     ValueRow: "put_value",
     MarkRow: "put_mark",
+    ChildRow: "put_child",
 }
 
 
@@ -34,6 +35,8 @@ def row_values(row: Row) -> tuple[Any, ...]:
         return (row.task, row.number, row.data)
     if isinstance(row, ValueRow):
         return (row.decision, row.sealed)
+    if isinstance(row, ChildRow):
+        return (row.task, row.parent, int(row.settled))
     return (row.name, row.number, row.text) if isinstance(row, MarkRow) else (row.server, row.key, row.task)
 
 
@@ -60,6 +63,12 @@ def task_row_of(row: tuple[Any, ...]) -> TaskRow:
         opened_at=datetime.fromisoformat(opened_at),
         deadline=datetime.fromisoformat(deadline),
     )
+
+
+def unsettled_of(row: tuple[Any, ...]) -> Unsettled:
+    """A child that something is left to be done for, from its columns."""
+    task, parent, ended, parent_ended = row
+    return Unsettled(task=task, parent=parent, ended=bool(ended), parent_ended=bool(parent_ended))
 
 
 def approval_row_of(row: tuple[Any, ...]) -> ApprovalRow:
