@@ -19,7 +19,7 @@ import rfc8785
 from remit.errors import Mistake, Refusal, RemitError
 from remit.logic.cedar_schema import DELEGATE
 from remit.logic.grants import narrowing_schema_text, validator
-from remit.logic.policy import Answer, origin_shown, policy_task
+from remit.logic.policy import Answer, origin_shown, task_shown
 from remit.logic.schema_words import unenforced
 from remit.logic.tracing import sources_of
 from remit.logic.tree import delegable_line, purse_line, source_line
@@ -170,10 +170,7 @@ def may_delegate(facts: Delegation, policies: Policies, inputs: tuple[Traced, ..
         {"uid": {"type": "Delegate", "id": facts.receiver.text}, "attrs": {**names, "name": facts.wanted.agent}, "parents": []},
     ]
     context = {
-        "task": policy_task(parent),
-        "labels": list(classes.names[: parent.labels.rank + 1]),
-        "data_class": classes.name(parent.labels.rank),
-        "untrusted": parent.labels.untrusted,
+        **task_shown(parent, classes),
         "sink": "internal",
         "signals": [],
         "now": facts.now.strftime("%Y-%m-%dT%H:%M:%S.") + f"{facts.now.microsecond // 1000:03d}Z",

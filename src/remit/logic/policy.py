@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from remit.model.catalog import PinnedTool, ToolFacts
     from remit.model.facts import Facts
+    from remit.model.labels import DataClasses
     from remit.model.origin import Traced
     from remit.model.task import Task
 
@@ -327,13 +328,9 @@ def _context(facts: Facts, tool: ToolFacts, approved_by: str | None, request_sli
     timed, arguments = request_slice.timed, request_slice.arguments
     now = facts.now.strftime("%Y-%m-%dT%H:%M:%S.") + f"{facts.now.microsecond // 1000:03d}Z" if timed else _NO_TIME
     context: Json = {
-        "task": policy_task(task),
-        "labels": list(classes.names[: task.labels.rank + 1]),
-        "data_class": classes.name(task.labels.rank),
-        "untrusted": task.labels.untrusted,
+        **task_shown(task, classes),
         "sink": tool.sends.value,
         "signals": [signal.value for signal in facts.signals],
-        "drift": drift_words(task),
         "now": now,
     }
     if approved_by is not None:
@@ -350,9 +347,16 @@ def _context(facts: Facts, tool: ToolFacts, approved_by: str | None, request_sli
     return context
 
 
-def policy_task(task: Task) -> Json:
-    """A task as policies see it. ``chain``: the agents that delegated; ``depth``: how many did."""
-    return {"id": task.id, "type": task.type, "on_behalf_of": task.on_behalf_of, "depth": len(task.chain), "chain": list(task.chain)}
+def task_shown(task: Task, classes: DataClasses) -> Json:
+    """What a context says of a task, whatever is asked. ``chain``: the agents that delegated; ``depth``: how many did."""
+    own = {"id": task.id, "type": task.type, "on_behalf_of": task.on_behalf_of, "depth": len(task.chain), "chain": list(task.chain)}
+    return {
+        "task": own,
+        "labels": list(classes.names[: task.labels.rank + 1]),
+        "data_class": classes.name(task.labels.rank),
+        "untrusted": task.labels.untrusted,
+        "drift": drift_words(task),
+    }
 
 
 _NOBODY: Json = {"known": False, "trusted": False, "sources": [UNKNOWN]}  # a call that does not say who leaves it to the server
