@@ -337,7 +337,9 @@ async def open_node(
             tasks=tasks,
             dispatcher=dispatcher,
             presenting=Presenting(
-                Delegations(tasks, sightings, rules, store, clock, new_id, records_max=limits.records_per_task), identities, tokens
+                Delegations(tasks, mediation.sightings, rules, store, clock, new_id, records_max=limits.records_per_task),
+                identities,
+                tokens,
             ),
             tickets=tickets,
             manifests=manifests,

@@ -127,7 +127,7 @@ class Mediation:
         self._tasks, self._sightings, self._behaviour = tasks, sightings, behaviour
         self._rulebook, self._new_id = rulebook, new_id
         self._approval_ttl, self._approvals_max, self._records_max = approval_ttl, approvals_max, records_max
-        self._sealer = sealer
+        self._sealer, self.sightings = sealer, sightings
         self._questions = questions
 
     async def authorize(self, bearer: Bearer, call: Call, *, seen_digest: str = "") -> Ticket | Refused:
