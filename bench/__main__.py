@@ -1,4 +1,4 @@
-"""``python -m bench [decide|context|exchange|identity|latency|throughput|volume|leases …]``: all parts, or those named."""
+"""``python -m bench [decide|context|exchange|identity|latency|throughput|volume|leases|kill …]``: all parts, or those named."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import sys
 
 import uvloop
 
-from bench import context, decide, exchange, identity, latency, leases, throughput, volume
+from bench import context, decide, exchange, identity, kill, latency, leases, throughput, volume
 
-_PARTS = (decide, context, exchange, identity, latency, throughput, volume, leases)
+_PARTS = (decide, context, exchange, identity, latency, throughput, volume, leases, kill)
 PARTS = {part.__name__.removeprefix("bench."): part.main for part in _PARTS}
 
 

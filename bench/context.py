@@ -34,6 +34,7 @@ from remit.model.task import TaskState
 from remit.services.behaviour import Behaviour
 from remit.services.mediation import Mediation
 from remit.services.sightings import Laundered, Seen, Sightings
+from remit.services.standing import Standing
 from remit.services.tasks import Tasks
 from remit.services.tokens import Tokens
 from remit.store.sqlite import SqliteStore
@@ -107,7 +108,7 @@ async def _token(folder: Path) -> Callable[[], object]:
     """A check of a token that was seen before, driven without a loop: it waits for nothing."""
     store = SqliteStore(folder / "remit.db", lambda size, root: f"{size} {root.hex()}")
     facts = _facts(0)
-    tasks = Tasks(store, lambda: facts.now, lambda prefix: f"{prefix}_1", 10)
+    tasks = Tasks(store, lambda: facts.now, lambda prefix: f"{prefix}_1", 10, Standing(store, lambda: facts.now))
     opened = TaskOpened(
         type="bench",
         agent=facts.agent.text,

@@ -2,7 +2,7 @@
 
 `SECURITY.md` lists the same promises in the same words; `tests/docs/test_promises.py` checks it, and that every test named here
 exists, that every attacker of `SECURITY.md` is held by a promise, and that every law of `tests/property` and `tests/simulation`
-serves one. The numbers in brackets are the invariants of the design. Invariant 3 (delegation) has no code yet.
+serves one. The numbers in brackets are the invariants of the design.
 """
 
 from __future__ import annotations
@@ -119,6 +119,20 @@ PROMISES = (
             _LIFE,
             "tests/simulation/test_simulation.py::test_real_threads_do_not_overspend",
             "tests/integration/test_postgres_node.py::test_a_budget_raced_through_two_nodes_is_never_overspent",
+        ),
+    ),
+    Promise(
+        says=(
+            "A child task never exceeds any task above it, as each is at that moment, on whichever node; what ends, suspends or narrows "
+            "one, or stops an agent of the chain, holds for all below it at once (3)."
+        ),
+        against=("another agent in the chain", "hijacked agent"),
+        tests=(
+            "tests/property/test_delegation.py",
+            "tests/unit/test_delegation.py",
+            "tests/integration/test_delegation_nodes.py",
+            "tests/e2e/test_delegation.py",
+            "tests/contract/test_store.py::test_a_mark_raised_on_one_node_stops_the_other_s_appends",
         ),
     ),
     Promise(

@@ -28,12 +28,17 @@ from remit.model.record import GrantLine, TaskOpened
 from remit.model.task import Task, TaskState
 from remit.services.approvals import Approvals
 from remit.services.behaviour import Behaviour
+from remit.services.delegation import Delegations
 from remit.services.ledger import Ledger
 from remit.services.mediation import Mediation
 from remit.services.questions import Questions
 from remit.services.replay import History
+from remit.services.rules import Rules
 from remit.services.sightings import Sightings
+from remit.services.standing import Standing
+from remit.services.subtrees import Subtrees
 from remit.services.tasks import Tasks
+from remit.settings import Agent, Configuration, Settings
 from remit.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
@@ -51,6 +56,7 @@ _BUDGETS = (
     "watched",
     "manifest",
     "drift",
+    "delegable",
     "preauthorized_seconds",
 )
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -58,6 +64,7 @@ AGENT = SpiffeId.parse("spiffe://remit.test/agent/tester")
 ORIGIN = "remit.test/ledger"
 CLASSES = DataClasses()
 QUESTIONS = 5
+AGENTS = ("tester", "reader", "payer", "clerk")
 
 PAY = PinnedTool(
     server="bank",
@@ -105,6 +112,10 @@ def rulebook(
     made = Rulebook(policies=policies, catalog=catalog, pinned=pinned, classes=CLASSES, consent=consent or Consent())
     text = rulebook_text(made, QUESTIONS)
     return replace(made, kept=rules_digest(text), kept_text=text)
+
+
+def agent_id(name: str) -> SpiffeId:
+    return SpiffeId.parse(f"spiffe://remit.test/agent/{name}")
 
 
 def grant(tool: str = "bank/pay", arguments: str = "", uses: int | None = None, kind: Kind = Kind.TOOL) -> Grant:
@@ -177,8 +188,8 @@ class World:
     sealer: ValueSealer | None = None
 
     def __post_init__(self) -> None:
-        self.store = SqliteStore(self.path, lambda size, root: sign_checkpoint(Checkpoint(ORIGIN, size, root), self.key))
-        self.tasks = Tasks(self.store, self.clock, self.new_id, 1_000)
+        self.store = self.make_store()
+        self.tasks = Tasks(self.store, self.clock, self.new_id, 1_000, Standing(self.store, self.clock))
         self.sightings = Sightings(self.store, b"k" * 32, values_max=1_000, values_in_memory_max=10_000, tasks_max=100)
         self.behaviour = Behaviour(self.store)
         self.questions = Questions(self.store, Sealer(b"k" * 32), self.clock)
@@ -196,6 +207,24 @@ class World:
             questions=self.questions,
         )
         self.ledger = Ledger(self.store, Verifier.of(ORIGIN, self.key))
+        agents = {name: Agent(name=name, spiffe_id=agent_id(name)) for name in AGENTS}
+        configuration = Configuration(
+            settings=Settings(folder=self.path.parent),
+            classes=CLASSES,
+            agents=agents,
+            servers={},
+            python_servers={},
+            catalog=self.rules.catalog,
+            task_types={},
+            policies={},
+            digest="",
+        )
+        self.subtrees = Subtrees(self.store, self.tasks)
+        rules = Rules(self.store, self.clock, configuration, self.rules)
+        self.delegations = Delegations(self.tasks, self.sightings, rules, self.store, self.clock, self.new_id, records_max=500)
+
+    def make_store(self) -> Any:
+        return SqliteStore(self.path, lambda size, root: sign_checkpoint(Checkpoint(ORIGIN, size, root), self.key))
 
     def beside(self) -> World:
         """Another process on the same file."""
@@ -243,7 +272,7 @@ class World:
         return History(self.store, Verifier.of(ORIGIN, self.key), self.sealer or ValueSealer(bytes(32)))
 
     def bearer(self, of: Task) -> Bearer:
-        return Bearer(agent=AGENT, task=of.id, proof="test")
+        return Bearer(agent=of.agent, task=of.id, proof="test")
 
     async def close(self) -> None:
         await self.tasks.settle()

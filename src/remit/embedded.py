@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from remit.doors.api.tasks import TaskDoor
     from remit.node import Node
-    from remit.wire import AuthorizeCall, DecisionView, ObserveCall, OpenTask, ReportManifest, TaskView, TokenView
+    from remit.wire import AuthorizeCall, DecisionView, DelegateTask, ObserveCall, OpenTask, ReportManifest, TaskView, TokenView
 
 T = TypeVar("T")
 _LOG = logging.getLogger("remit")
@@ -46,6 +46,10 @@ class EmbeddedDoor:
     async def open(self, proof: str, wanted: OpenTask) -> TaskView:
         """As ``TaskDoor.open``."""
         return await _sound(self._door.open(proof, _given(wanted)))
+
+    async def delegate(self, proof: str, task: str, wanted: DelegateTask) -> TaskView:
+        """As ``TaskDoor.delegate``."""
+        return await _sound(self._door.delegate(proof, task, _given(wanted)))
 
     async def show(self, proof: str, task: str) -> TaskView:
         """As ``TaskDoor.show``."""

@@ -40,7 +40,8 @@ from remit.services.access_search import AccessSearch
 from remit.services.approvals import Approvals
 from remit.services.behaviour import Behaviour
 from remit.services.callers import Callers
-from remit.services.configuration import load_configuration
+from remit.services.configuration import load_agents, load_configuration
+from remit.services.delegation import Delegations
 from remit.services.feed import Feed
 from remit.services.identities import Identities
 from remit.services.invitations import Invitations
@@ -50,19 +51,22 @@ from remit.services.mediation import Mediation
 from remit.services.notices import Notices
 from remit.services.opening import Dispatcher
 from remit.services.pins import Pins
+from remit.services.presenting import Presenting
 from remit.services.proofs import Proofs, make_proofs
 from remit.services.questions import Questions
 from remit.services.replay import History
 from remit.services.replays import Replays
 from remit.services.rules import Rules, make_rulebook
 from remit.services.sightings import Sightings
+from remit.services.standing import Standing
+from remit.services.subtrees import Subtrees
 from remit.services.tasks import Tasks
 from remit.services.tickets import Tickets
 from remit.store.postgres import PostgresStore
 from remit.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
     from pathlib import Path
 
     import aiohttp
@@ -72,7 +76,7 @@ if TYPE_CHECKING:
     from remit.drivers.key_ring import KeyRing
     from remit.logic.rulebook import Rulebook
     from remit.services.tokens import Tokens
-    from remit.settings import Configuration, Limits, Settings
+    from remit.settings import Agent, Configuration, Limits, Settings
     from remit.store.database import CheckpointSigner, Store
 
 _LOG = logging.getLogger("remit")
@@ -124,6 +128,7 @@ class Node:
     feed: Feed
     signals: SignalParts
     leases: LeaseParts
+    subtrees: Subtrees
     client: aiohttp.ClientSession
     token_parts: TokenParts
     clock: Callable[[], datetime]
@@ -145,6 +150,13 @@ class Node:
         self.leases.revocations.begin(task_id, claim=True)
         with contextlib.suppress(Outage):
             await self.links.end_leased(task_id, lost(await self.tasks.view(task_id)))
+
+    async def prepare(self, rulebook: Rulebook | None) -> None:
+        """Learn who is stopped; with a rulebook, record that it decides from here on. Raises Outage, Refusal (an older bundle)."""
+        await self.tasks.standing.load()
+        if rulebook is not None:
+            await self.rules.activate(self.configuration, rulebook)
+            await self.tasks.expire_due()
 
     def history(self) -> History:
         """The recorded decisions, to be decided again."""
@@ -168,6 +180,7 @@ class Node:
         working = (
             self.feed.follow(),
             self.feed.sweep(),
+            self.subtrees.sweep(),
             self._end_idle(),
             self._reload(),
             self.notices.run(),
@@ -245,7 +258,7 @@ async def open_node(
 
     store, client = _store(settings, sign), http_session()
     values_sealer, sealer = ValueSealer(keys.derived("values of calls")), Sealer(keys.derived("questions"))
-    tasks = Tasks(store, clock, new_id, limits.tasks_in_memory)
+    tasks = Tasks(store, clock, new_id, limits.tasks_in_memory, Standing(store, clock))
     rules = Rules(store, clock, configuration, rulebook)
     behaviour = Behaviour(store)
     questions = Questions(store, sealer, clock)
@@ -307,6 +320,7 @@ async def open_node(
     )
     workload = workload_parts(settings, keys, store, signer, tasks, rules, clock, new_id)
     identities = Identities(
+        tasks.standing,
         store,
         signer,
         clock,
@@ -360,6 +374,11 @@ async def open_node(
             tokens=tokens,
             tasks=tasks,
             dispatcher=dispatcher,
+            presenting=Presenting(
+                Delegations(tasks, mediation.sightings, rules, store, clock, new_id, records_max=limits.records_per_task),
+                identities,
+                tokens,
+            ),
             tickets=tickets,
             manifests=manifests,
             issuer=settings.issuer,
@@ -369,18 +388,30 @@ async def open_node(
         signals=signal_parts(configuration, keys, store, tasks, clock, new_id),
         feed=Feed(store, tasks, functools.partial(on_end, told=True), lambda task: ending[0].task_changed(task)),  # noqa: PLW0108  # made below
         leases=leases,
+        subtrees=Subtrees(store, tasks),
         client=client,
         token_parts=parts,
         clock=clock,
     )
     ending.append(node)
     try:
-        if deciding:
-            await rules.activate(configuration, rulebook)
-            await tasks.expire_due()
+        await node.prepare(rulebook if deciding else None)
         yield node
     finally:
         await node.close()
+
+
+@contextlib.asynccontextmanager
+async def open_standing(folder: Path) -> AsyncIterator[tuple[Mapping[str, Agent], Store, Standing]]:
+    """Just enough of a node to stop agents, whatever else of the folder does not hold together. Raises Mistake, Outage."""
+    settings, agents = load_agents(folder)
+    keys = load_or_make_keys(settings.keys)
+    origin = f"{settings.trust_domain}/ledger"
+    store = _store(settings, lambda size, root: sign_checkpoint(Checkpoint(origin, size, root), keys.ledger))
+    try:
+        yield agents, store, Standing(store, utc_now)
+    finally:
+        await store.close()
 
 
 def _store(settings: Settings, sign: CheckpointSigner) -> Store:

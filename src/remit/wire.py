@@ -51,6 +51,42 @@ class ReportManifest(msgspec.Struct, forbid_unknown_fields=True):
     parts: dict[str, str]
 
 
+class DelegatedLine(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """A line of the child's grant: exactly one of ``tool``, ``resource``, ``prompt``, as ``server/name``.
+
+    ``arguments``: the narrowing schema. ``line``: the number of the parent's line that it is bound to (null: the first that names it).
+    """
+
+    tool: str = ""
+    resource: str = ""
+    prompt: str = ""
+    arguments: dict[str, Any] = {}
+    uses: int | None = None
+    line: int | None = None
+
+
+class DelegateTask(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """A child task. ``request``: an id of the asker's, good for one delegation. ``lifetime`` in seconds (0: as long as may be).
+
+    The amounts are taken out of the parent's budgets; ``sums`` in decimal digits. ``actor_token``: the JWT-SVID of the agent that gets
+    the child, where that one asks.
+    """
+
+    request: str
+    agent: str
+    objective: str
+    grant: list[DelegatedLine]
+    calls: int
+    inputs: dict[str, Any] = {}
+    ceiling: str = ""
+    lifetime: int = 0
+    sums: dict[str, str] = {}
+    bytes_read: int = 0
+    resources: int = 0
+    rate_calls: int = 0
+    actor_token: str = ""
+
+
 class TokenView(msgspec.Struct):
     """A task token (RFC 6749 §5.1 words)."""
 
@@ -63,6 +99,8 @@ class TaskView(msgspec.Struct, omit_defaults=True):
     """A task as its agent sees it. ``mcp``: the gateway's address for each MCP server of the grant.
 
     ``drift``: parts of the manifest that changed and that nobody has accepted.
+    ``parent``: the task that delegated it; ``chain``: the agents that did, the nearest first. ``calls_lent``: to its children;
+    ``children``: those that are not settled, at most a hundred.
     """
 
     task: str
@@ -79,6 +117,10 @@ class TaskView(msgspec.Struct, omit_defaults=True):
     mcp: dict[str, str]
     drift: tuple[str, ...] = ()
     token: TokenView | None = None
+    parent: str = ""
+    chain: list[str] = []
+    calls_lent: int = 0
+    children: list[str] = []
 
 
 class LeaseView(msgspec.Struct):

@@ -19,7 +19,19 @@ from remit.errors import Mistake, Outage
 from remit.logic.checkpoint import Checkpoint, Verifier, open_checkpoint, sign_checkpoint
 from remit.logic.merkle import EMPTY_ROOT, kept_at, leaf_hash, root_of, verify_consistency, verify_inclusion
 from remit.services.ledger import Ledger
-from remit.store.database import Append, ApprovalRow, LeaseRow, MarkRow, SightingRow, StaleTask, TaintRow, TaskRow, ValueRow
+from remit.store.database import (
+    Append,
+    ApprovalRow,
+    ChildRow,
+    Given,
+    LeaseRow,
+    MarkRow,
+    SightingRow,
+    StaleTask,
+    TaintRow,
+    TaskRow,
+    ValueRow,
+)
 from remit.store.postgres import PostgresStore
 from remit.store.sqlite import SqliteStore
 from tests.servers.postgres import postgres
@@ -434,3 +446,111 @@ async def test_of_several_who_claim_a_lease_one_gets_it(engine):
         assert await two.claim_lease("lease_2", until, NOW) is False
         await one.append(Append(body=body(2), rows=(replace(row, state="revoked"),)))
         assert await one.claim_lease("lease_1", row.due_at, until) is False
+
+
+async def test_an_append_holds_only_while_its_marks_are_as_they_were_seen(engine):
+    async with opened(engine) as one, opened(engine) as two:
+        await one.append(Append(body=body(1), given=(Given(name="m", number=0),), rows=(MarkRow(name="m", number=3, text="x"),)))
+        for number in (0, 2, 4):
+            with pytest.raises(StaleTask) as stale:
+                await two.append(Append(body=body(2), task="t", seq=1, given=(Given(name="n", number=0), Given(name="m", number=number))))
+            assert stale.value.code == "stale_mark"
+        await two.append(Append(body=body(3), task="t", seq=1, given=(Given(name="n", number=0), Given(name="m", number=3))))
+        assert (await one.head()).size == 2
+
+
+async def test_a_mark_that_is_raised_in_the_same_batch_counts_at_once(engine):
+    async with opened(engine) as store:
+        given = (Given(name="m", number=1),)
+        await store.append(Append(body=body(0), rows=(MarkRow(name="m", number=1, text=""),)))
+        appends = [
+            Append(body=body(1), given=given),
+            Append(body=body(2), given=given, rows=(MarkRow(name="m", number=2, text=""),)),
+            Append(body=body(3), given=given),
+            Append(body=body(4), given=(Given(name="m", number=2),)),
+        ]
+        results = await asyncio.gather(*(store.append(append) for append in appends), return_exceptions=True)
+        assert [isinstance(result, StaleTask) for result in results] == [False, False, True, False]
+
+
+async def test_a_mark_raised_on_one_node_stops_the_other_s_appends(engine):
+    """Whatever the order: of the appends that stand before the mark all hold, after it none."""
+    async with opened(engine) as one, opened(engine) as two:
+
+        async def decide(number):
+            with contextlib.suppress(StaleTask):
+                return (await two.append(Append(body=body(number), given=(Given(name="m", number=0),)))).index
+            return None
+
+        async def stop():
+            await asyncio.sleep(0.01)
+            return (await one.append(Append(body=b"stop", rows=(MarkRow(name="m", number=1, text=""),)))).index
+
+        async def decide_on():
+            return [await decide(number) for number in range(60)]
+
+        stopped, indexes = await asyncio.gather(stop(), decide_on())
+        assert all(index < stopped for index in indexes if index is not None)
+        assert indexes[-1] is None or stopped > indexes[-1]
+        assert await decide(99) is None
+
+
+async def test_appends_that_go_together_are_written_together_or_not_at_all(engine):
+    async with opened(engine) as store:
+        first = await store.append(Append(body=body(1), task="t", seq=1))
+        leaf = leaf_hash(body(3))
+        also = (
+            Append(body=body(3), task="child", seq=1, rows=(ChildRow(task="child", parent="t"),)),
+            Append(body=body(4), task="child", seq=2, after=leaf),
+        )
+        together = Append(body=body(2), task="t", seq=2, after=first.leaf, also=also)
+        broken = replace(together, also=(*also[:1], Append(body=body(4), task="child", seq=2, after=b"?" * 32)))
+        for refused in (broken, replace(together, after=b"?" * 32), replace(together, given=(Given(name="m", number=1),))):
+            with pytest.raises(StaleTask):
+                await store.append(refused)
+        with pytest.raises(Mistake):
+            await store.append(replace(together, also=(Append(body=b""),)))
+        assert await store.children("t", 10) == ()
+        results = await asyncio.gather(store.append(together), store.append(together), return_exceptions=True)
+        assert isinstance(results[1], StaleTask)
+        assert [entry.seq for entry in await store.task_entries("child")] == [1, 2]
+        assert [entry.index for entry in await store.task_entries("t")] == [0, 1]
+        assert (await store.head()).size == 4
+        ledger = Ledger(store, Verifier.of(ORIGIN, KEY))
+        head, _ = await ledger.checkpoint()
+        for index, number in enumerate((1, 2, 3, 4)):
+            assert verify_inclusion(index, 4, leaf_hash(body(number)), await ledger.inclusion(index, 4), head.root)
+
+
+async def test_what_is_left_to_do_below_an_end(engine):
+    async with opened(engine) as store:
+        states = {"root": "active", "a": "active", "b": "active", "below": "active"}
+        above = {"a": "root", "b": "root", "below": "a"}
+
+        async def put(*names):
+            for name in names:
+                row = replace(task_row(1, states[name]), task=name, agent=f"spiffe://a/{name}")
+                child = (ChildRow(task=name, parent=above[name]),) if name in above else ()
+                await store.append(Append(body=name.encode(), rows=(row, *child)))
+
+        async def left():
+            return [
+                (one.task, one.parent, one.ended, one.parent_ended) for one in sorted(await store.unsettled(10), key=lambda one: one.task)
+            ]
+
+        await put(*states)
+        assert await left() == []
+        assert await store.children("root", 10) == ("a", "b")
+        assert sorted(await store.living_tasks(["spiffe://a/a", "spiffe://a/root"], 10)) == ["a", "root"]
+        assert len(await store.living_tasks(["*"], 10)) == 4
+        states["a"] = "completed"
+        await put("a")
+        assert await left() == [("below", "a", False, True)], "what is below first"
+        states["below"] = "revoked"
+        await put("below")
+        assert await left() == [("below", "a", True, True)]
+        await store.append(Append(body=b"settled", rows=(ChildRow(task="below", parent="a", settled=True),)))
+        assert await left() == [("a", "root", True, False)]
+        await put("below")
+        assert await left() == [("a", "root", True, False)], "settled stays settled"
+        assert await store.living_tasks(["spiffe://a/a"], 10) == ()

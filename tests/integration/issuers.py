@@ -32,6 +32,7 @@ from remit.node import new_id
 from remit.services.identities import Identities
 from remit.services.proofs import make_proofs
 from remit.services.replays import Replays
+from remit.services.standing import Standing
 from remit.store.sqlite import SqliteStore
 from tests.support import NOW, Clock
 
@@ -153,6 +154,7 @@ def identities_of(store: SqliteStore, clock: Clock, ticks: list[float], rules: T
     bounds = {"document_bytes_max": 65_536, "fetch_seconds_max": 5.0, **limits}
     proofs = make_proofs(rules, Replays(store, clock, new_id), audience=US, clock=lambda: ticks[0], **bounds)
     return Identities(
+        Standing(store, clock),
         store,
         OWN,
         clock,

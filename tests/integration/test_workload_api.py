@@ -456,7 +456,7 @@ async def test_nothing_is_issued_beyond_the_task(tmp_path):
                 with pytest.raises(Refusal):
                     await workloads.x509_svid(process)
         with pytest.raises(Refusal):  # ended between the look and the record
-            await workloads._record(SpiffeId.parse(ME), "jwt-svid", "svid_1", task.deadline, process, one.clock())
+            await workloads._record(SpiffeId.parse(ME), "jwt-svid", "svid_1", task.deadline, process)
         assert [body.use for body in await one.records(TokenIssued)] == ["x509-svid", "jwt-svid"]
         receipt = await make_receipt(one.node.store, one.node.ledger, ("public",) * 4, task.id, one.clock())
         assert (receipt.svids_issued, receipt.tokens_issued, receipt.svids_expire_at) == (2, 0, task.deadline)

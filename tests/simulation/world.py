@@ -31,6 +31,7 @@ from remit.services.behaviour import Behaviour
 from remit.services.ledger import Ledger
 from remit.services.mediation import Mediation, Ticket
 from remit.services.sightings import Sightings
+from remit.services.standing import Standing
 from remit.services.tasks import Tasks
 from remit.services.tokens import Tokens
 from remit.store.database import Append
@@ -144,7 +145,7 @@ class World:
 
         inner = SqliteStore(self.path, sign)
         store = self.parts.store(inner, self.schedule, self.durable, self.faults, name)
-        tasks = Tasks(store, clock, self.new_id, self.schedule.random.choice((1, 2, 100)))
+        tasks = Tasks(store, clock, self.new_id, self.schedule.random.choice((1, 2, 100)), Standing(store, clock))
         node = Node(
             name=name,
             inner=inner,

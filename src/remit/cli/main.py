@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from remit import __version__
+from remit.cli.agents import kill
 from remit.cli.approvals import approvals, approve, deny
 from remit.cli.audit import ledger
 from remit.cli.common import EXIT_CODES
@@ -34,7 +35,7 @@ def _told(command: click.Command) -> click.Command:
 
 task.add_command(task_drift)
 task.add_command(task_resume)
-for one in (init, serve, run, task, approvals, approve, deny, agent, lease, target, policy, pin, keys, signals, ledger, doctor):
+for one in (init, serve, run, task, approvals, approve, deny, agent, kill, lease, target, policy, pin, keys, signals, ledger, doctor):
     main.add_command(_told(one))
 
 if __name__ == "__main__":

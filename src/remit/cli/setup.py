@@ -83,7 +83,7 @@ def agent() -> None:
 @json_option
 @reports_errors
 async def agent_list(folder: Path, as_json: bool) -> None:
-    """Declared agents, their SPIFFE IDs and the task types they may be given."""
+    """Declared agents, their SPIFFE IDs and the task types they may be given. `agent show` tells who is stopped."""
     agents = load_configuration(folder.resolve()).agents.values()
     data = [{"name": one.name, "spiffe_id": one.spiffe_id.text, "tasks": one.tasks, "description": one.description} for one in agents]
     lines = [f"{one.name}  {one.spiffe_id}  {', '.join(one.tasks) or '(no tasks)'}  {safe(one.description)}" for one in agents]

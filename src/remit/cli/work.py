@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 
 import click
+import msgspec
 
 from remit.cli.approvals import not_from_a_task
 from remit.cli.common import emit, folder_option, json_option, operator, reports_errors, safe, say
@@ -21,6 +22,7 @@ from remit.model.labels import Labels
 from remit.model.task import TaskState
 from remit.node import application, open_node, utc_now
 from remit.services.configuration import load_configuration
+from remit.services.family import Member, family, narrow
 from remit.services.pinning import pin_servers
 from remit.services.receipt import make_receipt
 from remit.services.tasks import LIVE_STATES
@@ -113,10 +115,48 @@ async def task_list(everything: bool, folder: Path, as_json: bool) -> None:
 async def task_show(task_id: str, folder: Path, as_json: bool) -> None:
     """One task: what it did, what it has read, its receipt so far."""
     async with open_node(folder.resolve()) as node:
-        await node.tasks.view(task_id)
+        tree = await family(node.store, node.tasks, task_id, _LIST_MAX)
         receipt = await make_receipt(node.store, node.ledger, node.rules.rulebook.classes.names, task_id, utc_now())
         drift = drift_text(await node.manifests.shown(task_id))
-    emit(receipt, f"{receipt_text(receipt)}{drift}", as_json=as_json)
+    text = f"{receipt_text(receipt)}{drift}"
+    if len(tree) == 1:
+        emit(receipt, text, as_json=as_json)
+        return
+    lines = [_member(one, task_id) for one in tree]
+    emit({**msgspec.to_builtins(receipt), "tree": tree}, "\n".join([text, *lines]), as_json=as_json)
+
+
+def _member(one: Member, shown: str) -> str:
+    """A task of a tree in a line."""
+    mark = "→" if one.task == shown else " "
+    lent = f" + {one.calls_lent} lent" if one.calls_lent else ""
+    calls = f"{one.calls}{lent} of {one.budget_calls} calls"
+    return f"{mark} {'  ' * one.depth}{one.task}  {one.state:<9}  {one.agent}  {calls}  {safe(one.objective)}"
+
+
+@task.command("narrow")
+@click.argument("task_id")
+@click.option("--drop", "dropped", multiple=True, type=int, metavar="LINE", help="A line of the grant that is granted no more (from 0).")
+@click.option("--uses", "fewer", multiple=True, metavar="LINE=USES", help="A line of the grant and how often it is granted from now on.")
+@click.option("--reason", default="", help="Why; it is recorded.")
+@folder_option
+@json_option
+@reports_errors
+async def task_narrow(task_id: str, dropped: tuple[int, ...], fewer: tuple[str, ...], reason: str, folder: Path, as_json: bool) -> None:
+    """Take something of a task's grant away; it holds at once, for all that it delegated as well."""
+    uses = dict.fromkeys(dropped, 0)
+    for word in fewer:
+        line, _, count = word.partition("=")
+        if not (line.isdecimal() and count.isdecimal()):
+            raise Mistake(f"--uses {word[:80]!r}", code="uses", hint="--uses 1=3: line 1 three times")
+        uses[int(line)] = int(count)
+    if not uses:
+        raise Mistake("say what is taken away", code="uses", hint="--drop LINE, --uses LINE=USES; `remit task show --json` names lines")
+    async with open_node(folder.resolve()) as node:
+        narrowed = await narrow(node.tasks, task_id, uses, by=operator(), reason=reason[:500])
+    lines = [{"line": index, "name": grant.id, "uses": grant.uses} for index, grant in enumerate(narrowed.grants)]
+    human = "\n".join(f"{line['line']}  {safe(line['name'])}  {'any' if line['uses'] is None else line['uses']} uses" for line in lines)
+    emit({"task": task_id, "grant": lines}, human, as_json=as_json)
 
 
 def _mover(name: str, to: TaskState, words: str) -> None:

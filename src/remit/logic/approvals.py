@@ -88,13 +88,13 @@ def fixed_digest(arguments: Mapping[str, Any], free: Collection[str]) -> str:
 
 
 def chain(task: Task) -> frozenset[str]:
-    """Names of those who act in a task: they never answer its questions."""
-    return frozenset({task.agent.text, task.id})
+    """Names of those who act in a task, and of those who delegated it: they never answer its questions."""
+    return frozenset({task.agent.text, task.id, *task.chain, *task.ancestors})
 
 
 def excluded(task: Task, *, four_eyes: bool) -> frozenset[str]:
     """Names, as ``same_name`` compares them, of those who may not answer questions of a task."""
-    persons = (task.on_behalf_of, task.opened_by) if four_eyes else ()
+    persons = (task.on_behalf_of, task.opened_by, task.begun_by) if four_eyes else ()
     return frozenset(same_name(name) for name in (*chain(task), *persons) if name)
 
 

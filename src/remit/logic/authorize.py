@@ -1,6 +1,9 @@
 """The decision: a pure, total function of facts and policies. Two keys turn the lock, and any doubt denies.
 
-Order: who, the task, the tool, the grant, the ceiling, the budget, then the organisation's policy. Refusals of the
+A child task never exceeds any task above it: each of them decides as well, as it is at this moment. Policy is asked once, for
+the agent that acts; it may speak of the chain.
+
+Order: who, the task, those above it, the tool, the grant, the ceiling, the budget, then the organisation's policy. Refusals of the
 first part are collected, so that a person sees all of them; policy is asked only where none stands.
 
 *Ask* has no syntax of its own: it is the answer where the call is denied now and would be allowed with an approval
@@ -13,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from remit.logic.approvals import granted_approval, vouches
 from remit.logic.budgets import exhausted, spent_by
-from remit.logic.grants import FINDINGS_MAX, covering_line
+from remit.logic.grants import FINDINGS_MAX, bound_lines, covering_line
 from remit.logic.life import pending_approval, refused_approval
 from remit.logic.manifest import held, named
 from remit.logic.preauthorization import given, standing
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from remit.model.budget import Spent
     from remit.model.catalog import ToolFacts
     from remit.model.facts import Facts
+    from remit.model.grant import Grant
     from remit.model.task import Task
 
 
@@ -65,6 +69,7 @@ def _refusals(facts: Facts) -> Iterator[Reason]:
         yield Reason(Code.TASK_NOT_ACTIVE, f"task {task.id} is {task.state}{because}")
     elif facts.now >= task.deadline:
         yield Reason(Code.TASK_EXPIRED, f"the deadline of task {task.id} has passed")
+    yield from _from_above(facts)
     yield from exhausted(facts)
     names = facts.call.arguments
     if names and (len(names) > ARGUMENTS_MAX or len(max(names, key=len)) > NAME_CHARACTERS_MAX):
@@ -74,9 +79,24 @@ def _refusals(facts: Facts) -> Iterator[Reason]:
         yield Reason(Code.TOOL_UNKNOWN, f"nobody has declared {facts.call.id}")
         return
     yield from _changed(facts, tool)
-    if facts.classes.rank(tool.data_class) > facts.classes.rank(task.ceiling):
+    lowest = min((task, *facts.ancestors), key=lambda one: facts.classes.rank(one.ceiling))
+    if facts.classes.rank(tool.data_class) > facts.classes.rank(lowest.ceiling):
         shown = facts.classes.name(facts.classes.rank(tool.data_class))
-        yield Reason(Code.ABOVE_CEILING, f"{tool.id} holds {shown} data; this task ends at {task.ceiling}")
+        whose = "this task" if lowest is task else f"task {lowest.id}, which delegated,"
+        yield Reason(Code.ABOVE_CEILING, f"{tool.id} holds {shown} data; {whose} ends at {lowest.ceiling}")
+
+
+def _from_above(facts: Facts) -> Iterator[Reason]:
+    """What the tasks above say of any call at this moment, and whether an agent of the chain is stopped."""
+    if tuple(one.id for one in facts.ancestors) != facts.task.ancestors:
+        yield Reason(Code.ANCESTOR_NOT_ACTIVE, "a task that delegated to this one is not known")
+    for ancestor in facts.ancestors:
+        if ancestor.state is not TaskState.ACTIVE:
+            yield Reason(Code.ANCESTOR_NOT_ACTIVE, f"task {ancestor.id}, which delegated, is {ancestor.state}")
+        elif facts.now >= ancestor.deadline:
+            yield Reason(Code.ANCESTOR_NOT_ACTIVE, f"the deadline of task {ancestor.id}, which delegated, has passed")
+    for agent in facts.stopped:
+        yield Reason(Code.AGENT_STOPPED, f"{agent} is stopped")
 
 
 def _changed(facts: Facts, tool: ToolFacts) -> Iterator[Reason]:
@@ -89,18 +109,25 @@ def _changed(facts: Facts, tool: ToolFacts) -> Iterator[Reason]:
         yield Reason(Code.TOOL_CHANGED, text)
 
 
-def autonomy_of(task: Task, tool: ToolFacts, line: int) -> Autonomy:
-    """How the task takes such a call. What cannot be undone is never approved beforehand."""
-    stated = task.grants[line].autonomy or task.autonomy.get(tool.effect.value)
+def autonomy_of(task: Task, tool: ToolFacts, line: Grant) -> Autonomy:
+    """How a task takes such a call by one of its lines. What cannot be undone is never approved beforehand."""
+    stated = line.autonomy or task.autonomy.get(tool.effect.value)
     if not stated:
         return Autonomy.DECIDED
     autonomy = Autonomy(stated)
     return Autonomy.DECIDED if autonomy is Autonomy.PREAPPROVED and tool.effect is Effect.IRREVERSIBLE else autonomy
 
 
+def strictest_autonomy(facts: Facts, tool: ToolFacts, line: int) -> Autonomy:
+    """How the task and all above it take such a call: the strictest word counts."""
+    lines = bound_lines(facts, line)
+    stated = {autonomy_of(one, tool, grant) for one, grant in zip((facts.task, *facts.ancestors), lines, strict=False)}
+    return next(autonomy for autonomy in (Autonomy.ASKED, Autonomy.DECIDED, Autonomy.PREAPPROVED) if autonomy in stated)
+
+
 def _by_policy(facts: Facts, tool: ToolFacts, spent: Spent, policies: Policies, uncovered: tuple[Reason, ...]) -> Decision:
     """``uncovered``: what the grant leaves to a person's approval."""
-    autonomy = autonomy_of(facts.task, tool, spent.grant)
+    autonomy = strictest_autonomy(facts, tool, spent.grant)
     approval = granted_approval(facts.task, call_key(facts), facts.call, facts.now)
     if approval and uncovered and not vouches(approval, facts.call, [reason.where for reason in uncovered], told_max=FINDINGS_MAX):
         approval = None

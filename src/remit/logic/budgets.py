@@ -1,7 +1,7 @@
 """What a call would spend, and whether the task has it left. Pure.
 
-Rules: an amount that cannot be counted (no number, negative, hidden in a text) is not counted as nothing: it is refused. A rate
-counts attempts and is not given back.
+Rules: what is lent to children counts as spent until it comes back. An amount that cannot be counted (no number, negative, hidden in
+a text) is not counted as nothing: it is refused. A rate counts attempts and is not given back.
 """
 
 from __future__ import annotations
@@ -40,29 +40,33 @@ def spent_by(facts: Facts, line: int) -> Spent | tuple[Reason, ...]:
                 Reason(Code.AMOUNT_UNCLEAR, f"{one.argument} cannot be counted for the budget {one.name}: {error}", one.argument)
             )
             continue
-        before = task.sums.get(one.name, Decimal()) + sums.get(one.name, Decimal())
+        before = task.sums.get(one.name, Decimal()) + task.lent.sums.get(one.name, Decimal()) + sums.get(one.name, Decimal())
         if before + amount > one.maximum:
             text = f"{before + amount:f} would be more than the {one.maximum:f} of {one.name} ({before:f} is spent)"
             reasons.append(Reason(Code.SUM_EXCEEDED, text, one.argument))
         sums[one.name] = sums.get(one.name, Decimal()) + amount
     resource = resource_of(facts) if budget.resources or task.watched else ""
-    if budget.resources and resource not in task.resources and len(task.resources) >= budget.resources:
+    if budget.resources and resource not in task.resources and len(task.resources) + task.lent.resources >= budget.resources:
         reasons.append(Reason(Code.BUDGET_EXHAUSTED, f"this task has touched its {budget.resources} different resources"))
     return tuple(reasons) or Spent(grant=line, sums=sums, resource=resource)
 
 
 def exhausted(facts: Facts) -> Iterator[Reason]:
     """Budgets of which nothing is left, whatever is called."""
-    task, budget = facts.task, facts.task.budget
-    if task.calls >= budget.calls:
-        yield Reason(Code.BUDGET_EXHAUSTED, f"all {budget.calls} calls of this task are used")
-    if budget.bytes_read and task.bytes_read >= budget.bytes_read:
+    task, budget, lent = facts.task, facts.task.budget, facts.task.lent
+    if task.calls + lent.calls >= budget.calls:
+        what = f"used, or lent to its children ({lent.calls})" if lent.calls else "used"
+        yield Reason(Code.BUDGET_EXHAUSTED, f"all {budget.calls} calls of this task are {what}")
+    if budget.bytes_read and task.bytes_read + lent.bytes_read >= budget.bytes_read:
         yield Reason(Code.BUDGET_EXHAUSTED, f"this task has read its {budget.bytes_read:,} bytes")
-    if budget.rate_calls and len(task.recent) >= budget.rate_calls:
-        free = task.recent[-budget.rate_calls] + timedelta(seconds=budget.rate_seconds)
+    rate = budget.rate_calls - lent.rate_calls
+    if budget.rate_calls and rate <= 0:
+        yield Reason(Code.RATE_EXCEEDED, "all of this task's rate is lent to its children")
+    elif budget.rate_calls and len(task.recent) >= rate:
+        free = task.recent[-rate] + timedelta(seconds=budget.rate_seconds)
         if facts.now < free:
             seconds = (free - facts.now).total_seconds()
-            text = f"{budget.rate_calls} calls in {budget.rate_seconds} s are the most; try again in {seconds:.0f} s"
+            text = f"{rate} calls in {budget.rate_seconds} s are the most; try again in {seconds:.0f} s"
             yield Reason(Code.RATE_EXCEEDED, text)
 
 

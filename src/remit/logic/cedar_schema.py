@@ -2,7 +2,8 @@
 
 Model: ``principal is Agent``, ``action == Action::"server/tool"`` in its effect's group (``Action::"read"``, ``"write"``,
 ``"irreversible"``), ``resource is Tool|Resource|Prompt in Server``. ``Action::"resources/read"`` and
-``Action::"prompts/get"`` serve resources and prompts.
+``Action::"prompts/get"`` serve resources and prompts; ``Action::"task/delegate"``, in no effect's group, is the delegation of a task to
+``resource is Delegate``, the receiving agent.
 
 Rules: a tool's arguments appear as far as Cedar has types for them: string, integer (Long), number (decimal, four
 places), boolean, arrays of those (Set), objects with declared properties (records). What has no type does not appear,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 RESOURCES_READ = "resources/read"
 PROMPTS_GET = "prompts/get"
+DELEGATE = "task/delegate"
 ENTITY_TYPES = {Kind.TOOL: "Tool", Kind.RESOURCE: "Resource", Kind.PROMPT: "Prompt"}
 _DEPTH_MAX = 6
 _NO_ARGUMENTS: dict[str, Any] = {"type": "Record", "attributes": {}}
@@ -61,10 +63,13 @@ def cedar_schema(tools: Iterable[tuple[ToolFacts, PinnedTool]]) -> Json:
     uri = {"type": "Record", "attributes": {"uri": {"type": "String"}}}
     actions[RESOURCES_READ] = _action(Effect.READ, ["Resource"], shown(uri, ("uri",)))
     actions[PROMPTS_GET] = _action(Effect.READ, ["Prompt"], shown(name, ("name",)))
+    count = {"type": "Long"}
+    delegation: Json = {"type": "Record", "attributes": {"calls": count, "children": count, "seconds": count}}
+    actions[DELEGATE] = _action(None, ["Delegate"], {**shown(_NO_ARGUMENTS, ()), "delegation": delegation})
     facts_shape = {key: {"type": "String"} for key in ("effect", "data_class", "trust", "sends", "name")}
     thing = {"memberOfTypes": ["Server"], "shape": {"type": "Record", "attributes": facts_shape}}
     agent = {"shape": {"type": "Record", "attributes": {"trust_domain": {"type": "String"}}}}
-    entity_types: Json = {"Agent": agent, "Server": {}, "Tool": thing, "Resource": thing, "Prompt": thing}
+    entity_types: Json = {"Agent": agent, "Server": {}, "Tool": thing, "Resource": thing, "Prompt": thing, "Delegate": thing}
     return {"": {"commonTypes": {}, "entityTypes": entity_types, "actions": actions}}
 
 
@@ -93,9 +98,10 @@ def cedar_value(value: object, kind: Json) -> object:
     raise ValueError(f"{type(value).__name__} where the policy language expects {name}")
 
 
-def _action(effect: Effect, resources: list[str], shown: Json) -> Json:
+def _action(effect: Effect | None, resources: list[str], shown: Json) -> Json:
     text = {"type": "String"}
-    task = {"type": "Record", "attributes": {"id": text, "type": text, "on_behalf_of": text}}
+    depth, chain = {"type": "Long"}, {"type": "Set", "element": text}
+    task = {"type": "Record", "attributes": {"id": text, "type": text, "on_behalf_of": text, "depth": depth, "chain": chain}}
     attributes: Json = {
         "task": task,
         "labels": {"type": "Set", "element": text},
@@ -111,7 +117,7 @@ def _action(effect: Effect, resources: list[str], shown: Json) -> Json:
     }
     context = {"type": "Record", "attributes": attributes}
     applies = {"principalTypes": ["Agent"], "resourceTypes": resources, "context": context}
-    return {"memberOf": [{"id": effect.value}], "appliesTo": applies}
+    return {"memberOf": [{"id": effect.value}] if effect else [], "appliesTo": applies}
 
 
 def _type(schema: object, depth: int) -> Json | None:

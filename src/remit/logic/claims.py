@@ -4,7 +4,7 @@
 * Task token (``at+jwt``, RFC 9068): opens the gateway, or one server of it, for one task. ``client_id`` is the agent. ``sub`` is
   the agent as well, or the person it was proved to work for, with the agent as ``act`` (RFC 8693 §4.1). ``task.on_behalf_of`` alone
   is a claim and never an identity. The grant travels as ``authorization_details`` (RFC 9396), what the token is bound to as ``cnf``
-  (RFC 7800). It is minutes long, and dead the moment its task is.
+  (RFC 7800). A child task's says in ``act`` who delegated it. It is minutes long, and dead the moment its task is.
 
 Rules: what a claim does not say is not assumed. A token that is not exactly of the expected kind is refused (RFC 8725 §3.11).
 """
@@ -59,7 +59,7 @@ def task_claims(
         "jti": jti,
         "task": {"id": task.id, "type": task.type, "on_behalf_of": task.on_behalf_of},
         "authorization_details": grant_details(task, base, server),
-        **({"act": {"iss": issuer, "sub": agent}} if person else {}),
+        **({"act": _acting(task, issuer)} if person or task.chain else {}),
         **confirmation(bound),
     }
 
@@ -91,6 +91,14 @@ def confirmation(bound: Possession) -> Claims:
     return {"cnf": members} if members else {}
 
 
+def _acting(task: Task, issuer: str) -> Claims:
+    """Who acts, and for whom: the newest actor outermost (RFC 8693 §4.1)."""
+    act: Claims = {}
+    for agent in (*reversed(task.chain), task.agent.text):
+        act = {"iss": issuer, "sub": agent, **({"act": act} if act else {})}
+    return act
+
+
 def check_svid(header: Claims, claims: Claims, trust_domain: str, audience: str, now: datetime, *, dated: bool = True) -> Workload:
     """Raises Unauthenticated. JWT-SVID §3 and §4: typ, exp, aud, sub of the trust domain whose key signed. ``dated``: ``iat`` is
     demanded too, as ours have it; the standard leaves it out.
@@ -112,7 +120,7 @@ def check_task_token(header: Claims, claims: Claims, issuer: str, base: str, now
     if header.get("typ") != TASK_TYPE:
         raise Unauthenticated("the token is not a task token")
     if claims.get("iss") != issuer:
-        raise Unauthenticated("the token is for another place")
+        raise Unauthenticated("the token is for another place", code="wrong_audience")
     server = _server(claims.get("aud"), base)
     expires_at = _check_times(claims, now)
     task, jti = claims.get("task"), claims.get("jti")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from remit.logic.labelling import whole
 from remit.logic.tracing import origin_lines
 from remit.model.decision import Allow, Ask, Code
+from remit.model.delegation_record import AncestorLine
 from remit.model.labels import Labels
 from remit.model.record import CallDecided, QuestionTerms, ReasonLine
 
@@ -79,6 +80,8 @@ def decided(
         leans_on=decision.leans_on if isinstance(decision, Allow) else "",
         preauthorizes=decision.preauthorizes if isinstance(decision, Allow) else 0,
         class_policies=list(decision.class_policies) if isinstance(decision, Allow) else [],
+        ancestors=[AncestorLine(task=one.id, seq=one.seq) for one in facts.ancestors],
+        stopped=list(facts.stopped),
     )
 
 

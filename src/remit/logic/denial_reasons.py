@@ -41,6 +41,8 @@ DENIAL_REASONS: dict[Code, str] = {
     Code.WRONG_AGENT: "credential_invalid",
     Code.TASK_NOT_ACTIVE: "mission_inactive",
     Code.TASK_EXPIRED: "mission_inactive",
+    Code.ANCESTOR_NOT_ACTIVE: "mission_inactive",
+    Code.AGENT_STOPPED: "credential_invalid",
     Code.TOOL_UNKNOWN: "out_of_authority",
     Code.TOOL_CHANGED: "capability_drift",
     Code.MANIFEST_CHANGED: "capability_drift",

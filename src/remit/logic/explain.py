@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 _LINES_MAX = 12
 _TEXT_MAX = 300
-_FATAL = frozenset({Code.TASK_NOT_ACTIVE, Code.TASK_EXPIRED, Code.WRONG_AGENT, Code.BUDGET_EXHAUSTED})
+_FATAL = frozenset(
+    {Code.TASK_NOT_ACTIVE, Code.TASK_EXPIRED, Code.WRONG_AGENT, Code.BUDGET_EXHAUSTED, Code.ANCESTOR_NOT_ACTIVE, Code.AGENT_STOPPED}
+)
 
 
 def message_for_model(task: Task, call: Call, decision: Ask | Deny, approval: str) -> str:
@@ -55,7 +57,10 @@ def _not_yet(task: Task, call: Call, approval: str) -> str:
 
 def granted_lines(task: Task) -> str:
     """The grant in words, a line each."""
-    lines = [f"- {describe_grant(grant, task.uses[index])}" for index, grant in enumerate(task.grants[:_LINES_MAX])]
+    lines = [
+        f"- {describe_grant(grant, task.uses[index] + task.lent.uses.get(index, 0))}"
+        for index, grant in enumerate(task.grants[:_LINES_MAX])
+    ]
     more = len(task.grants) - _LINES_MAX
     if more > 0:
         lines.append(f"- and {more} more; list the tools to see them")

@@ -4,6 +4,7 @@ Rules: a line covers a call when its name matches, uses are left, and the argume
 the narrowing one. A property that the line narrows must be present (leaving it out would let the server choose).
 An argument that the tool never declared is refused. No schema fetches anything from anywhere. Where the line demands an
 ``origin``, every part of that argument must come from there; ``approval`` among the origins means that a person may vouch for it.
+A line of a child task covers what the line it is bound to covers as well, and so on up to the root.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ def covering_line(facts: Facts, *, approved: bool) -> int | tuple[Reason, ...]:
     reasons: tuple[Reason, ...] = ()
     for index in lines:
         found = _line_refuses(facts, index, approved=approved)
+        if not found and facts.ancestors:
+            found = _ancestors_refuse(facts, index, approved=approved)
         if not found:
             return index
         reasons += found
@@ -130,16 +133,48 @@ def _demands(schema: Any, where: tuple[str, ...]) -> Iterator[tuple[tuple[str, .
         yield from _demands(schema["items"], (*where, "*"))
 
 
+def bound_lines(facts: Facts, index: int) -> tuple[Grant, ...]:
+    """A line of the task and the lines above that it is bound to, as far as there are any."""
+    found = [facts.task.grants[index]]
+    for ancestor in facts.ancestors:
+        of = found[-1].of
+        if not 0 <= of < len(ancestor.grants):
+            break
+        found.append(ancestor.grants[of])
+    return tuple(found)
+
+
+def _ancestors_refuse(facts: Facts, index: int, *, approved: bool) -> tuple[Reason, ...]:
+    """Whether a line above refuses what a line of the task covers: each as it is now, whatever it was when it was lent."""
+    call, lines = facts.call, bound_lines(facts, index)
+    if len(lines) != len(facts.ancestors) + 1:
+        return (Reason(Code.NOT_GRANTED, f"{call.id} is bound to no line of the grant above"),)
+    for ancestor, lent, own in zip(facts.ancestors, lines, lines[1:], strict=False):
+        if not own.names(call.kind, call.server, call.name):
+            return (Reason(Code.NOT_GRANTED, f"task {ancestor.id}, which delegated, was not given {call.id}"),)
+        taken = ancestor.uses[lent.of] + ancestor.lent.uses.get(lent.of, 0)
+        if own.uses is not None and (lent.uses is None or taken > own.uses):
+            return (Reason(Code.USES_EXHAUSTED, f"task {ancestor.id}, which delegated, has no such uses of {call.id} any more"),)
+        refused = _arguments_refused(facts, own, f"the grant of task {ancestor.id}, which delegated", approved=approved)
+        if refused:
+            return refused
+    return ()
+
+
 def _line_refuses(facts: Facts, index: int, *, approved: bool) -> tuple[Reason, ...]:
     task, call = facts.task, facts.call
     grant = task.grants[index]
-    if grant.uses is not None and task.uses[index] >= grant.uses:
+    if grant.uses is not None and task.uses[index] + task.lent.uses.get(index, 0) >= grant.uses:
         times = "once" if grant.uses == 1 else f"{grant.uses} times"
         return (Reason(Code.USES_EXHAUSTED, f"{call.id} was granted {times} and has been used"),)
+    return _arguments_refused(facts, grant, "this task's grant", approved=approved)
+
+
+def _arguments_refused(facts: Facts, grant: Grant, whose: str, *, approved: bool) -> tuple[Reason, ...]:
     if not grant.arguments:
         return ()
     check, demanded = _compiled(grant)
-    refused = _findings(check, call.arguments, Code.ARGUMENTS_OUTSIDE_GRANT, "this task's grant")
+    refused = _findings(check, facts.call.arguments, Code.ARGUMENTS_OUTSIDE_GRANT, whose)
     if refused or not demanded:
         return refused
     return tuple(_foreign(facts, demanded, approved=approved))[:FINDINGS_MAX]

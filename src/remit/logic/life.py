@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 from remit.errors import Broken, Conflict
 from remit.logic.leases import all_revoking, leases_after
 from remit.logic.manifest import fold_accepted, fold_changed, held, named
+from remit.logic.tree import delegable_of, delegated, narrowed, returned, source_of
 from remit.model.approval import APPROVAL_MOVES, Answer, Approval, ApprovalState, Widening
 from remit.model.budget import Budget, Spent, SumBudget
 from remit.model.call import Ending
 from remit.model.catalog import Kind
+from remit.model.delegation_record import TaskDelegated, TaskNarrowed, TaskReturned
 from remit.model.grant import Grant
 from remit.model.identity import SpiffeId
 from remit.model.labels import Labels
@@ -76,6 +78,12 @@ def fold(task: Task | None, record: Record, leaf: bytes) -> Task:
         return _moved(fold_accepted(task, body), TaskMoved(to=TaskState.ACTIVE, by=body.by, reason=body.reason), record.at, step)
     if isinstance(body, LeaseRecord):
         return replace(task, leases=leases_after(task, body, record.at), **step)
+    if isinstance(body, TaskNarrowed):
+        return narrowed(task, body, step)
+    if isinstance(body, TaskDelegated):
+        return delegated(task, body, step)
+    if isinstance(body, TaskReturned):
+        return returned(task, body, record.at, step)
     if isinstance(body, TokenIssued | TokenRefused):
         return replace(task, **{**step, "permit": task.permit})
     if isinstance(body, TokenRevoked):
@@ -126,6 +134,7 @@ def _opened(task: str, body: TaskOpened, at: datetime, leaf: bytes) -> Task:
             uses=line.uses,
             autonomy=line.autonomy,
             approved_values=line.approved_values,
+            of=line.of,
         )
         for line in body.grants
     )
@@ -154,6 +163,12 @@ def _opened(task: str, body: TaskOpened, at: datetime, leaf: bytes) -> Task:
         manifest=body.manifest,
         drift_rules=body.drift,
         terms=tuple(LeaseTerms(name=line.name, target=line.target, scope=line.scope) for line in body.leases),
+        labels=Labels(body.rank, body.untrusted),
+        ancestors=tuple(body.ancestors),
+        chain=tuple(body.chain),
+        begun_by=body.begun_by,
+        origins={name: source_of(line) for name, line in body.origins.items()},
+        delegable=delegable_of(body.delegable),
     )
 
 
@@ -180,6 +195,7 @@ def _moved(task: Task, body: TaskMoved, at: datetime, step: Step) -> Task:
         raise Broken(f"the ledger moves task {task.id} to {to}, whose drift nobody has accepted")
     if to is not TaskState.ACTIVE:
         step["leases"] = all_revoking(task.leases, at, f"the task is {to}")
+    step["authority"] = task.authority + 1
     if TASK_MOVES[to]:
         return replace(task, state=to, note=body.reason, **step)
     return replace(task, state=to, ended_at=at, note=body.reason, in_flight={}, **step)
@@ -215,7 +231,7 @@ def _decided(task: Task, body: CallDecided, at: datetime, step: Step) -> Task:
 
 
 def _allowed(task: Task, body: CallDecided, at: datetime, step: Step) -> Task:
-    if task.state is not TaskState.ACTIVE or task.calls >= task.budget.calls:
+    if task.state is not TaskState.ACTIVE or task.calls + task.lent.calls >= task.budget.calls:
         raise Broken(f"the ledger allows a call of task {task.id}, which is {task.state} after {task.calls} calls")
     approvals = task.approvals
     if body.approval:

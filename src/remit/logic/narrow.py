@@ -28,16 +28,20 @@ def tool_digest(tool: Json) -> str:
     return digest_json({key: tool[key] for key in _DECLARED if tool.get(key)})
 
 
-def narrowed_tools(task: Task, server: str, listed: Iterable[Json]) -> list[Json]:
-    """The listed tools that this task may call, each with its input schema narrowed to the grant."""
+def narrowed_tools(task: Task, server: str, listed: Iterable[Json], above: tuple[Task, ...] = ()) -> list[Json]:
+    """The listed tools that this task may call, each with its input schema narrowed to the grant, and to those of the tasks above."""
     shown = []
     for tool in listed:
         name = tool.get("name")
         if not isinstance(name, str):
             continue
-        lines = [grant for grant in task.grants if grant.names(Kind.TOOL, server, name)]
+        lines = [grant for grant in task.grants if grant.uses != 0 and grant.names(Kind.TOOL, server, name)]
         if lines and task.tools.get(f"{server}/{name}") == tool_digest(tool):
-            shown.append({**tool, "inputSchema": narrowed_schema(tool.get("inputSchema") or {}, lines)})
+            schema = narrowed_schema(tool.get("inputSchema") or {}, lines)
+            for ancestor in above:
+                lines = [ancestor.grants[of] for of in sorted({line.of for line in lines}) if 0 <= of < len(ancestor.grants)]
+                schema = narrowed_schema(schema, lines)
+            shown.append({**tool, "inputSchema": schema})
     return shown
 
 
@@ -55,7 +59,7 @@ def narrowed_schema(schema: Json, lines: list[Grant]) -> Json:
 
 def visible(task: Task, kind: Kind, server: str, name: str) -> bool:
     """Whether a resource (by URI) or a prompt (by name) is in the task's grant."""
-    return any(grant.names(kind, server, name) for grant in task.grants)
+    return any(grant.uses != 0 and grant.names(kind, server, name) for grant in task.grants)
 
 
 def visible_template(task: Task, server: str, template: str) -> bool:

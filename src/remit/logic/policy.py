@@ -119,6 +119,12 @@ class Policies:
         """Whether a policy that can match this call looks at its arguments, or at where they come from."""
         return self._slice(facts, tool).shown.arguments
 
+    def of_action(self, action: str) -> tuple[cedarpy.PolicySet, cedarpy.Schema]:
+        """All policies that can match an action, and the schema that shows all: for questions that are rare."""
+        static = {policy.id: policy.body for name in ("", action) for policy in self._by_action.get(name, ())}
+        text = json.dumps({"staticPolicies": static, "templates": {}, "templateLinks": []})
+        return cedarpy.PolicySet.from_json_str(text), self._schema
+
     def without(self, policy: str) -> Policies:
         """The same set but for one policy."""
         fewer = copy(self)

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
     from remit.model.catalog import ToolFacts
     from remit.model.facts import Facts
+    from remit.model.labels import DataClasses
     from remit.model.origin import Traced
+    from remit.model.task import Task
 
 Json = dict[str, Any]
 EVERYTHING = frozenset(
@@ -82,7 +84,7 @@ def context_of(facts: Facts, tool: ToolFacts, approved_by: str | None, shown: Sh
     task, classes, read = facts.task, facts.classes, shown.read
     context: Json = {}
     if "task" in read:
-        context["task"] = {"id": task.id, "type": task.type, "on_behalf_of": task.on_behalf_of}
+        context["task"] = _task(task)
     if "labels" in read:
         context["labels"] = list(classes.names[: task.labels.rank + 1])
     if "data_class" in read:
@@ -104,21 +106,37 @@ def context_of(facts: Facts, tool: ToolFacts, approved_by: str | None, shown: Sh
     return context
 
 
+def task_shown(task: Task, classes: DataClasses) -> Json:
+    """What a context says of a task, whatever is asked."""
+    return {
+        "task": _task(task),
+        "labels": list(classes.names[: task.labels.rank + 1]),
+        "data_class": classes.name(task.labels.rank),
+        "untrusted": task.labels.untrusted,
+        "drift": drift_words(task),
+    }
+
+
+def _task(task: Task) -> Json:
+    """``chain``: the agents that delegated; ``depth``: how many did."""
+    return {"id": task.id, "type": task.type, "on_behalf_of": task.on_behalf_of, "depth": len(task.chain), "chain": list(task.chain)}
+
+
 def _show_arguments(context: Json, facts: Facts, tool: ToolFacts, shown: Shown) -> None:
     read = shown.read
     if "arguments" in read and shown._argument_type is not None:
         context["arguments"] = cedar_value(facts.call.arguments, shown._argument_type)
     if "origins" in read:
         traced = by_argument(facts.origins)
-        context["origins"] = {name: _origin(traced.get(name, ())) for name in facts.call.arguments if name in shown._declared}
+        context["origins"] = {name: origin_shown(traced.get(name, ())) for name in facts.call.arguments if name in shown._declared}
     named = tool.selectors
     if "selectors" in read:
         selectors = [leaf for leaf in facts.origins if named is None or leaf.argument in named]
-        context["selectors"] = _origin(selectors) if selectors or named == () else _NOBODY
+        context["selectors"] = origin_shown(selectors) if selectors or named == () else _NOBODY
     if "references" in read:
-        context["references"] = _origin([leaf for leaf in facts.references if named is not None and leaf.argument not in named])
+        context["references"] = origin_shown([leaf for leaf in facts.references if named is not None and leaf.argument not in named])
 
 
-def _origin(leaves: Sequence[Traced]) -> Json:
+def origin_shown(leaves: Sequence[Traced]) -> Json:
     """Where some leaves come from; of no leaf at all nothing can be unknown."""
     return {"known": is_known(leaves), "trusted": all(leaf.trusted for leaf in leaves), "sources": names_of(leaves)}

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from remit.logic.cedar_schema import ENTITY_TYPES, PROMPTS_GET, RESOURCES_READ
+from remit.logic.cedar_schema import DELEGATE, ENTITY_TYPES, PROMPTS_GET, RESOURCES_READ
 from remit.model.behaviour import Signal
 from remit.model.catalog import Effect, Kind, Sends, Trust
 
@@ -94,6 +94,8 @@ def _names(kind: str, name: str, known: Known) -> frozenset[str] | None:
     server = name.partition("/")[0]
     if kind == "Server":
         return frozenset(known.servers)
+    if kind == "Delegate":
+        return frozenset(known.agents)
     if kind == "Tool" and (server in known.pinned or server not in known.servers):
         return frozenset(known.tools)
     if kind in {"Resource", "Prompt"} and server not in known.servers:
@@ -112,7 +114,7 @@ def _unreachable(part: Policy, known: Known) -> Iterator[Finding]:
     if empty and len(empty) == len(_action_names(action)):
         words = " or ".join(f"{name!r}" for name in empty)
         yield _finding(part, "warning", "unreachable", f"no tool has the effect {words}, so it never applies", "see effect in remit.toml")
-    elif not any(_reaches(action, resource, tool, known) for tool in _things(known)):
+    elif _action_names(action) != (DELEGATE,) and not any(_reaches(action, resource, tool, known) for tool in _things(known)):
         yield _finding(part, "warning", "unreachable", "no tool, resource or prompt has both its action and its resource")
     named = _named_principal(principal)
     if named and named not in known.agents:
@@ -283,12 +285,12 @@ def _text(value: object) -> str:
 
 
 def _entities(value: object) -> Iterator[tuple[str, str]]:
-    """Tools, resources, prompts and servers that a policy names, in scope or condition."""
+    """Tools, resources, prompts, servers and delegates that a policy names, in scope or condition."""
     waiting = [value]
     while waiting:
         item = waiting.pop()
         if isinstance(item, dict):
-            if item.keys() == {"type", "id"} and item["type"] in {"Tool", "Resource", "Prompt", "Server"}:
+            if item.keys() == {"type", "id"} and item["type"] in {"Tool", "Resource", "Prompt", "Server", "Delegate"}:
                 yield item["type"], item["id"]
             waiting += item.values()
         elif isinstance(item, list):

@@ -30,6 +30,7 @@ from remit.model.identity import SpiffeId
 if TYPE_CHECKING:
     from remit.logic.policy import Policies
     from remit.logic.rulebook import Rulebook
+    from remit.model.grant import Grant
     from remit.model.record import CallDecided, Record
     from remit.model.task import Task
 
@@ -87,8 +88,16 @@ def kept_arguments(body: CallDecided, kept: bytes | None) -> dict[str, Any] | No
     return next((arguments for arguments in told if digest_json(arguments) == body.arguments_digest), None)
 
 
-def facts_at(task: Task, record: Record, body: CallDecided, rules: Rulebook, questions_max: int, arguments: dict[str, Any] | None) -> Facts:
-    """The facts that a recorded decision was made from. ``task``: as it was before the record."""
+def facts_at(
+    task: Task,
+    record: Record,
+    body: CallDecided,
+    rules: Rulebook,
+    questions_max: int,
+    arguments: dict[str, Any] | None,
+    ancestors: tuple[Task, ...] = (),
+) -> Facts:
+    """The facts that a recorded decision was made from. ``task``: as it was before the record; ``ancestors``: as it names them."""
     kind = Kind(body.tool_kind)
     call = Call(kind=kind, server=body.server, name=body.name, arguments=arguments or {}, digest=body.arguments_digest)
     tool = rules.tool(kind, body.server, body.name)
@@ -111,6 +120,8 @@ def facts_at(task: Task, record: Record, body: CallDecided, rules: Rulebook, que
         signals=tuple(Signal(word) for word in body.signals),
         terms=_terms(body),
         rulebook=body.rulebook,
+        ancestors=ancestors,
+        stopped=tuple(body.stopped),
     )
 
 
@@ -196,7 +207,8 @@ def _by_values(facts: Facts) -> frozenset[str]:
 def _unclear(facts: Facts) -> str:
     """What of the grant hangs on the arguments even where it is known to cover the call."""
     call = facts.call
-    lines = [line for line in facts.task.grants if line.names(call.kind, call.server, call.name)]
+    tasks = (facts.task, *facts.ancestors)
+    lines = [line for task in tasks for line in task.grants if line.names(call.kind, call.server, call.name)]
     if any(line.arguments and demands(json.loads(line.arguments)) for line in lines):
         return f"{NOT_KEPT}, and the grant demands origins of {call.id}"
     if len({line.autonomy for line in lines}) > 1:
@@ -206,14 +218,19 @@ def _unclear(facts: Facts) -> str:
 
 def _covered(facts: Facts) -> Facts:
     """The facts with a grant, a budget and a schema that take whatever arguments the call has."""
-    call, task, pinned = facts.call, facts.task, facts.pinned
-    grants = tuple(replace(line, arguments="") if line.names(call.kind, call.server, call.name) else line for line in facts.task.grants)
-    open_task = replace(task, grants=grants, budget=replace(task.budget, sums=(), resources=0))
+    task, pinned = facts.task, facts.pinned
+    open_task = replace(task, grants=_open_lines(facts, task), budget=replace(task.budget, sums=(), resources=0))
+    above = tuple(replace(ancestor, grants=_open_lines(facts, ancestor)) for ancestor in facts.ancestors)
     if pinned is not None:  # compiled schemas are kept by digest, so an open one has a digest of its own
         names = pinned.input_schema.get("properties")
         schema = {"type": "object", "properties": {name: {} for name in names} if isinstance(names, dict) else {}}
         pinned = replace(pinned, digest=f"open:{pinned.digest}", input_schema={**schema, "additionalProperties": True})
-    return replace(facts, task=open_task, pinned=pinned)
+    return replace(facts, task=open_task, ancestors=above, pinned=pinned)
+
+
+def _open_lines(facts: Facts, task: Task) -> tuple[Grant, ...]:
+    call = facts.call
+    return tuple(replace(line, arguments="") if line.names(call.kind, call.server, call.name) else line for line in task.grants)
 
 
 def _codes_of(body: CallDecided) -> set[str]:

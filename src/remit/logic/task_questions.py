@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from remit.errors import Mistake
 from remit.logic.arguments import make_call
-from remit.logic.authorize import authorize, autonomy_of
+from remit.logic.authorize import authorize, strictest_autonomy
 from remit.model.catalog import Kind
 from remit.model.decision import Allow, Code, Deny
 from remit.model.task_type import Autonomy
@@ -134,7 +134,7 @@ def could_call(facts: Facts, policies: Policies, *, arguments_known: bool) -> bo
         return False
     call = facts.call
     lines = [index for index, grant in enumerate(facts.task.grants) if grant.names(call.kind, call.server, call.name)]
-    return any(_policy_may_permit(facts, facts.tool, policies, autonomy_of(facts.task, facts.tool, line)) for line in lines)
+    return any(_policy_may_permit(facts, facts.tool, policies, strictest_autonomy(facts, facts.tool, line)) for line in lines)
 
 
 def _policy_may_permit(facts: Facts, tool: ToolFacts, policies: Policies, autonomy: Autonomy) -> bool:

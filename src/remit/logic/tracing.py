@@ -109,12 +109,15 @@ class Inputs:
     """A task's own inputs as a place where values stand."""
 
     def __init__(self, task: Task) -> None:
-        """Inputs that the agent gave to itself are not vouched for by anybody."""
-        trust = Trust.UNTRUSTED if task.opened_by == task.agent.text and not task.self_service else Trust.TRUSTED
+        """Inputs that the agent gave to itself are not vouched for by anybody, nor are those of a child task: what its parent hands over
+        is what it was where the parent saw it.
+        """
+        unvouched = bool(task.ancestors) or (task.opened_by == task.agent.text and not task.self_service)
+        trust = Trust.UNTRUSTED if unvouched else Trust.TRUSTED
         self._whole: dict[str, Source] = {}
         self._texts: list[tuple[str, Source]] = []
         for name, value in task.inputs.items():
-            source = Source(kind=SourceKind.INPUT, name=name, trust=trust)
+            source = task.origins.get(name) or Source(kind=SourceKind.INPUT, name=name, trust=trust)
             self._whole.setdefault(normal(value), source)
             if isinstance(value, str):
                 text = composed(value)

@@ -24,6 +24,8 @@ class Code(StrEnum):
     WRONG_AGENT = "wrong_agent"
     TASK_NOT_ACTIVE = "task_not_active"
     TASK_EXPIRED = "task_expired"
+    ANCESTOR_NOT_ACTIVE = "ancestor_not_active"
+    AGENT_STOPPED = "agent_stopped"
     TOOL_UNKNOWN = "tool_unknown"
     TOOL_CHANGED = "tool_changed"
     MANIFEST_CHANGED = "manifest_changed"

@@ -27,6 +27,7 @@ class Facts:
     ``references``: of whatever leads somewhere in their texts (links, hosts, addresses, accounts).
     ``signals``: what of the call is unlike the past.
     ``terms``: what would hold for a question about this call. ``rulebook``: digest of the rules in force ("" : they are not kept).
+    ``ancestors``: the tasks above, the parent first, the root last; ``stopped``: which agents of the chain are stopped.
     """
 
     now: datetime
@@ -43,3 +44,5 @@ class Facts:
     terms: Terms = field(default_factory=Terms)
     references: tuple[Traced, ...] = ()
     rulebook: str = ""
+    ancestors: tuple[Task, ...] = ()
+    stopped: tuple[str, ...] = ()

@@ -18,7 +18,8 @@ class Grant:
     """One line of a task's grant. ``arguments``: JSON text of the narrowing schema ("" : none). ``uses``: ``None`` is unbounded.
 
     ``autonomy``: for this line in place of the task's ("" : the task's). ``approved_values``: what a person saw and approved in a call
-    of this line counts afterwards as seen from an approval.
+    of this line counts afterwards as seen from an approval. ``of``: in a child task, the line of its parent's
+    grant that this one is bound to (-1: a task without a parent).
     """
 
     kind: Kind
@@ -28,6 +29,7 @@ class Grant:
     uses: int | None = None
     autonomy: str = ""
     approved_values: bool = False
+    of: int = -1
 
     def names(self, kind: Kind, server: str, name: str) -> bool:
         """Whether this line speaks of that tool, resource or prompt (its arguments aside)."""

@@ -14,6 +14,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from remit.model.delegation_record import (
+    AgentsRestored,
+    AgentsStopped,
+    AncestorLine,
+    DelegableLine,
+    DelegationRefused,
+    TaskDelegated,
+    TaskNarrowed,
+    TaskReturned,
+)
 from remit.model.manifest import ManifestAccepted, ManifestChanged
 from remit.model.signal import SignalFollowed, SignalReceived, SignalRefused, StreamChanged
 
@@ -31,6 +41,7 @@ class GrantLine:
     uses: int | None = None
     autonomy: str = ""
     approved_values: bool = False
+    of: int = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +93,11 @@ class ReasonLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskOpened:
-    """A task begins its life, pending. ``on_behalf_proof``: what proved whom it runs for ("" : somebody said so)."""
+    """A task begins its life, pending. ``on_behalf_proof``: what proved whom it runs for ("" : somebody said so).
+
+    Of a child: ``ancestors`` (its parent first), their agents in ``chain``, who opened the root, where the parent saw each input
+    (one that is missing was seen nowhere good), and the labels that it begins with.
+    """
 
     type: str
     agent: str
@@ -109,6 +124,13 @@ class TaskOpened:
     drift: dict[str, str] = field(default_factory=dict)
     leases: list[LeaseLine] = field(default_factory=list)
     preauthorized_seconds: int = 0
+    ancestors: list[str] = field(default_factory=list)
+    chain: list[str] = field(default_factory=list)
+    begun_by: str = ""
+    origins: dict[str, SourceLine] = field(default_factory=dict)
+    rank: int = 0
+    untrusted: bool = False
+    delegable: DelegableLine | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +224,7 @@ class CallDecided:
     digest of all that it was decided by (``logic/rulebook_text.py``). ``question``: for *ask*, and where nobody could have been asked.
     ``learnt``: what a person approved in it is among the task's sightings. ``leans_on``: the decision that preauthorized it;
     ``preauthorizes``: for how many seconds it does so, by ``class_policies``.
+    ``ancestors``: of a child task, as they were known. ``stopped``: agents of the chain that were stopped.
     """
 
     decision: str
@@ -235,6 +258,8 @@ class CallDecided:
     leans_on: str = ""
     preauthorizes: int = 0
     class_policies: list[str] = field(default_factory=list)
+    ancestors: list[AncestorLine] = field(default_factory=list)
+    stopped: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,11 +282,15 @@ class CallFinished:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelsRaised:
-    """A call under way has let something through before its result: the labels count as if it had ended."""
+    """A call under way has let something through before its result, or a child has read something: the labels count.
+
+    ``child``: the task below whose call it is ("" : the task's own).
+    """
 
     decision: str
     rank: int = 0
     untrusted: bool = False
+    child: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -423,6 +452,12 @@ LeaseRecord = LeaseIntended | LeaseIssued | LeaseRevoking | LeaseRevoked | Lease
 Body = (
     TaskOpened
     | TaskMoved
+    | TaskNarrowed
+    | TaskDelegated
+    | TaskReturned
+    | DelegationRefused
+    | AgentsStopped
+    | AgentsRestored
     | TokenIssued
     | TokenRefused
     | TokenRevoked
@@ -455,6 +490,12 @@ Body = (
 KINDS: dict[str, type[Body]] = {
     "task.opened": TaskOpened,
     "task.moved": TaskMoved,
+    "task.narrowed": TaskNarrowed,
+    "task.delegated": TaskDelegated,
+    "task.returned": TaskReturned,
+    "delegation.refused": DelegationRefused,
+    "agents.stopped": AgentsStopped,
+    "agents.restored": AgentsRestored,
     "token.issued": TokenIssued,
     "token.refused": TokenRefused,
     "token.revoked": TokenRevoked,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from remit.model.delegation import NOTHING, Delegable, Purse
 from remit.model.labels import Labels
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from remit.model.grant import Grant
     from remit.model.identity import SpiffeId
     from remit.model.lease import Lease, LeaseTerms
+    from remit.model.origin import Source
     from remit.model.permit import Permit
 
 
@@ -63,6 +65,11 @@ class Task:
     ``preauthorized_seconds``: how long a read may preauthorize others like it (0: not at all); ``permit``: the one that stands.
     ``autonomy``: by effect. ``self_service``: inputs that the agent gave to its own task count as the task's.
     ``on_behalf_proof``: what proved whom it runs for ("" : claimed). ``revoked_tokens``: ids of tokens that open nothing any more.
+
+    Of a child: ``ancestors`` are its parent and so on up to the root, ``chain`` their agents in the same order, ``begun_by`` who opened
+    the root, ``origins`` where its parent saw the inputs. ``delegable``: how it may be delegated further (``None``: not at all).
+    ``children``: living ones and those not settled yet, with what each was lent; ``lent``: what is out, and what those that
+    were settled have spent. ``requests``: ids of delegations. ``authority`` counts what moved or narrowed the task.
     """
 
     id: str
@@ -109,6 +116,20 @@ class Task:
     note: str = ""
     terms: tuple[LeaseTerms, ...] = ()
     leases: Mapping[str, Lease] = field(default_factory=dict)
+    ancestors: tuple[str, ...] = ()
+    chain: tuple[str, ...] = ()
+    begun_by: str = ""
+    origins: Mapping[str, Source] = field(default_factory=dict)
+    delegable: Delegable | None = None
+    children: Mapping[str, Purse] = field(default_factory=dict)
+    lent: Purse = NOTHING
+    requests: frozenset[str] = frozenset()
+    authority: int = 0
+
+    @property
+    def parent(self) -> str:
+        """The task that delegated to this one ("" : none did)."""
+        return self.ancestors[0] if self.ancestors else ""
 
     @property
     def over(self) -> bool:

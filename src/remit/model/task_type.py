@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from remit.model.budget import Budget
     from remit.model.catalog import Kind
+    from remit.model.delegation import Delegable
     from remit.model.lease import LeaseTemplate
 
 
@@ -59,6 +60,7 @@ class TaskType:
     ``required``: parts of the manifest without which no task of the type begins. ``drift``: what follows their change, by kind.
     ``self_service``: inputs that the agent gives to a task that it opens itself count as the task's own.
     ``leases``: what such a task may have on targets.
+    ``delegable``: whether and how such tasks may be delegated; ``None``: not at all.
     """
 
     name: str
@@ -75,3 +77,4 @@ class TaskType:
     drift: Mapping[str, str] = field(default_factory=dict)
     leases: tuple[LeaseTemplate, ...] = ()
     preauthorized_reads: timedelta | None = None
+    delegable: Delegable | None = None

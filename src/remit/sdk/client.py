@@ -10,16 +10,19 @@ Rules: thin shells; all that matters is in ``session.py``. Leaving a task's bloc
 from __future__ import annotations
 
 import asyncio
+import uuid
 from typing import TYPE_CHECKING, Any, Self
+
+import msgspec
 
 from remit.errors import Mistake, Outage
 from remit.sdk.manifest import manifest
 from remit.sdk.portal import Portal
-from remit.sdk.session import Acting, Door, Session, act, open_session
-from remit.wire import AuthorizeCall, DecisionView, OpenTask, TaskView
+from remit.sdk.session import Acting, Door, Session, act, open_session, take_up
+from remit.wire import AuthorizeCall, DecisionView, DelegateTask, OpenTask, TaskView
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Mapping
+    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from remit.sdk.declaration import Declaration
@@ -70,6 +73,10 @@ class Remit:
         """The task that a task token stands for. Its block does not end it."""
         return Task(self._portal, lambda: self._presented(token), owned=False)
 
+    def take_up(self, task_id: str, *, agent: str = "") -> Task:
+        """A task that was delegated to an agent of ours (``Task.delegate``). Its block ends it."""
+        return Task(self._portal, lambda: self._taken_up(task_id, agent), owned=True)
+
     @property
     def is_open(self) -> bool:
         """Whether its block is entered."""
@@ -81,6 +88,9 @@ class Remit:
         parts = dict(manifest or {})
         wanted = OpenTask(type=task_type, inputs=dict(inputs or {}), on_behalf_of=on_behalf_of, agent=agent, manifest=parts)
         return await open_session(self._entered(), wanted)
+
+    async def _taken_up(self, task_id: str, agent: str) -> Session:
+        return await take_up(self._entered(), task_id, agent)
 
     async def _presented(self, token: str) -> Session:
         return Session(self._entered(), token)
@@ -150,6 +160,15 @@ class Task:
         """
         return await self._portal.reach(self._reported({**manifest(**parts), **dict.fromkeys(gone, "")}))
 
+    async def delegate(self, agent: str, objective: str, grant: Sequence[Mapping[str, Any]], *, calls: int, **further: Any) -> TaskView:
+        """Hand part of this task's authority to another declared agent; it takes the child up by its id (``Remit.take_up``).
+
+        ``grant``: lines as ``{"tool": "server/name", "arguments": {…}, "uses": 1}``, each within what this task was given. ``calls`` and
+        ``further`` (``inputs``, ``lifetime`` in seconds, ``ceiling``, ``sums``, ``bytes_read``, ``resources``, ``rate_calls``) are taken
+        out of this task's budgets. Raises Refusal, Mistake, Outage.
+        """
+        return await self._portal.reach(self._delegated(_delegation(agent, objective, grant, calls, further)))
+
     async def complete(self) -> TaskView:
         """End the task now."""
         return await self._portal.reach(self._completed())
@@ -163,6 +182,9 @@ class Task:
         if self._owned:
             return await self._session_or_raise().decide(wanted)
         return await (await self._started()).decide(wanted)
+
+    async def _delegated(self, wanted: DelegateTask) -> TaskView:
+        return await (await self._started()).delegate(wanted)
 
     async def _told(self, what: DecisionView | str, told: tuple[Any, ...], ending: str) -> None:
         session = self._session_or_raise()
@@ -214,6 +236,10 @@ class BlockingRemit:
         """As ``Remit.task_of``."""
         return BlockingTask(self._remit.task_of(token))
 
+    def take_up(self, task_id: str, *, agent: str = "") -> BlockingTask:
+        """As ``Remit.take_up``."""
+        return BlockingTask(self._remit.take_up(task_id, agent=agent))
+
 
 class BlockingTask:
     """A task for plain code; the verbs are those of ``Task``."""
@@ -255,9 +281,23 @@ class BlockingTask:
         """As ``Task.manifest``."""
         return self._task._portal.wait(self._task._reported({**manifest(**parts), **dict.fromkeys(gone, "")}))
 
+    def delegate(self, agent: str, objective: str, grant: Sequence[Mapping[str, Any]], *, calls: int, **further: Any) -> TaskView:
+        """As ``Task.delegate``."""
+        return self._task._portal.wait(self._task._delegated(_delegation(agent, objective, grant, calls, further)))
+
     def complete(self) -> TaskView:
         """As ``Task.complete``."""
         return self._task._portal.wait(self._task._completed())
+
+
+def _delegation(agent: str, objective: str, grant: Sequence[Mapping[str, Any]], calls: int, further: Mapping[str, Any]) -> DelegateTask:
+    """Raises Mistake for what no delegation has."""
+    lines = [dict(line) for line in grant]
+    words = {**further, "agent": agent, "objective": objective, "calls": calls, "request": uuid.uuid4().hex}
+    try:
+        return msgspec.convert({**words, "grant": lines}, DelegateTask)
+    except msgspec.ValidationError as error:
+        raise Mistake(str(error)[:300], code="delegation") from None
 
 
 def _wanted(tool: str, arguments: Mapping[str, Any] | None, resource: str, prompt: str) -> AuthorizeCall:

@@ -16,7 +16,7 @@ import aiohttp
 import msgspec
 
 from remit.errors import Mistake, Outage, RemitError, Unauthenticated
-from remit.wire import AuthorizeCall, DecisionView, ObserveCall, OpenTask, ReportManifest, TaskView, TokenView, read_problem
+from remit.wire import AuthorizeCall, DecisionView, DelegateTask, ObserveCall, OpenTask, ReportManifest, TaskView, TokenView, read_problem
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -50,6 +50,10 @@ class RemoteDoor:
     async def open(self, proof: str, wanted: OpenTask) -> TaskView:
         """POST /v1/tasks."""
         return await self._ask("POST", "", proof, wanted, TaskView)
+
+    async def delegate(self, proof: str, task: str, wanted: DelegateTask) -> TaskView:
+        """POST /v1/tasks/{task}/children."""
+        return await self._ask("POST", f"/{quote(task, safe='')}/children", proof, wanted, TaskView)
 
     async def show(self, proof: str, task: str) -> TaskView:
         """GET /v1/tasks/{task}."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from remit.errors import Mistake, Refusal, Unauthenticated
 from remit.sdk.values import RESULT_BYTES_MAX, plain, plain_object
-from remit.wire import OWN_TASK, AuthorizeCall, DecisionView, ObserveCall, OpenTask, ReportManifest, TaskView, TokenView
+from remit.wire import OWN_TASK, AuthorizeCall, DecisionView, DelegateTask, ObserveCall, OpenTask, ReportManifest, TaskView, TokenView
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -32,6 +32,9 @@ class Door(Protocol):
 
     async def open(self, proof: str, wanted: OpenTask) -> TaskView:
         """Open a task; the view holds its token."""
+
+    async def delegate(self, proof: str, task: str, wanted: DelegateTask) -> TaskView:
+        """Open a child of a task, by the task's token."""
 
     async def show(self, proof: str, task: str) -> TaskView:
         """Look at a task, by proof or by its token."""
@@ -108,6 +111,11 @@ class Session:
                 return decision
         raise Mistake(f"no allowed call of {name[:80]} with these arguments is open", code="not_under_way", hint="authorize it first")
 
+    async def delegate(self, wanted: DelegateTask) -> TaskView:
+        """Hand part of the task's authority to another agent. Raises Refusal, Mistake, Outage."""
+        wanted.inputs = plain_object(wanted.inputs)
+        return await self._renewing(lambda token: self._door.delegate(token, self._task, wanted))
+
     async def complete(self) -> TaskView:
         """End the task. Ending an ended one is a success where the agent's own proof is at hand."""
         try:
@@ -137,6 +145,13 @@ async def open_session(door: Door, wanted: OpenTask) -> Session:
     view = await door.open(await door.prove(wanted.agent), wanted)
     assert view.token is not None  # an opened task comes with one
     return Session(door, view.token.access_token, view=view, agent=wanted.agent)
+
+
+async def take_up(door: Door, task: str, agent: str) -> Session:
+    """Work on a task that was delegated to the agent that can be proved."""
+    proof = await door.prove(agent)
+    view = await door.show(proof, task)
+    return Session(door, (await door.renew(proof, task)).access_token, view=view, agent=agent)
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,7 +103,7 @@ def load_configuration(folder: Path) -> Configuration:
             if task_text is not None:
                 stem = Path(name).stem
                 table = Reader(parsed(name, task_text), found)
-                kind = read_task_type(table, stem, classes, known)
+                kind = read_task_type(table, stem, classes, known, agents)
                 task_types[stem] = replace(kind, leases=read_leases(table, kind.inputs, targets, TARGET_KINDS))
         except Mistake as mistake:
             found.append(mistake)
@@ -134,6 +134,17 @@ def load_configuration(folder: Path) -> Configuration:
         trust=trust,
         targets=targets,
     )
+
+
+def load_agents(folder: Path) -> tuple[Settings, dict[str, Agent]]:
+    """Settings and declared agents alone: policies, task types and servers may be broken meanwhile. Raises Mistakes."""
+    found: list[Mistake] = []
+    root = Reader(parsed(FILE, read_text(folder / FILE, FILE)), found)
+    settings, _ = _settings(root, folder)
+    agents = _agents(root, settings, read_trust(root.table("trust"), folder, settings))
+    if found:
+        raise Mistakes(found)
+    return settings, agents
 
 
 def _policies(folder: Path, settings: Settings, found: list[Mistake]) -> tuple[dict[str, str | None], Bundle | None]:

@@ -28,6 +28,7 @@ _GATHER_SECONDS = 0.02  # a busy ledger is read in pieces, not entry by entry
 _SWEEP_SECONDS = 1.0
 _BEHIND_MAX = 10_000
 _MOVED = (b'"kind":"task.moved"', b'"kind":"manifest.changed"', b'"kind":"lease.revoking"')
+_STANDING = b'"kind":"agents.'
 
 
 class Feed:
@@ -50,6 +51,7 @@ class Feed:
     async def follow(self) -> None:
         """Run until cancelled. An outage of the store is waited out."""
         self.mark = await self._store.change_mark()
+        await self._tasks.standing.read()
         while True:
             try:
                 await self._store.wait_for_change(self.mark, _WAIT_SECONDS)
@@ -83,6 +85,8 @@ class Feed:
 
     async def _tell(self, entries: tuple[Entry, ...]) -> None:
         self._tasks.seen(entries)
+        if any(entry.task is None and _STANDING in entry.body for entry in entries):
+            await self._tasks.standing.read()
         for entry in entries:
             for queue in self._watchers:
                 if queue.full():

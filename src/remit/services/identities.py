@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from remit.drivers.signing import TokenSigner
     from remit.model.identity import Proof, SpiffeId
     from remit.services.proofs import Proofs
+    from remit.services.standing import Standing
     from remit.store.database import Store
 
 _CLAIMED_CHARACTERS_MAX, _WHY_CHARACTERS_MAX = 200, 500
@@ -41,6 +42,7 @@ class Identities:
 
     def __init__(
         self,
+        standing: Standing,
         store: Store,
         signer: TokenSigner,
         clock: Callable[[], datetime],
@@ -57,20 +59,23 @@ class Identities:
         others that are trusted. ``authorities``: what X.509-SVIDs of our own domain lead to.
         """
         self._proofs, self._own_authorities = proofs, authorities
+        self._standing = standing
         self._store, self._signer, self._clock, self._new_id = store, signer, clock, new_id
         self._trust_domain, self._audience, self._svid_ttl, self._agents = trust_domain, audience, svid_ttl, agents
 
     async def issue_svid(self, agent: str, *, audience: str = "", attested: str) -> str:
-        """A JWT-SVID for a declared agent. ``attested``: what vouched for the asker. Raises NotFound, Outage."""
+        """A JWT-SVID for a declared agent. ``attested``: what vouched for the asker. Raises NotFound, Refusal (it is stopped), Outage."""
         spiffe_id = self._agents().get(agent)
         if spiffe_id is None:
             known = ", ".join(sorted(self._agents())) or "none"
             raise NotFound(f"no agent {agent[:80]!r} is declared", hint=f"declared in remit.toml: {known}")
-        now, jti = self._clock(), self._new_id("svid")
-        claims = svid_claims(spiffe_id, audience or self._audience, now, self._svid_ttl, jti)
-        issued = TokenIssued(agent=spiffe_id.text, use="jwt-svid", jti=jti, expires_at=now + self._svid_ttl, subject_proof=attested)
-        await self._store.append(Append(body=encode(Record(at=now, body=issued))))
-        return self._signer.sign(claims, SVID_TYPE)
+        jti = self._new_id("svid")
+
+        def issued(now: datetime) -> TokenIssued:
+            return TokenIssued(agent=spiffe_id.text, use="jwt-svid", jti=jti, expires_at=now + self._svid_ttl, subject_proof=attested)
+
+        now = await self._standing.append(spiffe_id.text, issued)
+        return self._signer.sign(svid_claims(spiffe_id, audience or self._audience, now, self._svid_ttl, jti), SVID_TYPE)
 
     async def verify_svid(self, proof: Proof, *, once: bool = False) -> tuple[str, Workload]:
         """Name and identity of the declared agent that a trusted proof shows: a JWT-SVID or X.509-SVID, an OIDC issuer's token.

@@ -26,7 +26,7 @@ from remit.logic.leases import usable
 from remit.model.record import Body, LeaseIntended, LeaseIssued, LeaseRevoked, LeaseRevoking
 from remit.model.task import TaskState
 from remit.services.lease_records import record_lease
-from remit.services.tasks import lease_row
+from remit.services.task_rows import lease_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -37,6 +37,7 @@ from remit.model.facts import Facts
 from remit.model.labels import Labels
 from remit.model.record import Body, CallFinished, LabelsRaised
 from remit.services.sightings import Laundered
+from remit.services.upwards import tell_above
 from remit.store.database import SightingRow, TaintRow, ValueRow
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ class Mediation:
         self._tasks, self._sightings, self._behaviour = tasks, sightings, behaviour
         self._rulebook, self._new_id = rulebook, new_id
         self._approval_ttl, self._approvals_max, self._records_max = approval_ttl, approvals_max, records_max
-        self._sealer = sealer
+        self._sealer, self.sightings = sealer, sightings
         self._questions = questions
 
     async def authorize(self, bearer: Bearer, call: Call, *, seen_digest: str = "") -> Ticket | Refused:
@@ -178,6 +179,8 @@ class Mediation:
         if self._questions is not None:
             await self._questions.told(facts, decision, task.approvals.get(approval))
         if isinstance(decision, Allow):
+            if task.ancestors:
+                await tell_above(self._tasks, task.id, decision_id)
             return self._ticket(rules, bearer, call, facts, decision, decision_id)
         message = message_for_model(task, call, decision, approval)
         return Refused(decision_id=decision_id, decision=decision, approval_id=approval or None, message=message)
@@ -205,7 +208,9 @@ class Mediation:
         if result is None:
             self._tasks.finish_soon(ticket.bearer.task, plain)
             return Observed(size=0)
-        return await self._learn(ticket, plain, result)
+        observed = await self._learn(ticket, plain, result)
+        why = await tell_above(self._tasks, ticket.bearer.task, ticket.decision_id) if observed.released else ""
+        return replace(observed, released=False, why=why) if why else observed
 
     async def spoke(self, ticket: Ticket) -> None:
         """Something of a call goes to the agent before its result: labels that waited for the result count now. Raises Outage."""
@@ -214,6 +219,7 @@ class Mediation:
             return
         raised = LabelsRaised(decision=ticket.decision_id, rank=ticket.waiting.rank, untrusted=ticket.waiting.untrusted)
         await self._tasks.change(ticket.bearer.task, lambda _task, _now: (raised, None))
+        await tell_above(self._tasks, ticket.bearer.task, ticket.decision_id)
 
     async def _learn(self, ticket: Ticket, plain: CallFinished, result: Any) -> Observed:
         """Between the last look at the task and the append nothing is waited for, so results of one process line up."""
@@ -227,6 +233,8 @@ class Mediation:
                 return Observed(size=plain.size, released=False, why=f"the task is {task.state}")
             if ticket.bearer.token in task.revoked_tokens:
                 return Observed(size=plain.size, released=False, why="its token was revoked")
+            if self._tasks.standing.stopped([task.agent.text, *task.chain]):
+                return Observed(size=plain.size, released=False, why="an agent of its chain was stopped")
             seen = self._sightings.known(task)
             if seen is None:
                 await self._sightings.load(task)
@@ -235,7 +243,7 @@ class Mediation:
                 laundered = await self._sightings.laundered(ticket.call, ticket.origins, parsed, fresh)
                 continue  # what is fresh only becomes less
             learnt = self._sightings.learnt(seen, parsed, laundered or Laundered(), ticket.tool.id, ticket.decision_id)
-            over = 0 < task.budget.bytes_read < task.bytes_read + plain.size
+            over = 0 < task.budget.bytes_read < task.bytes_read + task.lent.bytes_read + plain.size
             if not learnt.data and task.labels.covers(learnt.labels) and not task.budget.bytes_read:
                 self._tasks.finish_soon(ticket.bearer.task, plain)
                 return Observed(size=plain.size)
@@ -284,6 +292,7 @@ class Mediation:
     async def _catch_up(self, task: Task) -> None:
         """Read what a decision about the task needs to know."""
         await self._sightings.load(task)
+        await self._tasks.ancestors(task)
         if task.watched:
             await self._behaviour.load(task.type)
 
@@ -302,7 +311,8 @@ class Mediation:
 
     def _facts(self, rules: Rulebook, bearer: Bearer, call: Call, task: Task, now: datetime, seen_digest: str) -> Facts:
         seen, profile = self._sightings.known(task), self._behaviour.known(task)
-        if seen is None or profile is None:
+        above = self._tasks.lineage(task) if task.ancestors else ()
+        if seen is None or profile is None or above is None:
             raise _BehindError
         tool = rules.tool(call.kind, call.server, call.name)
         pinned = rules.pinned.get(call.id) if call.kind == "tool" else None
@@ -322,6 +332,8 @@ class Mediation:
             terms=rules.consent.terms(tool, task, rules.classes) if tool else Terms(),
             references=trace_references(call.arguments, seen),
             rulebook=rules.kept,
+            ancestors=above,
+            stopped=self._tasks.standing.stopped([bearer.agent.text, task.agent.text, *task.chain]),
         )
         return replace(facts, signals=signals_of(facts, profile)) if task.watched else facts
 

@@ -8,6 +8,7 @@ from remit.errors import NotFound, Refusal
 from remit.logic.leases import open_leases
 from remit.logic.manifest import check_parts, check_required
 from remit.logic.task_types import checked_inputs, fill_objective, open_grant
+from remit.logic.tree import delegable_line
 from remit.model.catalog import Kind
 from remit.model.record import GrantLine, LeaseLine, SumLine, TaskOpened
 from remit.model.task import TaskState
@@ -104,6 +105,7 @@ class Dispatcher:
             drift=dict(kind.drift),
             leases=[LeaseLine(name=one.name, target=one.target, scope=one.scope) for one in open_leases(kind.leases, values)],
             preauthorized_seconds=int(kind.preauthorized_reads.total_seconds()) if kind.preauthorized_reads else 0,
+            delegable=delegable_line(kind.delegable),
         )
         task = await self._tasks.open(opened)
         return await self._tasks.move(task.id, TaskState.ACTIVE, by=opened_by)

@@ -7,7 +7,7 @@ left, the other tasks go on. Memory holds some thousand tasks, one page of entri
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from remit.errors import Broken, Mistake, NotFound, Refusal, RemitError
@@ -42,13 +42,18 @@ _EXAMPLES_MAX = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moment:
-    """A recorded decision and the task as it was before it. ``arguments``: ``None`` where they are not known."""
+    """A recorded decision and the task as it was before it. ``arguments``: ``None`` where they are not known.
+
+    ``ancestors``: as the decision knew them; ``slipped``: one that had moved by then, which no decision may miss ("" : none had).
+    """
 
     index: int
     task: Task
     record: Record
     body: CallDecided
     arguments: dict[str, Any] | None
+    ancestors: tuple[Task, ...] = ()
+    slipped: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,9 +129,9 @@ class History:
                 moment = await self._step(tasks, entry)
                 if moment is not None:
                     found.append(moment)
-            kept = await self._store.values([body.decision for *_, body in found])
-            for index, task, record, body in found:
-                yield self._moment(index, task, record, body, kept.get(body.decision))
+            kept = await self._store.values([moment.body.decision for moment in found])
+            for moment in found:
+                yield self._opened(moment, kept.get(moment.body.decision))
         if root_of(frontier) != root:
             raise Broken("the entries are not those that were signed", code="ledger", hint="`remit ledger export` and `verify` name them")
 
@@ -155,7 +160,7 @@ class History:
     async def facts(self, moment: Moment, policies: Mapping[str, str] | None = None, also: Mapping[str, PinnedTool] | None = None) -> Facts:
         """The facts of a moment. Raises Refusal where the rules of its day were not kept."""
         rulebook, kept = await self.rulebook(moment.body, policies, also)
-        return facts_at(moment.task, moment.record, moment.body, rulebook, kept.questions_max, moment.arguments)
+        return facts_at(moment.task, moment.record, moment.body, rulebook, kept.questions_max, moment.arguments, moment.ancestors)
 
     async def rulebook(
         self, body: CallDecided, policies: Mapping[str, str] | None = None, also: Mapping[str, PinnedTool] | None = None
@@ -174,14 +179,16 @@ class History:
             self._rules.popitem(last=False)
         return self._rules[key]
 
-    async def _step(self, tasks: OrderedDict[str, Task | None], entry: Entry) -> tuple[int, Task, Record, CallDecided] | None:
-        """Fold one entry; gives the moment where it is a decision."""
+    async def _step(self, tasks: OrderedDict[str, Task | None], entry: Entry) -> Moment | None:
+        """Fold one entry; gives the moment where it is a decision, without its arguments."""
         if entry.task is None or (entry.task in tasks and tasks[entry.task] is None):
             return None
         try:
             record = decode(entry.body)
             before = tasks[entry.task] if entry.task in tasks else await self._before(entry)
             after = fold(before, record, entry.leaf)
+            body = record.body
+            found = await self._at(entry.index, before, record, body, tasks) if before and isinstance(body, CallDecided) else None
         except Broken as error:
             self.broken.append(Named(index=entry.index, decision="", task=entry.task, what=error.message))
             tasks[entry.task] = None
@@ -190,30 +197,47 @@ class History:
         tasks.move_to_end(entry.task)
         if len(tasks) > _TASKS_MAX:
             tasks.popitem(last=False)
-        body = record.body
-        return (entry.index, before, record, body) if before is not None and isinstance(body, CallDecided) else None
+        return found
 
-    def _moment(self, index: int, task: Task, record: Record, body: CallDecided, sealed: bytes | None) -> Moment:
-        arguments = None
+    def _opened(self, moment: Moment, sealed: bytes | None) -> Moment:
+        """The moment with the arguments, as far as they are known."""
+        body = moment.body
         try:
             kept = self._sealer.open(body.decision, sealed) if sealed is not None else None
-            arguments = kept_arguments(body, kept)
+            return replace(moment, arguments=kept_arguments(body, kept))
         except Broken as error:
-            self.broken.append(Named(index=index, decision=body.decision, task=task.id, what=error.message))
-        return Moment(index=index, task=task, record=record, body=body, arguments=arguments)
+            self.broken.append(Named(index=moment.index, decision=body.decision, task=moment.task.id, what=error.message))
+            return moment
+
+    async def _at(self, index: int, task: Task, record: Record, body: CallDecided, tasks: Mapping[str, Task | None]) -> Moment:
+        """The moment of a decision with the tasks above as it names them. ``tasks``: as they were by then. Raises Broken."""
+        above, slipped = [], ""
+        for line in body.ancestors:
+            by_then = tasks.get(line.task)
+            known = by_then if by_then is not None and by_then.seq == line.seq else await self._until(line.task, line.seq)
+            if known is None or known.seq != line.seq:
+                raise Broken(f"decision {body.decision} names task {line.task} after {line.seq} records, which it never had")
+            if by_then is not None and by_then.authority != known.authority:
+                slipped = f"task {line.task} had moved by then, and the decision did not know"
+            above.append(known)
+        return Moment(index=index, task=task, record=record, body=body, arguments=None, ancestors=tuple(above), slipped=slipped)
 
     async def _found(self, entry: Entry, body: CallDecided) -> Moment:
         task = await self._before(entry)
         if task is None:
             raise Broken(f"decision {body.decision} belongs to no task")
         sealed = (await self._store.values([body.decision])).get(body.decision)
-        return self._moment(entry.index, task, decode(entry.body), body, sealed)
+        return self._opened(await self._at(entry.index, task, decode(entry.body), body, {}), sealed)
 
     async def _before(self, entry: Entry) -> Task | None:
         """The task as it was before one of its entries."""
+        return await self._until(entry.task or "", entry.seq - 1) if entry.seq > 1 else None
+
+    async def _until(self, task_id: str, seq: int) -> Task | None:
+        """A task after so many of its records."""
         task: Task | None = None
-        for earlier in await self._store.task_entries(entry.task or "") if entry.seq > 1 else ():
-            if earlier.seq >= entry.seq:
+        for earlier in await self._store.task_entries(task_id):
+            if earlier.seq > seq:
                 break
             task = fold(task, decode(earlier.body), earlier.leaf)
         return task
@@ -236,6 +260,8 @@ async def verify(history: History) -> Verified:
             facts = await history.facts(moment)
             rulebook, _ = await history.rulebook(moment.body)
             compared = compare(facts, rulebook.policies, moment.body, whole=moment.arguments is not None)
+            if moment.slipped:
+                compared = Compared(verdict=Verdict.DIFFERS, why=moment.slipped)
         except Refusal as error:
             compared = Compared(verdict=Verdict.UNKNOWN, why=error.message)
         except RemitError as error:

@@ -73,13 +73,16 @@ def make_rulebook(configuration: Configuration, pinned: Mapping[str, PinnedTool]
 
 def known_names(configuration: Configuration, rulebook: Rulebook) -> Known:
     """All that policies may name, to review them."""
-    pinned = rulebook.pinned.values()
+    pinned, types = rulebook.pinned.values(), configuration.task_types.values()
     tools = {tool.id: facts for tool in pinned if (facts := rulebook.tool(Kind.TOOL, tool.server, tool.name)) is not None}
     return Known(
         tools=tools,
         servers=(*configuration.servers, *configuration.python_servers),
         pinned={tool.server for tool in pinned},
-        agents={agent.spiffe_id.text: agent.tasks for agent in configuration.agents.values()},
+        agents={
+            agent.spiffe_id.text: (*agent.tasks, *(one.name for one in types if one.delegable and agent.name in one.delegable.to))
+            for agent in configuration.agents.values()
+        },
         types=tuple(configuration.task_types),
         classes=configuration.classes.names,
     )

@@ -19,6 +19,7 @@ from remit.model.budget import Budget, SumBudget
 from remit.model.catalog import Effect, Kind
 from remit.model.decision import Code
 from remit.model.task_type import Autonomy, GrantTemplate, Input, TaskType
+from remit.services.delegable import read_delegable
 from remit.services.manifest_files import read_drift, read_required
 from remit.services.reading import NAME, Reader, near
 
@@ -38,8 +39,8 @@ _INPUT_WORDS = ("type", "enum", "pattern", "minLength", "maxLength", "minimum", 
 _INPUT_TYPES = ("string", "integer", "boolean")
 
 
-def read_task_type(root: Reader, name: str, classes: DataClasses, servers: Collection[str]) -> TaskType:
-    """One task type. ``root``: the whole file; ``name``: its stem."""
+def read_task_type(root: Reader, name: str, classes: DataClasses, servers: Collection[str], agents: Collection[str] = ()) -> TaskType:
+    """One task type. ``root``: the whole file; ``name``: its stem. ``agents``: declared ones."""
     if not NAME.match(name):
         root.wrong(f"{name!r} cannot be the name of a task type", "name the file with a-z, 0-9, '-', '_', then .toml")
     objective = root.value("objective", str, "")
@@ -62,6 +63,7 @@ def read_task_type(root: Reader, name: str, classes: DataClasses, servers: Colle
     manifest.done()
     drift = read_drift(root.table("drift"))
     beforehand = root.duration("preauthorized_reads", _BEFOREHAND_MAX, _BEFOREHAND_MAX)
+    delegable = read_delegable(root, agents) if "delegation" in root.data else None
     inputs = tuple(_input(table, key) for key, table in root.tables("inputs"))
     declared = {entry.name for entry in inputs}
     if not root.data.get("grant"):
@@ -85,6 +87,7 @@ def read_task_type(root: Reader, name: str, classes: DataClasses, servers: Colle
         required=required,
         drift=drift,
         preauthorized_reads=beforehand if "preauthorized_reads" in root.data else None,
+        delegable=delegable,
     )
 
 

@@ -6,6 +6,7 @@ Rules
 * ``build`` is called without an await between the look at the task and the append, so concurrent changes of one task in
   one process line up behind each other and share group commits.
 * Nothing is returned before it is durable.
+* What gives authority is appended only while no agent was stopped and no task above moved or narrowed since the look (``Append.given``).
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ from typing import TYPE_CHECKING, TypeVar
 
 from remit.errors import Broken, Conflict, NotFound, Outage, RemitError
 from remit.logic.approvals import check_answer
-from remit.logic.leases import due_at
 from remit.logic.life import after_a_yes, check_move, fold
 from remit.logic.records import decode, encode, leaf_hash
+from remit.logic.tree import cut_off
 from remit.model.approval import ApprovalState
-from remit.model.record import ApprovalAnswered, Body, CallDecided, CallFinished, LabelsLowered, Record, TaskMoved, TaskOpened
+from remit.model.delegation_record import TaskDelegated
+from remit.model.record import ApprovalAnswered, Body, CallDecided, CallFinished, LabelsLowered, Record, TaskMoved, TaskOpened, TokenIssued
 from remit.model.task import TASK_MOVES, Task, TaskState
-from remit.store.database import Append, ApprovalRow, Entry, LeaseRow, StaleTask, TaskRow
+from remit.services.task_rows import authority_of, rows_of, task_row
+from remit.store.database import Append, Entry, StaleTask, TaskRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -33,8 +36,8 @@ if TYPE_CHECKING:
 
     from remit.model.approval import Approval, Widening
     from remit.model.labels import Labels
-    from remit.model.lease import Lease
-    from remit.store.database import Row, Store
+    from remit.services.standing import Standing
+    from remit.store.database import Given, Row, Store
 
 T = TypeVar("T")
 _LOG = logging.getLogger("remit")
@@ -55,9 +58,12 @@ class _Kept:
 class Tasks:
     """Tasks of one store."""
 
-    def __init__(self, store: Store, clock: Callable[[], datetime], new_id: Callable[[str], str], kept_max: int) -> None:
-        """``new_id``: prefix → unguessable id. ``kept_max``: tasks kept in memory."""
+    def __init__(
+        self, store: Store, clock: Callable[[], datetime], new_id: Callable[[str], str], kept_max: int, standing: Standing
+    ) -> None:
+        """``new_id``: prefix → unguessable id. ``kept_max``: tasks kept in memory. ``standing``: which agents are stopped."""
         self._store, self._clock, self._new_id, self._kept_max = store, clock, new_id, kept_max
+        self.standing = standing
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._epoch = 0
         self._loading: dict[str, list[list[int]]] = {}  # for each reading of a task: records that we were told of meanwhile
@@ -66,17 +72,38 @@ class Tasks:
         self._finishing: set[asyncio.Task[None]] = set()
 
     async def open(self, opened: TaskOpened) -> Task:
-        """Make a new task, pending. Raises Mistake where its record would be too large, Outage."""
-        record = Record(at=self._clock(), body=opened, task=self._new_id("task"), seq=1)
-        data = encode(record)
-        task = fold(None, record, leaf_hash(data))
-        await self._store.append(Append(body=data, task=task.id, seq=1, rows=(_task_row(task),)))
-        self._keep(task, self._next_epoch())
-        return task
+        """Make a new task, pending. Raises Mistake where its record would be too large, Refusal (the agent is stopped), Outage."""
+        for _ in range(_ATTEMPTS):
+            await self.standing.check(opened.agent)
+            record = Record(at=self._clock(), body=opened, task=self._new_id("task"), seq=1)
+            data = encode(record)
+            task = fold(None, record, leaf_hash(data))
+            try:
+                await self._store.append(Append(body=data, task=task.id, seq=1, rows=(task_row(task),), given=(self.standing.given,)))
+            except StaleTask:
+                await self.standing.read()
+                continue
+            self._keep(task, self._next_epoch())
+            return task
+        raise Outage("agents are stopped and restored by too many at once", code="agents_busy")
 
     async def view(self, task_id: str) -> Task:
         """The task as this process knows it. Raises NotFound, Outage."""
         return (await self._known(task_id)).task
+
+    async def ancestors(self, task: Task) -> tuple[Task, ...]:
+        """The tasks above one, the parent first, as this process knows them. Raises NotFound, Outage."""
+        return tuple([await self.view(task_id) for task_id in task.ancestors])
+
+    def opens(self, task: Task, above: tuple[Task, ...], now: datetime) -> bool:
+        """Whether a task still opens anything: neither it nor one above has ended, and no agent of the chain is stopped."""
+        stopped = self.standing.stopped([task.agent.text, *task.chain])
+        return not (task.over or now >= task.deadline or cut_off(above, now) or stopped)
+
+    def lineage(self, task: Task) -> tuple[Task, ...] | None:
+        """The same without waiting, for what is decided on them; ``None`` where one is not known here."""
+        found = tuple(kept.task for task_id in task.ancestors if (kept := self._kept.get(task_id)) is not None)
+        return found if len(found) == len(task.ancestors) else None
 
     async def view_with(self, task_id: str, has: Callable[[Task], bool]) -> Task:
         """The task as it is known here where that shows what is looked for, and else as it is in the store: another process may
@@ -97,27 +124,35 @@ class Tasks:
         task_id: str,
         build: Callable[[Task, datetime], tuple[Body, T]],
         also: Callable[[Task], tuple[Row, ...]] | None = None,
+        beside: Callable[[T, datetime], tuple[Append, ...]] | None = None,
     ) -> tuple[Task, T]:
         """Append what ``build`` makes of the task as it is; return the task after it, durable.
 
         ``build`` may be called several times and must be pure. ``also``: rows to put with it, made of the task after it; called
-        each time as well. Raises what they raise, NotFound, Outage.
+        each time as well. ``beside``: appends of other tasks that are written with it or not at all, made of what ``build`` gave.
+        Raises what they raise, NotFound, Outage.
         """
         for _ in range(_ATTEMPTS):
-            kept = await self._known(task_id)
+            kept = await self._ready(task_id)
             task, epoch = kept.task, kept.epoch
             now = self._clock()
             body, result = build(task, now)
+            given = self._given(task, body)
+            if given is None:
+                continue  # a task above was dropped from memory meanwhile
             record = Record(at=now, body=body, task=task.id, seq=task.seq + 1)
             data = encode(record)
             changed = fold(task, record, leaf_hash(data))
             self._keep(changed, epoch)
-            rows = (*_rows(task, changed, body, now), *(also(changed) if also is not None else ()))
-            append = Append(body=data, task=task.id, seq=record.seq, after=task.leaf, rows=rows)
+            rows = (*rows_of(task, changed, body, now), *(also(changed) if also is not None else ()))
+            others = beside(result, now) if beside is not None else ()
+            append = Append(body=data, task=task.id, seq=record.seq, after=task.leaf, rows=rows, given=given, also=others)
             try:
                 await self._store.append(append)
-            except StaleTask:
+            except StaleTask as stale:
                 self._drop(task_id, epoch)
+                if stale.code == "stale_mark":
+                    await self._look_again(task)
                 continue
             except BaseException:  # an outage; or nobody waits any more, and what becomes of the append will not be known here
                 self._drop(task_id, epoch)
@@ -279,6 +314,28 @@ class Tasks:
         except RemitError as error:
             _LOG.warning("the end of call %s is not recorded and stays undetermined: %s", ending.decision, error.message)
 
+    async def _ready(self, task_id: str) -> _Kept:
+        """A task with all that decisions about it hang on in memory."""
+        kept = await self._known(task_id)
+        await self.standing.load()
+        if kept.task.ancestors:
+            await self.ancestors(kept.task)
+            kept = await self._known(task_id)
+        return kept
+
+    def _given(self, task: Task, body: Body) -> tuple[Given, ...] | None:
+        """The conditions under which a record is true; ``None`` where a task above is not known here."""
+        if not isinstance(body, CallDecided | TokenIssued | TaskDelegated):
+            return ()
+        above = self.lineage(task) if task.ancestors else ()
+        return None if above is None else (self.standing.given, *map(authority_of, above))
+
+    async def _look_again(self, task: Task) -> None:
+        """Something beside the task has moved on: read it anew at the next use."""
+        for ancestor in task.ancestors:
+            self._kept.pop(ancestor, None)
+        await self.standing.read()
+
     async def _known(self, task_id: str) -> _Kept:
         kept = self._kept.get(task_id)
         if kept is not None:
@@ -334,47 +391,3 @@ def _folded(entries: Iterable[Entry]) -> Task | None:
     for entry in entries:
         task = fold(task, decode(entry.body), entry.leaf)
     return task
-
-
-def _task_row(task: Task) -> TaskRow:
-    return TaskRow(
-        task=task.id,
-        type=task.type,
-        agent=task.agent.text,
-        on_behalf_of=task.on_behalf_of,
-        state=task.state.value,
-        opened_at=task.opened_at,
-        deadline=task.deadline,
-    )
-
-
-def lease_row(task: Task, lease: Lease, sealed: str = "") -> LeaseRow:
-    """The projection of a lease. ``sealed``: its credential, where it is new."""
-    return LeaseRow(
-        lease=lease.id,
-        task=task.id,
-        agent=task.agent.text,
-        target=lease.target,
-        state=lease.state.value,
-        expires_at=lease.expires_at,
-        due_at=due_at(lease),
-        sealed=sealed,
-    )
-
-
-def _rows(before: Task, after: Task, body: Body, now: datetime) -> Iterable[Row]:
-    """The projections that an event changes."""
-    if before.state is not after.state:
-        yield _task_row(after)
-    if before.leases is not after.leases:
-        yield from (lease_row(after, lease) for lease in after.leases.values() if before.leases.get(lease.id) != lease)
-    if isinstance(body, CallDecided | ApprovalAnswered) and body.approval:
-        approval = after.approvals[body.approval]
-        if before.approvals.get(approval.id) != approval:
-            yield ApprovalRow(
-                approval=approval.id,
-                task=after.id,
-                state=approval.state.value,
-                asked_at=now,
-                expires_at=approval.expires_at,
-            )

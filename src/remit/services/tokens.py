@@ -1,7 +1,8 @@
 """Task tokens: given for a live task, checked at every use, dead the moment the task is, or they are revoked.
 
 Rules: a token's signature is checked once and remembered, bounded; whether its task lives and the token was not revoked is checked
-every time, here and again where a call is decided. A token never outlives its task's deadline. A bound token counts only with
+every time, here and again where a call is decided. A token never outlives its task's deadline; that of a child task
+dies with any task above, those of a stopped agent are dead. A bound token counts only with
 what it is bound to. Left out: who may have one (``services/exchange.py``), proofs of possession (``services/possession.py``).
 """
 
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from remit.errors import NotFound, Refusal, Unauthenticated
 from remit.logic.claims import TASK_TYPE, audience_of, check_bearer, check_held, check_task_token, task_claims
 from remit.logic.missions import mission_claim
+from remit.logic.tree import cut_off
 from remit.model.record import Body, TokenIssued, TokenRevoked
 from remit.model.task import TaskState
 from remit.model.token import NOTHING, Bound, Possession, TaskToken, TokenRules
@@ -80,8 +82,10 @@ class Tokens:
         jti = self._new_id("tok")
 
         def build(task: Task, now: datetime) -> tuple[Body, datetime]:
-            if task.over or now >= task.deadline:
+            if task.over or now >= task.deadline or cut_off(self._tasks.lineage(task) or (), now):
                 raise Unauthenticated(f"task {task.id} has ended")
+            if self._tasks.standing.stopped([task.agent.text, *task.chain]):
+                raise Refusal(f"an agent of task {task.id} is stopped", code="agent_stopped")
             expires_at = min(now + self._token_ttl, task.deadline)
             issued = TokenIssued(
                 agent=task.agent.text,
@@ -132,6 +136,14 @@ class Tokens:
         except (Unauthenticated, NotFound):
             raise Unauthenticated("the token is not active") from None
 
+    def why_not(self, token: str) -> str:
+        """Why a token is no task token of ours, in a word for the ledger; "inactive" for one that is: its task tells more."""
+        try:
+            self._checked(token)
+        except Unauthenticated as refused:
+            return refused.code if refused.code != Unauthenticated.default_code else "invalid_token"
+        return "inactive"
+
     async def revoke(self, token: TaskToken, by: str) -> None:
         """From now on the token opens nothing, at any door and node; a revoked one again is a success. Raises NotFound, Outage."""
         bearer = token.bearer
@@ -153,7 +165,8 @@ class Tokens:
     async def _live(self, known: TaskToken) -> Task:
         bearer = known.bearer
         task = await self._tasks.view(bearer.task)
-        if task.over or task.state is TaskState.PENDING or task.agent != bearer.agent or self._clock() >= task.deadline:
+        above = await self._tasks.ancestors(task) if task.ancestors else ()
+        if task.state is TaskState.PENDING or task.agent != bearer.agent or not self._tasks.opens(task, above, self._clock()):
             raise Unauthenticated("the token's task does not live")
         check_bearer(bearer, task)
         return task

@@ -79,7 +79,7 @@ class Workloads:
         now, (name, spiffe_id, ends) = self._clock(), await self._entitled(process)
         self._count(process.uid, now)
         serial = secrets.randbits(_SERIAL_BITS) | 1
-        await self._record(spiffe_id, "x509-svid", f"{serial:x}", ends, process, now)
+        await self._record(spiffe_id, "x509-svid", f"{serial:x}", ends, process)
         return name, await self._authority.issue(spiffe_id, serial, now, ends)
 
     async def jwt_svid(self, process: Process, audiences: Sequence[str], wanted: str = "") -> tuple[str, JwtSvid]:
@@ -95,7 +95,7 @@ class Workloads:
             await self._refuse(process, f"the process is {spiffe_id} and asked for another identity", now)
         self._count(process.uid, now)
         jti = self._new_id("svid")
-        await self._record(spiffe_id, "jwt-svid", jti, ends, process, now)
+        await self._record(spiffe_id, "jwt-svid", jti, ends, process)
         claims = {**svid_claims(spiffe_id, names[0], now, ends - now, jti), "aud": names}
         return name, JwtSvid(spiffe_id=spiffe_id, token=self._signer.sign(claims, SVID_TYPE), expires_at=ends)
 
@@ -144,14 +144,15 @@ class Workloads:
             self._issued = {one: seen for one, seen in self._issued.items() if now - seen[0] < _MINUTE}
         self._issued[uid] = since, count + 1
 
-    async def _record(self, spiffe_id: SpiffeId, use: str, jti: str, ends: datetime, process: Process, now: datetime) -> None:
+    async def _record(self, spiffe_id: SpiffeId, use: str, jti: str, ends: datetime, process: Process) -> None:
         issued = TokenIssued(agent=spiffe_id.text, use=use, jti=jti, expires_at=ends, subject_proof=told(process))
         if process.run is None:
-            await self._store.append(Append(body=encode(Record(at=now, body=issued))))
+            await self._tasks.standing.append(spiffe_id.text, lambda _now: issued)
             return
 
         def build(task: Task, at: datetime) -> tuple[Body, None]:
-            if task.state is not TaskState.ACTIVE or at >= task.deadline:
+            stopped = self._tasks.standing.stopped([spiffe_id.text, *task.chain])
+            if task.state is not TaskState.ACTIVE or at >= task.deadline or stopped:
                 raise Refusal(_NO_IDENTITY, code="no_identity")
             return issued, None
 

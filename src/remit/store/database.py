@@ -6,6 +6,9 @@ Duties of every implementation
 * Durability: when ``append`` returns, the entry survives ``kill -9`` and a loss of power.
 * Compare and swap: an entry of a task is refused with ``StaleTask`` unless its ``seq`` follows the task's latest
   entry *and* that latest entry is the one the writer saw (``after`` is its leaf hash). One refusal never touches its neighbours.
+* Conditions: an entry is refused with ``StaleTask`` (code ``stale_mark``) unless every mark it was decided on (``given``) has the
+  number that the writer saw, in the same transaction; what stands before it in the same batch counts.
+* Together: the entries of an append and of those ``also`` with it become durable together or are refused together.
 * Absence: an unknown task has no entries (an empty tuple), an unknown document is ``None``; neither is an error.
 * Bounds: more than ``queue_limit`` waiting appends are refused with ``Outage``; no call waits without limit.
 
@@ -110,7 +113,34 @@ class LeaseRow:
     sealed: str = field(default="", repr=False)
 
 
-Row = TaskRow | ApprovalRow | SightingRow | TaintRow | ValueRow | MarkRow | LeaseRow
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildRow:
+    """A child task and its parent; ``settled`` once the parent has taken back what was not spent."""
+
+    task: str
+    parent: str
+    settled: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unsettled:
+    """A child that something is left to be done for: it or its parent has ended."""
+
+    task: str
+    parent: str
+    ended: bool
+    parent_ended: bool
+
+
+Row = TaskRow | ApprovalRow | SightingRow | TaintRow | ValueRow | MarkRow | LeaseRow | ChildRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """A mark as the writer saw it; 0: there was none."""
+
+    name: str
+    number: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +150,8 @@ class Append:
     ``body``: the record's canonical bytes, 1 to ENTRY_BYTES_MAX. ``task``: the task it belongs to, or ``None``.
     ``seq``: its place in the task, from 1 (0 without a task). ``after``: leaf hash of the task's entry ``seq - 1``
     as the writer saw it (empty for the first). ``rows``: to be put in the same transaction (by id: the later replaces).
+    ``given``: marks that must be as the writer saw them. ``also``: further entries, after it, together with it or not at all; their
+    own ``also`` is not looked at.
     """
 
     body: bytes
@@ -127,6 +159,8 @@ class Append:
     seq: int = 0
     after: bytes = b""
     rows: tuple[Row, ...] = ()
+    given: tuple[Given, ...] = ()
+    also: tuple[Append, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,6 +234,15 @@ class Store(Protocol):
 
     async def tainted(self, server: str, keys: Sequence[bytes]) -> frozenset[bytes]:
         """Which of the keys are tainted at a server."""
+
+    async def children(self, parent: str, limit: int) -> tuple[str, ...]:
+        """Tasks that were delegated by one, in the order of their ids."""
+
+    async def unsettled(self, limit: int) -> tuple[Unsettled, ...]:
+        """Unsettled children that live although their parents have ended, or that have ended and have no unsettled child."""
+
+    async def living_tasks(self, agents: Sequence[str], limit: int) -> tuple[str, ...]:
+        """Tasks of some agents (SPIFFE IDs; ``*``: of all) that have not ended."""
 
     async def put_document(self, digest: str, text: str) -> None:
         """Keep a text under its digest (``sha-256:…``), or under a key of another form; the first text of a key stays."""

@@ -14,8 +14,8 @@ import psycopg
 
 from remit.errors import Outage, RemitError
 from remit.logic.merkle import root_of
-from remit.store.database import ALWAYS, ApprovalRow, Entry, Head, LeaseRow, MarkRow, SightingRow, TaskRow
-from remit.store.rows import PUT, approval_row_of, entry_of, lease_row_of, moment, row_values, task_row_of, unpacked
+from remit.store.database import ALWAYS, ApprovalRow, Entry, Head, LeaseRow, MarkRow, SightingRow, TaskRow, Unsettled
+from remit.store.rows import PUT, approval_row_of, entry_of, lease_row_of, moment, row_values, task_row_of, unpacked, unsettled_of
 from remit.store.sql import migrations, queries
 from remit.store.threaded import ThreadedStore, Waiting
 
@@ -154,6 +154,18 @@ class PostgresStore(ThreadedStore[Connection]):
         rows = await self._all("mark", name)
         return MarkRow(name=name, number=rows[0][0], text=rows[0][1]) if rows else None
 
+    async def children(self, parent: str, limit: int) -> tuple[str, ...]:
+        """See Store."""
+        return tuple(row[0] for row in await self._all("children", parent, limit))
+
+    async def unsettled(self, limit: int) -> tuple[Unsettled, ...]:
+        """See Store."""
+        return tuple(unsettled_of(row) for row in await self._all("unsettled", limit))
+
+    async def living_tasks(self, agents: Sequence[str], limit: int) -> tuple[str, ...]:
+        """See Store."""
+        return tuple(row[0] for row in await self._all("living_tasks", list(agents), list(agents), limit))
+
     async def document_keys(self, beginning: str, after: str, limit: int) -> tuple[str, ...]:
         """See Store."""
         return tuple(row[0] for row in await self._all("document_keys", after, beginning, limit))
@@ -219,10 +231,14 @@ class PostgresStore(ThreadedStore[Connection]):
             row = db.execute(_SQL["last_of_task"], (task,)).fetchone()
             return (row[0], bytes(row[1])) if row else (0, b"")
 
+        def mark(name: str) -> int:
+            row = db.execute(_SQL["mark"], (name,)).fetchone()
+            return row[0] if row else 0
+
         with db.transaction():
             held = db.execute(_SQL["lock_head"]).fetchone()
             assert held is not None, "the schema was made with a head"
-            results, entries, head = self._place((held[0], unpacked(bytes(held[1]))), batch, last)
+            results, entries, head = self._place((held[0], unpacked(bytes(held[1]))), batch, last, mark)
             if entries:
                 with db.cursor() as cursor:
                     inserted = [(entry.index, entry.task, entry.seq, hashes, entry.body) for entry, hashes, _ in entries]

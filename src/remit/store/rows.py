@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from remit.logic.merkle import HASH_BYTES
-from remit.store.database import ApprovalRow, Entry, LeaseRow, MarkRow, Row, SightingRow, TaintRow, TaskRow, ValueRow
+from remit.store.database import ApprovalRow, ChildRow, Entry, LeaseRow, MarkRow, Row, SightingRow, TaintRow, TaskRow, Unsettled, ValueRow
 
 
 def unpacked(packed: bytes) -> tuple[bytes, ...]:
@@ -22,6 +22,7 @@ PUT: dict[type[Row], str] = {
     ValueRow: "put_value",
     MarkRow: "put_mark",
     LeaseRow: "put_lease",
+    ChildRow: "put_child",
 }
 
 
@@ -38,6 +39,8 @@ def row_values(row: Row) -> tuple[Any, ...]:
         return (row.lease, row.task, row.agent, row.target, row.state, *times, row.sealed)
     if isinstance(row, ValueRow):
         return (row.decision, row.sealed)
+    if isinstance(row, ChildRow):
+        return (row.task, row.parent, int(row.settled))
     return (row.name, row.number, row.text) if isinstance(row, MarkRow) else (row.server, row.key, row.task)
 
 
@@ -64,6 +67,12 @@ def task_row_of(row: tuple[Any, ...]) -> TaskRow:
         opened_at=datetime.fromisoformat(opened_at),
         deadline=datetime.fromisoformat(deadline),
     )
+
+
+def unsettled_of(row: tuple[Any, ...]) -> Unsettled:
+    """A child that something is left to be done for, from its columns."""
+    task, parent, ended, parent_ended = row
+    return Unsettled(task=task, parent=parent, ended=bool(ended), parent_ended=bool(parent_ended))
 
 
 def approval_row_of(row: tuple[Any, ...]) -> ApprovalRow:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from remit.errors import Mistake, Outage, RemitError
 from remit.logic.merkle import root_of
-from remit.store.database import ALWAYS, ApprovalRow, Entry, Head, LeaseRow, MarkRow, SightingRow, TaskRow
-from remit.store.rows import PUT, approval_row_of, entry_of, lease_row_of, moment, row_values, task_row_of, unpacked
+from remit.store.database import ALWAYS, ApprovalRow, Entry, Head, LeaseRow, MarkRow, SightingRow, TaskRow, Unsettled
+from remit.store.rows import PUT, approval_row_of, entry_of, lease_row_of, moment, row_values, task_row_of, unpacked, unsettled_of
 from remit.store.sql import migrations, queries
 from remit.store.threaded import ThreadedStore, Waiting
 
@@ -198,6 +198,22 @@ class SqliteStore(ThreadedStore[sqlite3.Connection]):
         row = await self._read(lambda db: db.execute(_SQL["mark"], (name,)).fetchone())
         return MarkRow(name=name, number=row[0], text=row[1]) if row else None
 
+    async def children(self, parent: str, limit: int) -> tuple[str, ...]:
+        """See Store."""
+        rows = await self._read(lambda db: db.execute(_SQL["children"], (parent, limit)).fetchall())
+        return tuple(row[0] for row in rows)
+
+    async def unsettled(self, limit: int) -> tuple[Unsettled, ...]:
+        """See Store."""
+        rows = await self._read(lambda db: db.execute(_SQL["unsettled"], (limit,)).fetchall())
+        return tuple(unsettled_of(row) for row in rows)
+
+    async def living_tasks(self, agents: Sequence[str], limit: int) -> tuple[str, ...]:
+        """See Store."""
+        wanted = json.dumps(list(agents))
+        rows = await self._read(lambda db: db.execute(_SQL["living_tasks"], (wanted, limit)).fetchall())
+        return tuple(row[0] for row in rows)
+
     async def document_keys(self, beginning: str, after: str, limit: int) -> tuple[str, ...]:
         """See Store."""
         rows = await self._read(lambda db: db.execute(_SQL["document_keys"], (after, beginning, limit)).fetchall())
@@ -271,7 +287,8 @@ class SqliteStore(ThreadedStore[sqlite3.Connection]):
         began = time.perf_counter()
         try:
             size, packed, _ = db.execute(_SQL["head"]).fetchone()
-            results, entries, head = self._place((size, unpacked(packed)), batch, lambda task: _last(db, task))
+            now = (size, unpacked(packed))
+            results, entries, head = self._place(now, batch, lambda task: _last(db, task), lambda name: _mark(db, name))
             for entry, hashes, rows in entries:
                 db.execute(_SQL["add_entry"], (entry.index, entry.task, entry.seq, hashes, entry.body))
                 for row in rows:
@@ -305,6 +322,11 @@ def _write_ahead(db: sqlite3.Connection) -> None:
 
 def _nothing_written(batch: list[Waiting], error: Exception) -> list[Entry | RemitError]:
     return [Outage(f"the store cannot be written: {error}", code="store_unavailable") for _ in batch]
+
+
+def _mark(db: sqlite3.Connection, name: str) -> int:
+    row = db.execute(_SQL["mark"], (name,)).fetchone()
+    return row[0] if row else 0
 
 
 def _last(db: sqlite3.Connection, task: str) -> tuple[int, bytes]:

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from remit.errors import Mistake, Outage, RemitError
 from remit.logic.merkle import completed, leaf_hash, root_of
-from remit.store.database import ENTRY_BYTES_MAX, Append, Entry, Head, Row, StaleTask
+from remit.store.database import ENTRY_BYTES_MAX, Append, Entry, Given, Head, MarkRow, Row, StaleTask
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from remit.store.database import CheckpointSigner
 
@@ -87,8 +87,9 @@ class ThreadedStore(ABC, Generic[C]):
 
     async def append(self, append: Append) -> Entry:
         """See Store."""
-        if not 0 < len(append.body) <= ENTRY_BYTES_MAX:
-            raise Mistake(f"an entry of {len(append.body):,} bytes", code="record_too_large")
+        for one in (append, *append.also):
+            if not 0 < len(one.body) <= ENTRY_BYTES_MAX:
+                raise Mistake(f"an entry of {len(one.body):,} bytes", code="record_too_large")
         if self._closed:
             raise Outage("the store is closed", code="store_closed")
         if len(self._gathered) + self._handed >= self._queue_limit:
@@ -180,30 +181,34 @@ class ThreadedStore(ABC, Generic[C]):
                 return
 
     def _place(
-        self, head: tuple[int, tuple[bytes, ...]], batch: list[Waiting], last: Callable[[str], tuple[int, bytes]]
+        self,
+        head: tuple[int, tuple[bytes, ...]],
+        batch: list[Waiting],
+        last: Callable[[str], tuple[int, bytes]],
+        mark: Callable[[str], int],
     ) -> tuple[list[Entry | RemitError], list[tuple[Entry, bytes, tuple[Row, ...]]], tuple[int, tuple[bytes, ...]]]:
         """Give each append its place in the tree, or refuse it: results, entries to insert with their hashes, and the new head.
 
-        ``last``: seq and leaf of a task's latest entry as the transaction sees it; asked once a task.
+        ``last``: seq and leaf of a task's latest entry as the transaction sees it; asked once a task. ``mark``: the number of a mark
+        likewise.
         """
         size, frontier = head
         results: list[Entry | RemitError] = []
         entries = []
-        known: dict[str, tuple[int, bytes]] = {}
+        seen = _Seen(last, mark)
         for waiting in batch:
-            append = waiting.append
-            if append.task is not None:
-                latest = known.get(append.task) or last(append.task)
-                known[append.task] = latest
-                if (append.seq, append.after) != (latest[0] + 1, latest[1]):
-                    results.append(StaleTask(f"task {append.task} has moved on"))
-                    continue
-                known[append.task] = (append.seq, waiting.leaf)
-            frontier, hashes = completed(frontier, size, waiting.leaf)
-            entry = Entry(index=size, body=append.body, leaf=waiting.leaf, task=append.task, seq=append.seq)
-            entries.append((entry, b"".join(hashes), append.rows))
-            results.append(entry)
-            size += 1
+            stale = seen.refuses(waiting)
+            if stale is not None:
+                results.append(stale)
+                continue
+            first = size
+            for append, leaf in seen.taken(waiting):
+                frontier, hashes = completed(frontier, size, leaf)
+                entry = Entry(index=size, body=append.body, leaf=leaf, task=append.task, seq=append.seq)
+                entries.append((entry, b"".join(hashes), append.rows))
+                if size == first:
+                    results.append(entry)
+                size += 1
         return results, entries, (size, frontier)
 
     def _note(self, head: tuple[int, tuple[bytes, ...]]) -> str:
@@ -217,6 +222,56 @@ class ThreadedStore(ABC, Generic[C]):
     def _settled(self, batch: list[Waiting], results: list[Entry | RemitError]) -> None:
         self._handed -= len(batch)
         _resolve(batch, results)
+
+
+class _Seen:
+    """What a transaction has seen of tasks and marks, with what it is about to write itself."""
+
+    def __init__(self, last: Callable[[str], tuple[int, bytes]], mark: Callable[[str], int]) -> None:
+        self._last, self._mark = last, mark
+        self._tasks: dict[str, tuple[int, bytes]] = {}
+        self._marks: dict[str, int] = {}
+
+    def refuses(self, waiting: Waiting) -> StaleTask | None:
+        """Why an append, or one that goes with it, cannot be written; ``None``: it can."""
+        append = waiting.append
+        if append.given and any(self._number(given) != given.number for given in append.given):
+            return StaleTask("what it was decided on has moved on", code="stale_mark")
+        if not append.also:
+            return self._stale(append, {})
+        own: dict[str, tuple[int, bytes]] = {}
+        for one in (append, *append.also):
+            stale = self._stale(one, own)
+            if stale is not None:
+                return stale
+            if one.task is not None:
+                own[one.task] = (one.seq, leaf_hash(one.body))
+        return None
+
+    def taken(self, waiting: Waiting) -> Iterator[tuple[Append, bytes]]:
+        """An append that is not refused and those with it, each with its leaf; from here on they count as written."""
+        for append in (waiting.append, *waiting.append.also):
+            leaf = waiting.leaf if append is waiting.append else leaf_hash(append.body)
+            if append.task is not None:
+                self._tasks[append.task] = (append.seq, leaf)
+            for row in append.rows:
+                if isinstance(row, MarkRow):
+                    self._marks[row.name] = max(row.number, self._number(Given(name=row.name, number=0)))
+            yield append, leaf
+
+    def _stale(self, append: Append, own: dict[str, tuple[int, bytes]]) -> StaleTask | None:
+        if append.task is None:
+            return None
+        latest = own.get(append.task) or self._tasks.get(append.task)
+        if latest is None:
+            latest = self._tasks[append.task] = self._last(append.task)
+        return StaleTask(f"task {append.task} has moved on") if (append.seq, append.after) != (latest[0] + 1, latest[1]) else None
+
+    def _number(self, given: Given) -> int:
+        known = self._marks.get(given.name)
+        if known is None:
+            known = self._marks[given.name] = self._mark(given.name)
+        return known
 
 
 def _resolve(batch: list[Waiting], results: list[Entry | RemitError]) -> None:

@@ -22,7 +22,7 @@ from remit.doors.bodies import whole_body
 from remit.doors.problems import http_status, problem, problem_headers
 from remit.errors import Broken, Mistake, RemitError, Unauthenticated
 from remit.logic.arguments import parse_json
-from remit.wire import AuthorizeCall, ObserveCall, OpenTask, ReportManifest
+from remit.wire import AuthorizeCall, DelegateTask, ObserveCall, OpenTask, ReportManifest
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -53,6 +53,10 @@ class _Api:
 
     async def open_task(self, request: Request) -> Response:
         return _json(await self.door.open(_proof(request), self._body(request, OpenTask)), 201)
+
+    async def delegate_task(self, request: Request) -> Response:
+        read = self._body(request, DelegateTask)
+        return _json(await self.door.delegate(_proof(request), request.path_params["task"], read), 201)
 
     async def show_task(self, request: Request) -> Response:
         return _json(await self.door.show(_proof(request), request.path_params["task"]))
@@ -128,6 +132,7 @@ def api_app(
     endpoints: dict[tuple[str, str], Callable[[Request], Awaitable[Response]]] = {
         ("POST", "/v1/tasks"): api.open_task,
         ("GET", "/v1/tasks/{task}"): api.show_task,
+        ("POST", "/v1/tasks/{task}/children"): api.delegate_task,
         ("POST", "/v1/tasks/{task}/token"): api.renew_token,
         ("POST", "/v1/tasks/{task}/complete"): api.complete_task,
         ("POST", "/v1/tasks/{task}/manifest"): api.report_manifest,

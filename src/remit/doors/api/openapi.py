@@ -13,6 +13,7 @@ from remit.wire import (
     AnswerQuestion,
     AuthorizeCall,
     DecisionView,
+    DelegateTask,
     LeasesView,
     LeaseView,
     ObserveCall,
@@ -36,6 +37,7 @@ _WORDS = (
     QuestionsView,
     OpenTask,
     ReportManifest,
+    DelegateTask,
     TaskView,
     TokenView,
     AuthorizeCall,
@@ -65,6 +67,9 @@ def openapi() -> Json:
         "paths": {
             "/v1/tasks": {"post": _operation("Open a task", "TaskView", status="201", body="OpenTask", security=svid)},
             "/v1/tasks/{task}": {"get": _operation("Look at a task", "TaskView", security=either, parameters=task)},
+            "/v1/tasks/{task}/children": {
+                "post": _operation("Delegate a task", "TaskView", status="201", body="DelegateTask", security=token, parameters=task)
+            },
             "/v1/tasks/{task}/token": {"post": _operation("Get a new task token", "TokenView", security=svid, parameters=task)},
             "/v1/tasks/{task}/complete": {
                 "post": _operation("Complete a task: nothing of it opens anything afterwards", "TaskView", security=either, parameters=task)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from remit.doors.api.delegating import delegate
 from remit.errors import Because, Mistake, NotFound, Refusal, Unauthenticated
 from remit.logic.arguments import make_call, prompt_call, resource_call
 from remit.model.call import Call, Ending
@@ -17,7 +18,7 @@ from remit.model.catalog import Kind
 from remit.model.task import TaskState
 from remit.model.token import NOTHING
 from remit.services.mediation import Ticket
-from remit.wire import OWN_TASK, AuthorizeCall, DecisionView, ObserveCall, OpenTask, ReportManifest, TaskView, TokenView
+from remit.wire import OWN_TASK, AuthorizeCall, DecisionView, DelegateTask, ObserveCall, OpenTask, ReportManifest, TaskView, TokenView
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
@@ -27,11 +28,13 @@ if TYPE_CHECKING:
     from remit.services.identities import Identities
     from remit.services.manifests import Manifests
     from remit.services.opening import Dispatcher
+    from remit.services.presenting import Presenting
     from remit.services.tasks import Tasks
     from remit.services.tickets import Answer, Tickets
     from remit.services.tokens import Tokens
 
 _NAME_CHARACTERS_MAX = 4_096
+_CHILDREN_MAX = 100  # that are named
 _TOLD = frozenset(Ending) - {Ending.NOT_MADE}  # that nothing was done gives back what was spent; a caller's word proves it not
 _ENDINGS = ", ".join(sorted(_TOLD))
 
@@ -47,6 +50,7 @@ class TaskDoor:
     tokens: Tokens
     tasks: Tasks
     dispatcher: Dispatcher
+    presenting: Presenting
     tickets: Tickets
     manifests: Manifests
     issuer: str
@@ -72,6 +76,11 @@ class TaskDoor:
             manifest=wanted.manifest,
         )
         return self._view(task, await self._token(task.id, workload))
+
+    async def delegate(self, proof: Proof, task: str, read: Callable[[], Awaitable[DelegateTask]]) -> TaskView:
+        """A child of the task whose token is shown (``delegating.py``). Raises Unauthenticated, Refusal, Mistake, Outage."""
+        child, token = await delegate(self.presenting, proof, task, read)
+        return self._view(child, TokenView(access_token=token[0], expires_at=token[1]) if token else None)
 
     async def show(self, proof: Proof, task: str) -> TaskView:
         """A task of the agent that is proved, or whose token it is. Raises Unauthenticated, NotFound, Outage."""
@@ -164,6 +173,10 @@ class TaskDoor:
             mcp={server: f"{self.issuer}/mcp/{server}" for server in servers},
             drift=tuple(sorted(task.drift)),
             token=token,
+            parent=task.parent,
+            chain=list(task.chain),
+            calls_lent=task.lent.calls,
+            children=sorted(task.children)[:_CHILDREN_MAX],
         )
 
 

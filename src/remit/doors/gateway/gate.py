@@ -46,7 +46,7 @@ class Gate:
         if task_id is None:
             raise Unauthenticated("this endpoint does not open anything")
         task = await self._tasks.view(task_id)
-        if task.over or self._clock() >= task.deadline:
+        if not self._tasks.opens(task, await self._tasks.ancestors(task), self._clock()):
             raise Unauthenticated("this endpoint does not open anything")
         return Bearer(agent=task.agent, task=task_id, proof="endpoint")
 

@@ -169,4 +169,25 @@ WITH RECURSIVE found (target) AS (
     UNION ALL
     SELECT (SELECT min(target) FROM remit.leases WHERE state <> 'revoked' AND target > found.target) FROM found WHERE found.target IS NOT NULL
 )
-SELECT target FROM found WHERE target IS NOT NULL
+SELECT target FROM found WHERE target IS NOT NULL;
+
+-- name: put_child
+-- A child task; one that is settled stays settled.
+INSERT INTO remit.children AS kept (task, parent, settled) VALUES (%s, %s, %s)
+ON CONFLICT (task) DO UPDATE SET settled = excluded.settled WHERE kept.settled = 0;
+
+-- name: children
+-- Tasks that were delegated by one.
+SELECT task FROM remit.children WHERE parent = %s ORDER BY task LIMIT %s;
+
+-- name: unsettled
+-- Children for which something can be done: their parents have ended, or they have and nothing below them is unsettled.
+SELECT child.task, child.parent, own.state NOT IN ('pending', 'active', 'suspended'), above.state NOT IN ('pending', 'active', 'suspended')
+FROM remit.children AS child JOIN remit.tasks AS own ON own.task = child.task JOIN remit.tasks AS above ON above.task = child.parent
+WHERE child.settled = 0
+AND CASE WHEN own.state IN ('pending', 'active', 'suspended') THEN above.state NOT IN ('pending', 'active', 'suspended')
+    ELSE NOT EXISTS (SELECT 1 FROM remit.children AS below WHERE below.parent = child.task AND below.settled = 0) END LIMIT %s;
+
+-- name: living_tasks
+-- Tasks of some agents that have not ended.
+SELECT task FROM remit.tasks WHERE state IN ('pending', 'active', 'suspended') AND ('*' = ANY(%s) OR agent = ANY(%s)) LIMIT %s;

@@ -168,4 +168,25 @@ WITH RECURSIVE found (target) AS (
     UNION ALL
     SELECT (SELECT min(target) FROM leases WHERE state <> 'revoked' AND target > found.target) FROM found WHERE found.target IS NOT NULL
 )
-SELECT target FROM found WHERE target IS NOT NULL
+SELECT target FROM found WHERE target IS NOT NULL;
+
+-- name: put_child
+-- A child task; one that is settled stays settled.
+INSERT INTO children (task, parent, settled) VALUES (?, ?, ?)
+ON CONFLICT (task) DO UPDATE SET settled = excluded.settled WHERE children.settled = 0;
+
+-- name: children
+-- Tasks that were delegated by one.
+SELECT task FROM children WHERE parent = ? ORDER BY task LIMIT ?;
+
+-- name: unsettled
+-- Children for which something can be done: their parents have ended, or they have and nothing below them is unsettled.
+SELECT child.task, child.parent, own.state NOT IN ('pending', 'active', 'suspended'), above.state NOT IN ('pending', 'active', 'suspended')
+FROM children AS child JOIN tasks AS own ON own.task = child.task JOIN tasks AS above ON above.task = child.parent
+WHERE child.settled = 0
+AND CASE WHEN own.state IN ('pending', 'active', 'suspended') THEN above.state NOT IN ('pending', 'active', 'suspended')
+    ELSE NOT EXISTS (SELECT 1 FROM children AS below WHERE below.parent = child.task AND below.settled = 0) END LIMIT ?;
+
+-- name: living_tasks
+-- Tasks of some agents that have not ended.
+SELECT task FROM tasks WHERE state IN ('pending', 'active', 'suspended') AND (EXISTS (SELECT 1 FROM json_each(?1) WHERE value = '*') OR agent IN (SELECT value FROM json_each(?1))) LIMIT ?;
