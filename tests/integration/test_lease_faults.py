@@ -27,6 +27,7 @@ from remit.model.record import LeaseLine, TaskOpened
 from remit.model.task import TaskState
 from remit.node import new_id
 from remit.node_leases import LeaseParts, lease_parts
+from remit.services.standing import Standing
 from remit.services.tasks import Tasks
 from remit.settings import Limits
 from remit.store.sqlite import SqliteStore
@@ -63,7 +64,7 @@ class Working:
 
     def __post_init__(self) -> None:
         self.store = SqliteStore(self.folder / "remit.db", lambda size, root: sign_checkpoint(Checkpoint(ORIGIN, size, root), KEY))
-        self.tasks = Tasks(self.store, self.clock, new_id, 1_000)
+        self.tasks = Tasks(self.store, self.clock, new_id, 1_000, Standing(self.store, self.clock))
         keys = load_or_make_keys(self.folder / "keys")
         configured = lambda: self.targets
         self.parts = lease_parts(store=self.store, tasks=self.tasks, keys=keys, clock=self.clock, configured=configured, limits=self.limits)

@@ -146,7 +146,7 @@ async def test_two_processes_have_one_authority(tmp_path):
     async with served(tmp_path) as one, open_node(tmp_path, clock=one.clock) as other:
         first, second = await asyncio.gather(one.node.workload.authority.bundle(), other.workload.authority.bundle())
         assert first == second
-        assert first["spiffe_sequence"] == 1
+        assert first["spiffe_sequence"] > 0
 
 
 def request(name, **fields):

@@ -30,6 +30,7 @@ from remit.services.reconciliation import Reconciliation
 from remit.services.revocations import Revocations
 from remit.services.target_secrets import TargetSecrets
 from remit.services.targets import Targets
+from remit.services.standing import Standing
 from remit.services.tasks import Tasks
 from remit.store.sqlite import SqliteStore
 from tests.simulation.checks import folded
@@ -276,7 +277,7 @@ class _Run:
 
         inner = SqliteStore(self.path, sign)
         store: Any = SimulatedStore(inner, self.schedule, self.durable, self.faults, name)
-        tasks = Tasks(store, clock, lambda prefix: f"{prefix}_{next(self.numbers)}", 100)
+        tasks = Tasks(store, clock, lambda prefix: f"{prefix}_{next(self.numbers)}", 100, Standing(store, clock))
         configured = {one: TargetSettings(name=one, kind="simulated", values={}, secret="x", connections=2) for one in TARGETS}
         kind = TargetKind(
             name="simulated",

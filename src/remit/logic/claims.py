@@ -162,7 +162,7 @@ def _server(audience: object, base: str) -> str:
         return ""
     if isinstance(audience, str) and audience.startswith(base + "/") and _SERVER.match(name := audience[len(base) + 1 :]):
         return name
-    raise Unauthenticated("the token is for another place")
+    raise Unauthenticated("the token is for another place", code="wrong_audience")
 
 
 def _bound(cnf: object) -> Possession:
