@@ -155,7 +155,11 @@ def test_bad_requests_to_open_a_task(serving):
 
 def test_what_is_published(serving):
     bundle = json.loads(http(serving, "GET", "/spiffe/bundle")[2])
-    assert [key["use"] for key in bundle["keys"]] == ["x509-svid", "jwt-svid", "jwt-svid"]  # the next key that signs is there before it does
+    assert [key["use"] for key in bundle["keys"]] == [
+        "x509-svid",
+        "jwt-svid",
+        "jwt-svid",
+    ]  # the next key that signs is there before it does
     keys = json.loads(http(serving, "GET", "/oauth/jwks")[2])["keys"]
     assert "d" not in keys[0]
     assert http(serving, "GET", "/ledger/checkpoint")[2].decode().startswith("remit.local/ledger\n")

@@ -28,9 +28,9 @@ from remit.model.task import TaskState
 from remit.services.leases import Leases, Quotas, open_credential
 from remit.services.reconciliation import Reconciliation
 from remit.services.revocations import Revocations
+from remit.services.standing import Standing
 from remit.services.target_secrets import TargetSecrets
 from remit.services.targets import Targets
-from remit.services.standing import Standing
 from remit.services.tasks import Tasks
 from remit.store.sqlite import SqliteStore
 from tests.simulation.checks import folded
