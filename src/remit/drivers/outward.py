@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from remit.drivers.fetching import reachable
 from remit.errors import Mistake, Outage
 
 if TYPE_CHECKING:
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
 _SECONDS_MAX, _CONNECT_SECONDS = 10.0, 5.0
 _RETRY_AFTER_MAX, _WRAPPED_MAX = 3_600, 64
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,16 +51,9 @@ class Reaches(Protocol):
 def is_public(text: str) -> bool:
     """Whether an address is one of the public internet, also where it stands inside of an IPv6 one."""
     try:
-        address: Address = ipaddress.ip_address(text.partition("%")[0])
+        return reachable(ipaddress.ip_address(text.partition("%")[0]), ())
     except ValueError:
         return False
-    if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]
-        if inner is None and address in _NAT64:
-            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        if inner is not None:
-            address = inner
-    return address.is_global and not address.is_multicast and not address.is_reserved
 
 
 def check_address(url: str, *, private: bool) -> None:
