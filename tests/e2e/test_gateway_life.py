@@ -269,6 +269,20 @@ async def test_what_ends_with_the_task(running: Running, wire: Wire, log: Path) 
     assert bodies[-1] == TaskMoved(to="revoked", by="alice", undetermined=[allowed])
 
 
+async def test_an_end_that_nobody_waits_for_any_more_is_an_end(running: Running) -> None:
+    """Whoever lets go of an ended task may be cancelled meanwhile, as when the node stops: the server's process is gone all the same."""
+    links = running.node.links
+    link = await links.get(running.task.id, "old", "", None, {})
+    letting_go = asyncio.create_task(links.end_task(running.task.id))
+    await asyncio.sleep(0)
+    letting_go.cancel()
+    await asyncio.gather(letting_go, return_exceptions=True)
+    await links.close()
+    process = link.upstream._process
+    assert process is not None
+    assert process.returncode is not None
+
+
 async def test_too_many_sessions_push_the_oldest_out(wire: Wire) -> None:
     await wire.initialize()
     first = wire.session
