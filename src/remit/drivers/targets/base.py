@@ -5,7 +5,8 @@ The target carries it, as the account's name or in whatever it can list, so that
 
 Duties of every implementation
 * Mint: all or nothing as far as the target can; the credential does what the scope says and no more, and the target ends it by
-  itself at ``expires_at`` or soon after. Within ``MINT_SECONDS`` it is there or never will be. A mark is minted once.
+  itself at ``expires_at`` or soon after (some cannot: ``TargetKind.ends_by_itself``). Within ``MINT_SECONDS`` it is there or never
+  will be. A mark is minted once.
 * Revoke: when it returns, no login, no live session and nothing owned by the mark is left. Idempotent: a mark that never was, or is
   gone, is a success; so are several at once. No login first, then the sessions, then the rest: who reconnects meanwhile stays out.
   It needs no memory but the mark; ``minted`` is given where it is known, for targets that want the credential itself.
@@ -93,7 +94,8 @@ class TargetKind:
     """A kind of target. ``blank``: the parts of a credential, each as something that opens nothing, to start a server without a task.
 
     ``check_settings``, ``check_scope``: raise Mistake, without a place. ``open`` takes what gives the target's own secret, asked anew
-    for every connection, so that a new one is taken up at once.
+    for every connection, so that a new one is taken up at once. ``ends_by_itself``: whether the target keeps to ``expires_at`` without
+    remit; where it cannot, reports say so.
     """
 
     name: str
@@ -102,3 +104,4 @@ class TargetKind:
     check_settings: Callable[[Mapping[str, Any]], None]
     check_scope: Callable[[Scope], None]
     open: Callable[[TargetSettings, Callable[[], Awaitable[str]]], Target]
+    ends_by_itself: bool = True
