@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
-.PHONY: setup setup-demo lint format types test check demo bench agentdojo pin serve clean
+.PHONY: setup setup-demo lint format types test check demo bench agentdojo pin serve clean mariadb
 .DEFAULT_GOAL := check
 
 $(BIN)/python:
@@ -64,6 +64,15 @@ agentdojo: .venv-agentdojo/.made
 
 serve: setup-demo
 	$(BIN)/remit serve
+
+# A MariaDB for the tests of leases, from Debian's packages: nothing is installed. Without it those tests are skipped and say so.
+MARIADB_PACKAGES := mariadb-server-core mariadb-client-core libaio1 liburing2 libwrap0
+mariadb: .cache/mariadb/usr/sbin/mariadbd
+.cache/mariadb/usr/sbin/mariadbd:
+	rm -rf .cache/mariadb && mkdir -p .cache/mariadb/packages
+	cd .cache/mariadb/packages && apt-get --quiet=2 download $(MARIADB_PACKAGES)
+	for package in .cache/mariadb/packages/*.deb; do dpkg -x $$package .cache/mariadb; done
+	rm -r .cache/mariadb/packages
 
 # Needs uv (any recent one). Hashes only, no addresses.
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from remit.drivers.targets.mariadb import MARIADB
 from remit.drivers.targets.postgresql import POSTGRESQL
 from remit.drivers.targets.redis import REDIS
 
-TARGET_KINDS = {kind.name: kind for kind in (POSTGRESQL, REDIS)}
+TARGET_KINDS = {kind.name: kind for kind in (MARIADB, POSTGRESQL, REDIS)}
