@@ -4,6 +4,7 @@ Rules
 * On a target, with a mark of ours, and no lease accounts for it: an old backup, say. It is removed, under a record. An intent is
   durable before its mark can appear, so a mark that was seen before our memory was asked has no excuse.
 * In our memory issued and not on the target: somebody else removed it. The lease is revoked, so that nobody leans on it.
+* A target that keeps no list (``TargetKind.lists``) has nothing to compare.
 * What has to go and is due much later than any pause of ours: the clock was set back. It is due now.
 * At the start of a node, every ten minutes, and when the clock goes back.
 """
@@ -69,6 +70,9 @@ class Reconciliation:
         """One target; how many marks were removed that no lease accounts for. Raises Outage, Mistake (of the target)."""
         target = self._targets.get(name)
         if target is None:
+            return 0
+        if not self._targets.lists(name):  # what it does not list is not thereby gone
+            await self._bring_forward(name)
             return 0
         issued = [row async for row in self._live(name) if row.state == LeaseState.ISSUED]
         there = await _listed(target, self._targets.prefix)

@@ -40,6 +40,11 @@ class Targets:
         settings = self._configured().get(name)
         return settings.connections if settings else 1
 
+    def lists(self, name: str) -> bool:
+        """Whether a target can say what it gave out."""
+        settings = self._configured().get(name)
+        return settings is not None and self._kinds[settings.kind].lists
+
     def get(self, name: str) -> Target | None:
         """The driver of a target; ``None`` where none is configured under that name."""
         settings = self._configured().get(name)

@@ -58,7 +58,7 @@ class Target(Protocol):
         """Make sure that nothing of it is left; whether there was anything. Raises Outage, Mistake."""
 
     async def list_ours(self, prefix: str) -> frozenset[str]:
-        """Marks on the target that begin so, whatever their state. Raises Outage."""
+        """Marks on the target that begin so, whatever their state; none where it keeps no list. Raises Outage."""
 
     async def check(self) -> tuple[Finding, ...]:
         """Whether it is reachable and remit may do here what it must, for ``remit doctor``. Changes nothing, never raises."""
@@ -95,7 +95,8 @@ class TargetKind:
 
     ``check_settings``, ``check_scope``: raise Mistake, without a place. ``open`` takes what gives the target's own secret, asked anew
     for every connection, so that a new one is taken up at once. ``ends_by_itself``: whether the target keeps to ``expires_at`` without
-    remit; where it cannot, reports say so.
+    remit; where it cannot, reports say so. ``lists``: whether it can say what it gave out; where it cannot, ``list_ours`` is empty,
+    nothing is compared, and ``revoke`` of a mark that never was is true.
     """
 
     name: str
@@ -105,3 +106,4 @@ class TargetKind:
     check_scope: Callable[[Scope], None]
     open: Callable[[TargetSettings, Callable[[], Awaitable[str]]], Target]
     ends_by_itself: bool = True
+    lists: bool = True

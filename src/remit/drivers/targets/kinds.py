@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from remit.drivers.targets.aws import AWS
 from remit.drivers.targets.mariadb import MARIADB
 from remit.drivers.targets.postgresql import POSTGRESQL
 from remit.drivers.targets.redis import REDIS
 
-TARGET_KINDS = {kind.name: kind for kind in (MARIADB, POSTGRESQL, REDIS)}
+TARGET_KINDS = {kind.name: kind for kind in (AWS, MARIADB, POSTGRESQL, REDIS)}
