@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,7 +17,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 from remit.drivers.targets.aws import AWS, AwsTarget
 from remit.drivers.targets.base import Minted, TargetSettings
 from remit.errors import Mistake, Outage
+from remit.model.lease import LeaseState
+from remit.model.task import TaskState
 from tests.contract.target_contract import TargetContract, mark, refused, soon
+from tests.integration.test_lease_faults import working
 from tests.servers.aws import ACCOUNT, ROLE, AwsServer, aws_server
 
 if TYPE_CHECKING:
@@ -170,6 +176,22 @@ async def test_a_denial_goes_when_the_longest_session_is_over_and_no_other_polic
     assert int(denial.rpartition("_")[2]) >= now + 3_600, "it outlives every session that can have been made"
 
 
+async def test_sixty_denials_fit_on_a_role_and_one_too_many_is_an_outage_that_passes(case):
+    await asyncio.gather(*(case.target.revoke(mark(number)) for number in range(100, 160)))
+    assert len(case.server.denials()) == 60
+    assert any("about sixty fit" in finding.text for finding in await case.target.check() if not finding.good)
+    minted = await case.target.mint(mark(200), SCOPE, soon())
+    with pytest.raises(Outage) as caught:
+        for number in range(160, 200):
+            await case.target.revoke(mark(number))
+    assert "room" in caught.value.message
+    with pytest.raises(Outage):
+        await case.target.revoke(mark(200), minted)
+    case.server.client("iam").delete_role_policy(RoleName=ROLE, PolicyName=case.server.denials()[0])
+    assert await case.target.revoke(mark(200), minted) is True
+    assert await refused(case, minted)
+
+
 async def test_a_key_is_one_object_whatever_it_looks_like(case):
     scope = {"buckets": [{"bucket": "reports", "key": "acme/1", "allow": ["read", "write", "delete"]}]}
     session = case.session(await case.target.mint(mark(56), scope, soon()))
@@ -240,3 +262,35 @@ def test_settings_that_will_not_do(change):
     AWS.check_settings(good)
     with pytest.raises(Mistake):
         AWS.check_settings(good | change)
+
+
+def test_without_the_library_the_configuration_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(Mistake) as caught:
+        AWS.check_settings({"role": f"arn:aws:iam::{ACCOUNT}:role/{ROLE}", "region": "us-east-1", "endpoint": ""})
+    assert "remit[aws]" in caught.value.hint
+
+
+def test_the_kinds_of_targets_are_there_without_the_library():
+    """It is an extra: nothing of it is imported before a target of this kind is used."""
+    program = "import sys, remit.drivers.targets.kinds; sys.exit('botocore' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+async def test_what_it_does_not_list_is_not_taken_for_gone(server, tmp_path):
+    """The comparison of targets and leases leaves such a lease alone; the end of its task revokes it."""
+    values = {"role": f"arn:aws:iam::{ACCOUNT}:role/{ROLE}", "region": "us-east-1", "session_seconds": 3_600, "endpoint": server.url}
+    settings = TargetSettings(name="cloud", kind="aws", values=values, secret=f"{server.key}:{server.secret}")
+    async with working(tmp_path, settings) as node:
+        task = await node.open("cloud", scope=json.dumps(SCOPE))
+        await node.parts.leases.have(task.id, "cloud")
+        assert await node.parts.reconciliation.target("cloud") == 0
+        (lease,) = (await node.tasks.view(task.id)).leases.values()
+        assert lease.state == LeaseState.ISSUED
+        assert server.denials() == []
+        await node.tasks.end(task.id, TaskState.COMPLETED, by="alice")
+        await node.parts.end_task(task.id)
+        (lease,) = (await node.tasks.view(task.id)).leases.values()
+        assert lease.state == LeaseState.REVOKED
+        (denial,) = server.denials()
+        assert denial.startswith(node.parts.targets.mark(lease.id))

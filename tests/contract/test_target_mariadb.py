@@ -272,6 +272,21 @@ async def test_a_root_that_is_no_superuser_is_enough(case, server):
     await clerk.close()
 
 
+async def test_whatever_bears_a_mark_is_found_and_goes(case, server):
+    """From an old backup, say: another host, a name that looks like SQL, an event whose user is gone."""
+    hostile = "remit_abcde'; DROP TABLE orders.orders; -- \\"
+    for name, host in ((mark(60), "localhost"), (mark(60), "10.%"), (hostile, "%")):
+        literal = name.replace("\\", "\\\\").replace("'", "''")
+        server.run(f"CREATE USER '{literal}'@'{host}'")
+    server.run(f"CREATE EVENT {mark(61)} ON SCHEDULE EVERY 1 DAY DO SELECT 1")
+    found = await case.target.list_ours("remit_abcde")
+    assert found == {mark(60), mark(61), hostile}
+    for name in found:
+        await case.target.revoke(name)
+    assert await case.target.list_ours("remit_abcde") == set()
+    assert server.run("SELECT COUNT(*) FROM orders") == [(3,)]
+
+
 async def test_a_transaction_under_way_is_cut_and_undone(case, server):
     minted = await case.target.mint(mark(56), {"tables": [{**SCOPE["tables"][0], "allow": ["select", "update"]}]}, soon())
     db = connected(minted)

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 ACCOUNT = "123456789012"
 ROLE = "agents"
+_INLINE_MAX = 10_240  # of all inline policies of a role, by IAM's quotas, which moto does not keep
 _ACTIONS = {"GET": "s3:GetObject", "PUT": "s3:PutObject", "DELETE": "s3:DeleteObject"}
 _ROLE_MAY = {"Effect": "Allow", "Action": ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:ListBucket"], "Resource": "*"}
 _TRUST = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}]}
@@ -146,6 +147,10 @@ class AwsServer:
         kind = S3IAMRequest if found[2] == "s3" else IAMRequest
         form = {name: value[0] for name, value in parse_qs(body.decode()).items()} if request.form else {}
         kind(ACCOUNT, request.method, path, form, body, dict(request.headers), "x").check_signature()
+        if form.get("Action") == "PutRolePolicy":
+            held = sum(len(document) for document in iam_backends[ACCOUNT]["aws"].get_role(ROLE).policies.values())
+            if held + len(form["PolicyDocument"]) > _INLINE_MAX:
+                return "LimitExceeded"
         named = [one for one in self.sessions().values() if one.access_key_id == found[1]]
         if not named:
             return ""

@@ -199,6 +199,10 @@ class AwsTarget:
                 code="target_refused",
                 hint="remit doctor; docs/targets.md has the rights that remit's user and the role need",
             )
+        if code == "LimitExceeded":
+            return Outage(
+                f"the role of target {self._name} has no room for another denial until an older one may go", code="target_unavailable"
+            )
         return Outage(f"target {self._name} cannot do it now", code="target_unavailable")
 
     def _opened(self, secret: str) -> tuple[Any, Any]:

@@ -207,14 +207,16 @@ class MariadbTarget:
             raise
 
     def _revoke(self, db: _Session, mark: str) -> bool:
-        who = _account(mark)
-        ((known,),) = db.run("SELECT COUNT(*) FROM mysql.user WHERE User = %s", (mark,))
-        db.run(f"ALTER USER IF EXISTS {who} ACCOUNT LOCK")
+        hosts = {str(row[0]) for row in db.run("SELECT Host FROM mysql.user WHERE User = %s", (mark,))}
+        accounts = [_account(mark, host) for host in sorted({"%", *hosts})]  # a backup may have been changed by hand
+        for who in accounts:
+            db.run(f"ALTER USER IF EXISTS {who} ACCOUNT LOCK")
         self._end_sessions(db, mark)
-        db.run(f"DROP USER IF EXISTS {who}")
+        for who in accounts:
+            db.run(f"DROP USER IF EXISTS {who}")
         self._end_sessions(db, mark)
         db.run(f"DROP EVENT IF EXISTS {self._event(mark)}")
-        return bool(known)
+        return bool(hosts)
 
     def _end_sessions(self, db: _Session, mark: str) -> None:
         until = time.monotonic() + _SESSIONS_SECONDS
@@ -329,8 +331,8 @@ def _code(error: BaseException) -> int:
     return number if isinstance(number, int) else 0
 
 
-def _account(mark: str) -> str:
-    return f"{_text(mark)}@'%'"
+def _account(mark: str, host: str = "%") -> str:
+    return f"{_text(mark)}@{_text(host)}"
 
 
 def _text(value: str) -> str:
