@@ -244,6 +244,14 @@ async def test_only_what_is_configured_is_asked(server, monkeypatch):
     await target.close()
 
 
+def test_a_scope_may_be_made_of_inputs():
+    """Before a task is opened its inputs stand for ``x``."""
+    AWS.check_scope({"buckets": [{"bucket": "x", "prefix": "x/", "allow": ["read"]}, {"bucket": "x", "key": "x", "allow": ["write"]}]})
+    AWS.check_scope({"actions": [{"allow": ["dynamodb:GetItem"], "resources": ["arn:aws:dynamodb:eu-west-1:123456789012:table/x"]}]})
+    with pytest.raises(Mistake):
+        AWS.check_scope({"actions": [{"allow": ["x"], "resources": ["arn:aws:sqs:eu-west-1:123456789012:x"]}]})
+
+
 @pytest.mark.parametrize(
     "change",
     [

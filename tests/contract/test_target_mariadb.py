@@ -177,7 +177,7 @@ class TestMariadb(TargetContract):
 
 async def test_the_server_ends_a_lease_and_its_sessions_without_remit(case):
     """The event: no login any more, and who is logged in is cut; remit does nothing."""
-    minted = await case.target.mint(mark(50), SCOPE, soon(2))
+    minted = await case.target.mint(mark(50), SCOPE, soon(3))
     session = await case.login(minted)
     for _ in range(200):
         if not await session.alive():
@@ -256,7 +256,7 @@ async def test_a_root_that_is_no_superuser_is_enough(case, server):
     )
     clerk = opened(server, "clerk", "clerk-secret-1")
     assert [finding.text for finding in await clerk.check() if not finding.good] == []
-    minted = await clerk.mint(mark(55), SCOPE, soon(2))
+    minted = await clerk.mint(mark(55), SCOPE, soon(3))
     session = await case.login(minted)
     for _ in range(200):
         if not await session.alive():
@@ -326,7 +326,7 @@ async def test_tls_is_proved_and_asked_of_the_holder_too(tmp_path: Path, server)
     with mariadb_server(f"--ssl-cert={certificate}", f"--ssl-key={key}") as secured:
         known = opened(secured, tls=True, ca_file=str(tmp_path / "ca"))
         minted = await known.mint(mark(58), SCOPE, soon())
-        with contextlib.closing(connected(minted, ssl={"ca": str(tmp_path / "ca")})) as db:
+        with contextlib.closing(connected(minted, ssl={"ca": minted.parts["ca_file"]})) as db:
             assert len(asked(db, "SELECT * FROM orders")) == 3
         with pytest.raises(pymysql.Error):
             connected(minted, ssl_disabled=True)

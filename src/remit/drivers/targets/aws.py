@@ -46,7 +46,7 @@ _ENTRIES_MAX = 20
 _TEXT_BYTES_MAX = 512
 _CLOCK_SECONDS_MAX = 60.0
 _ROLE = re.compile(r"arn:(aws|aws-cn|aws-us-gov):iam::\d{12}:role/(?:[\w+=,.@-]+/)*([\w+=,.@-]{1,64})", re.ASCII)
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_BUCKET = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?")
 _REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")
 _ACTION = re.compile(r"([a-z0-9-]{1,40}):[A-Za-z0-9]{1,80}")
 _DENIAL = re.compile(rf"({MARK_PREFIX}[a-z2-7]+)_(\d{{1,12}})")

@@ -320,6 +320,7 @@ class MariadbTarget:
             "database": self._database,
             "user": mark,
             "password": password,
+            "ca_file": self._authorities,
         }
 
     def _outage(self, what: str) -> Outage:
@@ -465,6 +466,7 @@ MARIADB = TargetKind(
         "database": "nothing",
         "user": "nobody",
         "password": "",
+        "ca_file": "",
     },
     check_settings=_check_settings,
     check_scope=lambda scope: (_read_scope(scope), None)[1],
