@@ -6,33 +6,29 @@ Rules
 * The event locks the user and kills its sessions at the time of the lease, by itself, again and again for an hour. Without the event
   scheduler there is no mint.
 * Revocation: locked, sessions killed until none is left, dropped, killed once more (who was logging in meanwhile), the event dropped.
-* Names and texts are quoted here for a mode of SQL that each connection sets; ``_`` and ``%``, wildcards in the name of a database, are
-  meant as they stand. The server is sent a digest of the password.
-* PyMySQL in threads, at most ``connections``. A thread begins no statement after its caller is gone, or late.
+* Names and texts are quoted; ``_`` and ``%``, wildcards in the name of a database, are meant as they stand. The server is sent a digest
+  of the password.
 
 Left out: MySQL (no ``KILL USER``, other digests), roles, routines.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import hashlib
 import secrets
 import ssl
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
 
 import pymysql
 import pymysql.err
 
 from remit.drivers.targets.base import Finding, Minted, Setting, TargetKind
+from remit.drivers.targets.mariadb_connections import Connections, Session, quoted, refused, text
 from remit.errors import Mistake, Outage
 
 if TYPE_CHECKING:
@@ -40,14 +36,8 @@ if TYPE_CHECKING:
 
     from remit.drivers.targets.base import Scope, TargetSettings
 
-T = TypeVar("T")
-Rows = tuple[tuple[Any, ...], ...]
-_CONNECT_SECONDS = 5
-_ANSWER_SECONDS = 8
-_BEGIN_SECONDS = 10.0  # no statement is begun later: with the answer's wait it stays below MINT_SECONDS
 _SESSIONS_SECONDS = 5.0
 _LOOK_SECONDS = 0.02
-_PORT = 3306
 _NAME_MAX = 64
 _ENTRIES_MAX = 100
 _COLUMNS_MAX = 100
@@ -57,29 +47,9 @@ _VERSION_MIN = (10, 5)
 _WORDS = ("select", "insert", "update", "delete")
 _COLUMN_WORDS = ("select", "insert", "update")
 _OWN_DATABASES = frozenset({"mysql", "sys", "information_schema", "performance_schema"})
-_NOT_LET_IN = frozenset({1045, 1130, 1698, 3118, 4151})
-_REFUSED = frozenset({1044, 1049, 1054, 1102, 1103, 1110, 1142, 1143, 1144, 1146, 1147, 1166, 1227, 1396, 1410, 1470})
-_SETUP = (
-    "SET SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_AUTO_CREATE_USER,NO_ENGINE_SUBSTITUTION', time_zone = '+00:00',"
-    " lock_wait_timeout = 5, max_statement_time = 7"
-)
 _EXAMPLE = 'tables = [{ database = "orders", table = "orders", allow = ["select"] }]'
 _URL_HINT = 'url = "mariadb://remit@db.internal:3306/orders"'
 _SESSIONS = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER = %s"
-_SLOW_TO_END = "does not end the sessions"
-
-
-class _LateError(Exception):
-    """The caller is gone, or has waited long enough."""
-
-
-@dataclass(slots=True)
-class _Errand:
-    """One caller's wait. ``over`` is set when nobody waits any more; ``sent``: whether a statement may have reached the server."""
-
-    until: float
-    over: threading.Event
-    sent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,63 +62,24 @@ class _Grant:
     words: tuple[str, ...]
 
 
-class _Refused:
-    """A way of logging in that shows the password to whoever asks for it."""
-
-    def __init__(self, db: pymysql.Connection[Any]) -> None:
-        del db
-
-    def authenticate(self, packet: object) -> object:
-        """Never."""
-        del packet
-        raise pymysql.err.OperationalError(2059, "not without TLS")
-
-
-class _Session:
-    """A connection, and for whom it works at the moment."""
-
-    def __init__(self, db: pymysql.Connection[Any]) -> None:
-        self._db, self.errand = db, _Errand(until=0.0, over=threading.Event())
-
-    def run(self, statement: str, values: tuple[object, ...] = ()) -> Rows:
-        """One statement and its rows. ``values`` are put in for ``%s``; without them nothing is. Raises pymysql.Error, _LateError."""
-        if self.errand.over.is_set() or time.monotonic() > self.errand.until:
-            raise _LateError
-        self.errand.sent = True
-        with self._db.cursor() as cursor:
-            cursor.execute(statement, values or None)
-            return tuple(cursor.fetchall())
-
-    def close(self) -> None:
-        """Let go."""
-        with contextlib.suppress(pymysql.Error):
-            self._db.close()
-
-
 class MariadbTarget:
     """See ``drivers/targets/base.py`` for the duties."""
 
     def __init__(self, settings: TargetSettings, secret: Callable[[], Awaitable[str]]) -> None:
-        self._name, self._secret = settings.name, secret
-        known = urlsplit(str(settings.values["url"]))
-        self._host, self._port, self._user = known.hostname or "", known.port or _PORT, unquote(known.username or "")
-        self._database = unquote(known.path.removeprefix("/"))
-        self._sessions_max, self._tls = int(settings.values["sessions"]), bool(settings.values["tls"])
-        self._authorities = str(settings.values["ca_file"])
-        self._threads = ThreadPoolExecutor(settings.connections, thread_name_prefix=f"target-{settings.name}")
-        self._free: list[_Session] = []
+        self._name, self._sessions_max = settings.name, int(settings.values["sessions"])
+        self._connections = Connections(settings, secret)
 
     async def mint(self, mark: str, scope: Scope, expires_at: datetime) -> Minted:
         """See Target."""
         grants = _read_scope(scope)
         password = secrets.token_urlsafe(_PASSWORD_BYTES)
-        await self._work(lambda db: self._mint(db, mark, password, grants, expires_at))
+        await self._connections.work(lambda db: self._mint(db, mark, password, grants, expires_at))
         return Minted(parts=self._parts(mark, password), secret=frozenset({"url", "password"}))
 
     async def revoke(self, mark: str, minted: Minted | None = None) -> bool:
         """See Target."""
         del minted
-        return await self._work(lambda db: self._revoke(db, mark))
+        return await self._connections.work(lambda db: self._revoke(db, mark))
 
     async def list_ours(self, prefix: str) -> frozenset[str]:
         """See Target."""
@@ -156,9 +87,9 @@ class MariadbTarget:
             "SELECT User FROM mysql.user WHERE LEFT(User, %s) = %s"
             " UNION SELECT EVENT_NAME FROM information_schema.EVENTS WHERE EVENT_SCHEMA = %s AND LEFT(EVENT_NAME, %s) = %s"
         )
-        values = (len(prefix), prefix, self._database, len(prefix), prefix)
+        values = (len(prefix), prefix, self._connections.database, len(prefix), prefix)
         try:
-            rows = await self._work(lambda db: db.run(question, values))
+            rows = await self._connections.work(lambda db: db.run(question, values))
         except Mistake as error:
             raise Outage(error.message, code="target_unavailable") from None
         return frozenset(str(row[0]) for row in rows)
@@ -166,18 +97,15 @@ class MariadbTarget:
     async def check(self) -> tuple[Finding, ...]:
         """See Target."""
         try:
-            return await self._work(_findings)
+            return await self._connections.work(_findings)
         except (Mistake, Outage) as error:
             return (Finding(good=False, text=error.message),)
 
     async def close(self) -> None:
         """See Target."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        free, self._free = self._free, []
-        for session in free:
-            session.close()
+        self._connections.close()
 
-    def _mint(self, db: _Session, mark: str, password: str, grants: tuple[_Grant, ...], expires_at: datetime) -> None:
+    def _mint(self, db: Session, mark: str, password: str, grants: tuple[_Grant, ...], expires_at: datetime) -> None:
         ((scheduler, now),) = db.run("SELECT @@event_scheduler, UTC_TIMESTAMP(6)")
         if scheduler != "ON":
             raise Mistake(
@@ -187,26 +115,26 @@ class MariadbTarget:
             )
         who, begins = _account(mark), expires_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
         digest = "*" + hashlib.sha1(hashlib.sha1(password.encode()).digest()).hexdigest().upper()  # noqa: S324 - what it stores; 192 random bits
-        require = "SSL" if self._tls else "NONE"
+        require = "SSL" if self._connections.tls else "NONE"
         try:
             db.run(
-                f"CREATE USER {who} IDENTIFIED VIA mysql_native_password USING {_text(digest)}"
+                f"CREATE USER {who} IDENTIFIED VIA mysql_native_password USING {text(digest)}"
                 f" REQUIRE {require} WITH MAX_USER_CONNECTIONS {self._sessions_max} ACCOUNT LOCK"
             )
             db.run(
                 f"CREATE EVENT {self._event(mark)} ON SCHEDULE EVERY 5 SECOND STARTS '{begins}' ENDS '{begins}' + INTERVAL 1 HOUR"
-                f" DO BEGIN ALTER USER IF EXISTS {who} ACCOUNT LOCK; KILL HARD USER {_text(mark)}; END"
+                f" DO BEGIN ALTER USER IF EXISTS {who} ACCOUNT LOCK; KILL HARD USER {text(mark)}; END"
             )
             for grant in grants:
                 db.run(f"GRANT {_privileges(grant)} ON {_place(grant)} TO {who}")
             if now.replace(tzinfo=UTC) < expires_at:
                 db.run(f"ALTER USER {who} ACCOUNT UNLOCK")
         except pymysql.Error as error:
-            if _code(error) in _REFUSED:
+            if refused(error):
                 self._revoke(db, mark)  # a Mistake says that nothing was made
             raise
 
-    def _revoke(self, db: _Session, mark: str) -> bool:
+    def _revoke(self, db: Session, mark: str) -> bool:
         hosts = {str(row[0]) for row in db.run("SELECT Host FROM mysql.user WHERE User = %s", (mark,))}
         accounts = [_account(mark, host) for host in sorted({"%", *hosts})]  # a backup may have been changed by hand
         for who in accounts:
@@ -218,141 +146,45 @@ class MariadbTarget:
         db.run(f"DROP EVENT IF EXISTS {self._event(mark)}")
         return bool(hosts)
 
-    def _end_sessions(self, db: _Session, mark: str) -> None:
+    def _end_sessions(self, db: Session, mark: str) -> None:
         until = time.monotonic() + _SESSIONS_SECONDS
         while True:
-            db.run(f"KILL HARD USER {_text(mark)}")
+            db.run(f"KILL HARD USER {text(mark)}")
             if db.run(_SESSIONS, (mark,)) == ((0,),):
                 return
             if time.monotonic() > until:
-                raise self._outage(_SLOW_TO_END)
+                raise Outage(f"target {self._name} does not end the sessions", code="target_unavailable")
             time.sleep(_LOOK_SECONDS)
 
     def _event(self, mark: str) -> str:
-        return f"{_quoted(self._database)}.{_quoted(mark)}"
-
-    async def _work(self, work: Callable[[_Session], T]) -> T:
-        """In a thread, with a connection of our own that is put back whole, or closed. Raises Mistake, Outage."""
-        password = await self._secret()
-        errand = _Errand(until=time.monotonic() + _BEGIN_SECONDS, over=threading.Event())
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, work, errand, password)
-        finally:
-            errand.over.set()
-
-    def _run(self, work: Callable[[_Session], T], errand: _Errand, password: str) -> T:
-        try:
-            session = self._fresh(errand, password)
-        except (pymysql.Error, OSError, _LateError) as error:
-            code = "target_refused" if _code(error) in _NOT_LET_IN else "target_unavailable"
-            raise Outage(f"target {self._name} cannot be reached", code=code, unsent=True) from None
-        except RuntimeError:  # what PyMySQL raises for a digest of passwords that it cannot do
-            raise Outage(f"target {self._name} wants another way of logging in", code="target_refused", unsent=True) from None
-        errand.sent = False
-        try:
-            result = work(session)
-        except pymysql.Error as error:
-            if _code(error) not in _REFUSED:
-                session.close()
-                raise self._outage("did not answer in time, or cannot do it now") from None
-            self._free.append(session)
-            raise Mistake(
-                f"target {self._name} refuses this (error {_code(error)})",
-                code="target_refused",
-                hint="remit doctor checks the rights; the scope may name what is not there",
-            ) from None
-        except (_LateError, OSError):
-            session.close()
-            raise Outage(f"target {self._name} did not answer in time", code="target_unavailable", unsent=not errand.sent) from None
-        except BaseException:
-            session.close()
-            raise
-        self._free.append(session)
-        return result
-
-    def _fresh(self, errand: _Errand, password: str) -> _Session:
-        while self._free:
-            try:
-                session = self._free.pop()
-            except IndexError:  # another thread was first
-                break
-            session.errand = errand
-            try:
-                session.run("DO 0")  # one that the server has closed meanwhile is found out before anything depends on it
-            except (pymysql.Error, OSError):
-                session.close()
-            else:
-                return session
-        session = _Session(self._connect(password))
-        session.errand = errand
-        try:
-            session.run(_SETUP)
-        except BaseException:
-            session.close()
-            raise
-        return session
-
-    def _connect(self, password: str) -> pymysql.Connection[Any]:
-        context = ssl.create_default_context(cafile=self._authorities or None) if self._tls else None
-        return pymysql.connect(
-            host=self._host,
-            port=self._port,
-            user=self._user,
-            password=password,
-            database=self._database,
-            charset="utf8mb4",
-            autocommit=True,
-            connect_timeout=_CONNECT_SECONDS,
-            read_timeout=_ANSWER_SECONDS,
-            write_timeout=_ANSWER_SECONDS,
-            ssl=context,
-            ssl_disabled=context is None,
-            auth_plugin_map={} if context else {"mysql_clear_password": _Refused, "dialog": _Refused},
-            program_name="remit",
-        )
+        return f"{quoted(self._connections.database)}.{quoted(mark)}"
 
     def _parts(self, mark: str, password: str) -> dict[str, str]:
-        place = f"[{self._host}]" if ":" in self._host else self._host
+        to = self._connections
+        place = f"[{to.host}]" if ":" in to.host else to.host
         return {
-            "url": f"mariadb://{mark}:{quote(password, safe='')}@{place}:{self._port}/{quote(self._database, safe='')}",
-            "host": self._host,
-            "port": str(self._port),
-            "database": self._database,
+            "url": f"mariadb://{mark}:{quote(password, safe='')}@{place}:{to.port}/{quote(to.database, safe='')}",
+            "host": to.host,
+            "port": str(to.port),
+            "database": to.database,
             "user": mark,
             "password": password,
-            "ca_file": self._authorities,
+            "ca_file": to.authorities,
         }
-
-    def _outage(self, what: str) -> Outage:
-        return Outage(f"target {self._name} {what}", code="target_unavailable")
-
-
-def _code(error: BaseException) -> int:
-    number = error.args[0] if error.args else 0
-    return number if isinstance(number, int) else 0
 
 
 def _account(mark: str, host: str = "%") -> str:
-    return f"{_text(mark)}@{_text(host)}"
-
-
-def _text(value: str) -> str:
-    """A quoted text, for the mode of SQL that ``_SETUP`` sets."""
-    return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
-
-
-def _quoted(name: str) -> str:
-    return "`" + name.replace("`", "``") + "`"
+    return f"{text(mark)}@{text(host)}"
 
 
 def _place(grant: _Grant) -> str:
     if grant.table:
-        return f"{_quoted(grant.database)}.{_quoted(grant.table)}"
-    return _quoted(grant.database.replace("\\", "\\\\").replace("_", "\\_").replace("%", "\\%")) + ".*"
+        return f"{quoted(grant.database)}.{quoted(grant.table)}"
+    return quoted(grant.database.replace("\\", "\\\\").replace("_", "\\_").replace("%", "\\%")) + ".*"
 
 
 def _privileges(grant: _Grant) -> str:
-    columns = f" ({', '.join(map(_quoted, grant.columns))})" if grant.columns else ""
+    columns = f" ({', '.join(map(quoted, grant.columns))})" if grant.columns else ""
     return ", ".join(word.upper() + columns for word in grant.words)
 
 
@@ -425,7 +257,7 @@ def _check_settings(values: Mapping[str, Any]) -> None:
             raise Mistake("ca_file holds no certificates that can be read", code="target", hint="a file of PEM") from None
 
 
-def _findings(db: _Session) -> tuple[Finding, ...]:
+def _findings(db: Session) -> tuple[Finding, ...]:
     ((version, scheduler, now, me),) = db.run("SELECT VERSION(), @@event_scheduler, UTC_TIMESTAMP(6), CURRENT_USER()")
     numbers = tuple(int(part) for part in str(version).split("-")[0].split(".")[:2])
     good = numbers >= _VERSION_MIN and "MariaDB" in version
@@ -442,12 +274,12 @@ def _findings(db: _Session) -> tuple[Finding, ...]:
         if needed not in held
     ]
     if db.run("SELECT COUNT(*) FROM mysql.user WHERE User = ''") != ((0,),):
-        text = "there is a user without a name, whom a lease is taken for when it logs in from the same host: DROP USER ''@…"
-        found.append(Finding(good=False, text=text))
+        words = "there is a user without a name, whom a lease is taken for when it logs in from the same host: DROP USER ''@…"
+        found.append(Finding(good=False, text=words))
     open_to_all = db.run("SELECT Db FROM mysql.db WHERE User IN ('', 'PUBLIC') LIMIT 1")
     if open_to_all:
-        text = f"everybody has privileges on database {str(open_to_all[0][0])[:_NAME_MAX]!r}, every lease too: look at mysql.db"
-        found.append(Finding(good=False, text=text))
+        words = f"everybody has privileges on database {str(open_to_all[0][0])[:_NAME_MAX]!r}, every lease too: look at mysql.db"
+        found.append(Finding(good=False, text=words))
     return tuple(found)
 
 
