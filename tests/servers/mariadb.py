@@ -90,6 +90,7 @@ class MariadbServer:
                 self.run("SELECT 1")
                 return
             time.sleep(0.05)
+        self.stop()
         raise RuntimeError("mariadbd does not answer: " + (folder / "error.log").read_text()[-2_000:])
 
     def stop(self) -> None:
