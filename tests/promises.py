@@ -67,6 +67,12 @@ PROMISES = (
         ),
     ),
     Promise(
+        says="A leased secret does not leave: in whatever an agent sends, a server answers or remit logs it is found however it is "
+        "dressed, and stopped; in the same record its task is suspended and its lease has to go (7).",
+        against=("hijacked agent", "hostile or changed tool server"),
+        tests=("tests/property/test_tripwire.py", "tests/e2e/test_tripwire.py"),
+    ),
+    Promise(
         says="What is unknown, broken or out of reach is denied, with a reason and without a stack trace (4).",
         against=("hijacked agent", "hostile or changed tool server"),
         tests=(

@@ -62,6 +62,7 @@ def test_a_secret_is_found_in_pieces_of_one_message(secret: str, cuts: list[int]
     assert wire.found(pieces) == ("lease_1",)
     assert wire.found({f"k{number}": {"v": piece} for number, piece in enumerate(pieces)}) == ("lease_1",)
     assert wire.found({secret: None}) == ("lease_1",)
+    assert wire.found([{"type": "text", "text": piece} for piece in pieces]) == ("lease_1",), "as blocks of a result of MCP"
 
 
 @given(secrets=st.lists(SECRETS, min_size=1, max_size=4, unique=True), text=st.text(max_size=300))

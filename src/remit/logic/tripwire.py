@@ -3,7 +3,7 @@
 Rules
 * What is looked for is exactly known, so there is no guessing: a secret is found as it is, in base64 (either alphabet, at any offset),
   in hexadecimal (with or without separators), percent-encoded (also twice), as character references and escapes, split by whitespace
-  or characters without width, and split over the values of one message.
+  or characters without width, and split over the values of one message, one after the other or under keys of one name.
 * Who is found is told by the name the secret was given, never by its value. No exception and no ``repr`` holds a value.
 * Left out, and it cannot be otherwise: a secret that was encrypted, compressed, or sent in pieces over several calls. What leaves the
   house is decided by origins and sinks as well; the tripwire is the last wire, not the fence.
@@ -64,10 +64,18 @@ class Tripwire:
         """Names of the secrets that stand in a JSON value: in its texts and numbers, one after the other, and in its keys."""
         if not self._plain:
             return ()
-        texts: list[str] = []
+        texts: list[tuple[str, str]] = []
         keys: list[str] = []
         _gather(value, texts, keys)
-        return tuple(sorted({*self._in("".join(texts)), *self._in("".join(keys))}))
+        names = {*self._in("".join(text for _, text in texts)), *self._in("".join(keys))}
+        by_key: dict[str, list[str]] = {}
+        for key, text in texts:
+            by_key.setdefault(key, []).append(text)
+        if len(by_key) > 1:
+            for pieces in by_key.values():
+                if len(pieces) > 1:
+                    names |= self._in("".join(pieces))
+        return tuple(sorted(names))
 
     def scrubbed(self, text: str) -> str:
         """A text for a log, without the lines that hold a secret; all of it where one is split over lines."""
@@ -88,6 +96,19 @@ class Tripwire:
             ):
                 names.update(name for form, name in forms.items() if form in data)
         return names
+
+
+def searchable(secret: str) -> bool:
+    """Whether a value is long enough to be told from chance."""
+    return len(_squeezed(secret)) >= SECRET_BYTES_MIN
+
+
+def weight(value: Any) -> int:
+    """How much there is to look through, in characters."""
+    texts: list[tuple[str, str]] = []
+    keys: list[str] = []
+    _gather(value, texts, keys)
+    return sum(len(text) for _, text in texts) + sum(map(len, keys))
 
 
 def _views(text: str) -> list[bytes]:
@@ -126,20 +147,20 @@ def _base64_cores(data: bytes) -> Iterable[bytes]:
         yield encoded[begin:end]
 
 
-def _gather(value: Any, texts: list[str], keys: list[str]) -> None:
-    """The texts of a JSON value in their order; iterative, so that depth costs no stack."""
-    waiting: list[Any] = [value]
+def _gather(value: Any, texts: list[tuple[str, str]], keys: list[str]) -> None:
+    """The texts of a JSON value in their order, each with the key it stands under; iterative, so that depth costs no stack."""
+    waiting: list[tuple[str, Any]] = [("", value)]
     while waiting:
-        item = waiting.pop()
+        key, item = waiting.pop()
         if isinstance(item, str):
-            texts.append(item)
+            texts.append((key, item))
         elif isinstance(item, dict):
-            keys.extend(str(key) for key in item)
-            waiting.extend(reversed(list(item.values())))
+            keys.extend(str(name) for name in item)
+            waiting.extend((str(name), inner) for name, inner in reversed(item.items()))
         elif isinstance(item, list | tuple):
-            waiting.extend(reversed(item))
+            waiting.extend((key, inner) for inner in reversed(item))
         elif isinstance(item, int | float) and not isinstance(item, bool):
-            texts.append(str(item))
+            texts.append((key, str(item)))
 
 
 def tripwire(secrets: Mapping[str, Iterable[str]]) -> Tripwire:

@@ -65,9 +65,12 @@ class Leases:
         sealer: Sealer,
         new_lease: Callable[[], str],
         quotas: Quotas,
+        learnt: Callable[[Task, Lease, Minted], None] = lambda *_: None,
     ) -> None:
+        """``learnt``: hears of every credential before anybody is given it."""
         self._tasks, self._store, self._targets, self._revocations = tasks, store, targets, revocations
         self._sealer, self._new_lease, self._quotas = sealer, new_lease, quotas
+        self._learnt = learnt
         self._making: dict[tuple[str, str], asyncio.Task[Minted]] = {}
         self._reserved: Counter[str] = Counter()  # intents that are being written
         self._open: dict[str, asyncio.Semaphore] = {}  # mints at a time, by target
@@ -82,7 +85,9 @@ class Leases:
         if lease is not None and task.state is TaskState.ACTIVE:
             row = await self._store.lease(lease.id)
             if row is not None and row.sealed:
-                return open_credential(self._sealer, row)
+                minted = open_credential(self._sealer, row)
+                self._learnt(task, lease, minted)
+                return minted
         making = self._making.get((task_id, name))
         if making is None:
             making = self._making[task_id, name] = asyncio.create_task(self._made(task, name))
@@ -150,7 +155,7 @@ class Leases:
         sealed = self._sealer.seal(json.dumps(kept).encode(), lease.id)
 
         try:
-            await record_lease(
+            task = await record_lease(
                 self._tasks, task_id, LeaseIssued(lease=lease.id), lambda task: (lease_row(task, task.leases[lease.id], sealed),)
             )
         except Conflict:  # the task has ended, or was suspended: nobody gets it, and nobody else can still be making it
@@ -159,6 +164,7 @@ class Leases:
                 await self._revocations.once_more(lease)
             self._revocations.begin(task_id, made_here=frozenset({lease.id}))
             raise Refusal(f"task {task_id} is not active any more", code="task_state") from None
+        self._learnt(task, lease, minted)
         return minted
 
     async def _not_minted(self, task_id: str, lease: Lease, error: Exception) -> None:

@@ -1,0 +1,192 @@
+"""A leased secret does not leave: whatever gives it away, however it is dressed, whoever says it, it is stopped and its lease goes."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcp import Client, MCPError
+
+from remit.logic.records import decode
+from remit.model.record import CallDecided, CallFinished
+from remit.model.task import TaskState
+from remit.model.tripwire import SecretFound
+from remit.node import Node
+from remit.services.replay import verify
+from tests.e2e.gateway import Running, gateway, stdio, until
+from tests.servers.giveaway import DRESSES
+from tests.servers.postgres import PostgresTarget, postgres_target
+
+pytestmark = pytest.mark.anyio
+TARGET = '[targets.orders]\nkind = "postgresql"\nurl = "{url}"\nsecret = "${{ORDERS_ROOT}}"\n'
+LEASE = '[[lease]]\ntarget = "orders"\nscope.tables = [{ schema = "public", table = "orders", allow = ["select"] }]\n'
+GRANT = "".join(f'[[grant]]\n{kind} = "give/*"\n' for kind in ("tool", "resource", "prompt")) + LEASE
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresTarget]:
+    with postgres_target() as running:
+        yield running
+
+
+@pytest.fixture
+async def running(tmp_path: Path, server: PostgresTarget, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Running]:
+    monkeypatch.setenv("ORDERS_ROOT", server.password)
+    (tmp_path / "folder").mkdir()
+    give = stdio("give", "giveaway.py") + 'env = { GIVEAWAY = "{lease:orders.password}" }\n'
+    async with gateway(tmp_path / "folder", give, task=GRANT, more=TARGET.format(url=server.url)) as node:
+        await node.node.rules.activate(node.node.configuration, node.node.rules.rulebook)
+        yield node
+
+
+async def bodies(node: Node, task: str) -> list[Any]:
+    await node.tasks.settle()
+    return [decode(entry.body).body for entry in await node.store.task_entries(task)]
+
+
+async def secret_of(node: Node, task: str) -> str:
+    return (await node.leases.leases.have(task, "orders")).parts["password"]
+
+
+def standing(server: PostgresTarget) -> list[str]:
+    with server.root() as root:
+        return [row[0] for row in root.execute("SELECT rolname FROM pg_roles WHERE rolname LIKE 'remit\\_%'").fetchall()]
+
+
+async def look(running: Running, server: PostgresTarget, secret: str, told: str, place: str) -> None:
+    """What must be true after a secret was found."""
+    node, task = running.node, running.task.id
+    assert secret not in told
+    assert (await node.tasks.view(task)).state is TaskState.SUSPENDED
+    found = [body for body in await bodies(node, task) if isinstance(body, SecretFound)]
+    assert [(body.names, body.place) for body in found] == [(["orders"], place)]
+    await until(lambda: standing(server) == [], 20)
+    assert secret.encode() not in b"".join([entry.body for entry in await node.store.task_entries(task)])
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+@pytest.mark.parametrize("dress", DRESSES)
+async def test_in_a_result(running: Running, server: PostgresTarget, dress: str, mode: str) -> None:
+    if mode == "legacy" and dress != "plain":
+        pytest.skip("the eras differ in the door, not in the dress")
+    async with Client(running.url("give"), mode=mode) as client:
+        result = await client.call_tool("give", {"dress": dress})
+        secret = await _minted(running)
+        assert result.is_error
+        assert "leased credential" in str(result.content)
+        assert DRESSES[dress](secret) not in str(result.content)
+        await look(running, server, secret, str(result), "the result of a call")
+        if mode == "auto":  # a session ends with its server's process
+            again = await client.call_tool("take", {"text": "x"})
+            assert "suspended" in str(again.content) or "not active" in str(again.content)
+    (ended,) = [body for body in await bodies(running.node, running.task.id) if isinstance(body, CallFinished)]
+    assert ended.ending == "ok"
+    assert (ended.size, ended.learnt) == (0, False)
+
+
+@pytest.mark.parametrize("dress", DRESSES)
+async def test_in_an_argument(running: Running, server: PostgresTarget, dress: str) -> None:
+    secret = await secret_of(running.node, running.task.id)
+    async with Client(running.url("give")) as client:
+        result = await client.call_tool("take", {"text": DRESSES[dress](secret)})
+    assert result.is_error
+    assert "leased credential (orders)" in str(result.content)
+    (decided,) = [body for body in await bodies(running.node, running.task.id) if isinstance(body, CallDecided)]
+    assert decided.outcome == "deny"
+    assert (decided.reasons[0].code, decided.leaked) == ("leased_secret", ["orders"])
+    await look(running, server, secret, str(result), "the arguments of a call")
+    assert (await verify(running.node.history())).good, "and it is decided again to the same answer"
+
+
+async def _minted(running: Running) -> str:
+    """The secret as it was given out, whatever has become of its lease: from what the process knows of it."""
+    (known,) = running.node.leases.tripwires._known.values()  # nothing tells a secret, so a test looks inside
+    return known.values[0]
+
+
+@pytest.mark.parametrize("way", ["pieces", "fail", "resource", "prompt", "progress", "meta"])
+async def test_in_every_other_way(running: Running, server: PostgresTarget, way: str) -> None:
+    secret = await secret_of(running.node, running.task.id)
+    heard: list[Any] = []
+
+    async def progress(*said: Any) -> None:
+        heard.append(said)
+
+    async with Client(running.url("give")) as client:
+        try:
+            if way == "resource":
+                heard.append(await client.read_resource("env://all"))
+            elif way == "prompt":
+                heard.append(await client.get_prompt("ask"))
+            elif way == "progress":
+                heard.append(await client.call_tool("murmur", {}, progress_callback=progress))
+            elif way == "meta":
+                heard.append(await client.call_tool("take", {"text": "x"}, meta={"x/y": secret}))
+            else:
+                heard.append(await client.call_tool(way, {}))
+        except MCPError as error:
+            heard.append(error)
+    place = "a message beside a call" if way in {"progress", "meta"} else "the result of a call"
+    await look(running, server, secret, str(heard), place)
+
+
+async def test_in_another_task_of_the_agent(running: Running, server: PostgresTarget) -> None:
+    secret = await secret_of(running.node, running.task.id)
+    other, _ = await running.another_task()
+    base = f"http://127.0.0.1:{running.port}/run/{running.node.gate.open_endpoint(other.id)}/mcp"
+    async with Client(f"{base}/give") as client:
+        result = await client.call_tool("take", {"text": base64.b64encode(secret.encode()).decode()})
+    assert "leased credential" in str(result.content)
+    await look(running, server, secret, str(result), "another task of the agent or of its delegation")
+    assert (await running.node.tasks.view(other.id)).state is TaskState.SUSPENDED
+
+
+async def test_a_secret_that_opens_nothing_any_more_holds_nobody_up(running: Running, server: PostgresTarget) -> None:
+    secret = await secret_of(running.node, running.task.id)
+    other, _ = await running.another_task()
+    await running.node.tasks.end(running.task.id, TaskState.COMPLETED, by="tester")
+    await running.node.end_task(running.task.id)
+    await until(lambda: standing(server) == [], 20)
+    base = f"http://127.0.0.1:{running.port}/run/{running.node.gate.open_endpoint(other.id)}/mcp"
+    async with Client(f"{base}/give") as client:
+        result = await client.call_tool("take", {"text": secret})
+    assert not result.is_error
+    assert (await running.node.tasks.view(other.id)).state is TaskState.ACTIVE
+    await running.node.tasks.end(other.id, TaskState.COMPLETED, by="tester")
+    await running.node.end_task(other.id)
+
+
+async def test_a_node_that_did_not_mint_it_finds_it_too(running: Running, server: PostgresTarget) -> None:
+    node = running.node
+    secret = await secret_of(node, running.task.id)
+    node.leases.tripwires._drop(next(iter(node.leases.tripwires._known)))  # as after a restart
+    async with Client(running.url("give")) as client:
+        result = await client.call_tool("take", {"text": json.dumps({"a": [secret]})})
+    await look(running, server, secret, str(result), "the arguments of a call")
+
+
+async def test_a_list_and_the_log(running: Running, server: PostgresTarget, caplog: pytest.LogCaptureFixture) -> None:
+    toml = running.node.folder / "remit.toml"
+    toml.write_text(toml.read_text().replace("env = { ", 'env = { GIVEAWAY_LISTS = "1", '))
+    await until(lambda: running.node.rules.configuration.servers["give"].environment.get("GIVEAWAY_LISTS") == "1")
+    secret = await secret_of(running.node, running.task.id)
+    async with Client(running.url("give")) as client:
+        with pytest.raises(MCPError) as refused:
+            await client.list_resources()
+    await look(running, server, secret, str(refused.value), "a message beside a call")
+    log = logging.getLogger("remit")
+    log.warning("it is %s", secret.encode().hex())
+    try:
+        raise ValueError(secret)
+    except ValueError as error:
+        log.error("a fault", exc_info=error)
+    log.warning("nothing of it")
+    shown = [caplog.handler.format(record) for record in caplog.records]
+    assert secret not in "".join(shown)
+    assert secret.encode().hex() not in "".join(shown)
+    assert any("nothing of it" in line for line in shown)
