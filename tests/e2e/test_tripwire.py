@@ -53,14 +53,21 @@ async def secret_of(node: Node, task: str) -> str:
     return (await node.leases.leases.have(task, "orders")).parts["password"]
 
 
+async def fresh(running: Running) -> tuple[str, str, str]:
+    """A task of its own for each way: its id, its address, and the secret of its lease."""
+    task, _ = await running.another_task()
+    url = f"http://127.0.0.1:{running.port}/run/{running.node.gate.open_endpoint(task.id)}/mcp/give"
+    return task.id, url, await secret_of(running.node, task.id)
+
+
 def standing(server: PostgresTarget) -> list[str]:
     with server.root() as root:
         return [row[0] for row in root.execute("SELECT rolname FROM pg_roles WHERE rolname LIKE 'remit\\_%'").fetchall()]
 
 
-async def look(running: Running, server: PostgresTarget, secret: str, told: str, place: str) -> None:
+async def look(running: Running, server: PostgresTarget, task: str, secret: str, told: str, place: str) -> None:
     """What must be true after a secret was found."""
-    node, task = running.node, running.task.id
+    node = running.node
     assert secret not in told
     assert (await node.tasks.view(task)).state is TaskState.SUSPENDED
     found = [body for body in await bodies(node, task) if isinstance(body, SecretFound)]
@@ -69,70 +76,59 @@ async def look(running: Running, server: PostgresTarget, secret: str, told: str,
     assert secret.encode() not in b"".join([entry.body for entry in await node.store.task_entries(task)])
 
 
-@pytest.mark.parametrize("mode", ["auto", "legacy"])
-@pytest.mark.parametrize("dress", DRESSES)
-async def test_in_a_result(running: Running, server: PostgresTarget, dress: str, mode: str) -> None:
-    if mode == "legacy" and dress != "plain":
-        pytest.skip("the eras differ in the door, not in the dress")
-    async with Client(running.url("give"), mode=mode) as client:
-        result = await client.call_tool("give", {"dress": dress})
-        secret = await _minted(running)
-        assert result.is_error
-        assert "leased credential" in str(result.content)
-        assert DRESSES[dress](secret) not in str(result.content)
-        await look(running, server, secret, str(result), "the result of a call")
-        if mode == "auto":  # a session ends with its server's process
-            again = await client.call_tool("take", {"text": "x"})
-            assert "suspended" in str(again.content) or "not active" in str(again.content)
-    (ended,) = [body for body in await bodies(running.node, running.task.id) if isinstance(body, CallFinished)]
-    assert ended.ending == "ok"
-    assert (ended.size, ended.learnt) == (0, False)
+async def test_in_a_result(running: Running, server: PostgresTarget) -> None:
+    for dress, mode in [*((dress, "auto") for dress in DRESSES), ("plain", "legacy")]:
+        task, url, secret = await fresh(running)
+        async with Client(url, mode=mode) as client:
+            result = await client.call_tool("give", {"dress": dress})
+            assert result.is_error, dress
+            assert "leased credential" in str(result.content)
+            assert DRESSES[dress](secret) not in str(result.content)
+            await look(running, server, task, secret, str(result), "the result of a call")
+            if mode == "auto":  # a session ends with its server's process
+                again = await client.call_tool("take", {"text": "x"})
+                assert "suspended" in str(again.content) or "not active" in str(again.content)
+        (ended,) = [body for body in await bodies(running.node, task) if isinstance(body, CallFinished)]
+        assert (ended.ending, ended.size, ended.learnt) == ("ok", 0, False)
 
 
-@pytest.mark.parametrize("dress", DRESSES)
-async def test_in_an_argument(running: Running, server: PostgresTarget, dress: str) -> None:
-    secret = await secret_of(running.node, running.task.id)
-    async with Client(running.url("give")) as client:
-        result = await client.call_tool("take", {"text": DRESSES[dress](secret)})
-    assert result.is_error
-    assert "leased credential (orders)" in str(result.content)
-    (decided,) = [body for body in await bodies(running.node, running.task.id) if isinstance(body, CallDecided)]
-    assert decided.outcome == "deny"
-    assert (decided.reasons[0].code, decided.leaked) == ("leased_secret", ["orders"])
-    await look(running, server, secret, str(result), "the arguments of a call")
-    assert (await verify(running.node.history())).good, "and it is decided again to the same answer"
+async def test_in_an_argument(running: Running, server: PostgresTarget) -> None:
+    for dress, dressed in DRESSES.items():
+        task, url, secret = await fresh(running)
+        async with Client(url) as client:
+            result = await client.call_tool("take", {"text": dressed(secret)})
+        assert result.is_error, dress
+        assert "leased credential (orders)" in str(result.content)
+        (decided,) = [body for body in await bodies(running.node, task) if isinstance(body, CallDecided)]
+        assert (decided.outcome, decided.reasons[0].code, decided.leaked) == ("deny", "leased_secret", ["orders"])
+        await look(running, server, task, secret, str(result), "the arguments of a call")
+    assert (await verify(running.node.history())).good, "and all are decided again to the same answer"
 
 
-async def _minted(running: Running) -> str:
-    """The secret as it was given out, whatever has become of its lease: from what the process knows of it."""
-    (known,) = running.node.leases.tripwires._known.values()  # nothing tells a secret, so a test looks inside
-    return known.values[0]
+async def test_in_every_other_way(running: Running, server: PostgresTarget) -> None:
+    for way in ("pieces", "fail", "resource", "prompt", "progress", "meta"):
+        task, url, secret = await fresh(running)
+        heard: list[Any] = []
 
+        async def progress(*said: Any, heard: list[Any] = heard) -> None:
+            heard.append(said)
 
-@pytest.mark.parametrize("way", ["pieces", "fail", "resource", "prompt", "progress", "meta"])
-async def test_in_every_other_way(running: Running, server: PostgresTarget, way: str) -> None:
-    secret = await secret_of(running.node, running.task.id)
-    heard: list[Any] = []
-
-    async def progress(*said: Any) -> None:
-        heard.append(said)
-
-    async with Client(running.url("give")) as client:
-        try:
-            if way == "resource":
-                heard.append(await client.read_resource("env://all"))
-            elif way == "prompt":
-                heard.append(await client.get_prompt("ask"))
-            elif way == "progress":
-                heard.append(await client.call_tool("murmur", {}, progress_callback=progress))
-            elif way == "meta":
-                heard.append(await client.call_tool("take", {"text": "x"}, meta={"x/y": secret}))
-            else:
-                heard.append(await client.call_tool(way, {}))
-        except MCPError as error:
-            heard.append(error)
-    place = "a message beside a call" if way in {"progress", "meta"} else "the result of a call"
-    await look(running, server, secret, str(heard), place)
+        async with Client(url) as client:
+            try:
+                if way == "resource":
+                    heard.append(await client.read_resource("env://all"))
+                elif way == "prompt":
+                    heard.append(await client.get_prompt("ask"))
+                elif way == "progress":
+                    heard.append(await client.call_tool("murmur", {}, progress_callback=progress))
+                elif way == "meta":
+                    heard.append(await client.call_tool("take", {"text": "x"}, meta={"x/y": secret}))
+                else:
+                    heard.append(await client.call_tool(way, {}))
+            except MCPError as error:
+                heard.append(error)
+        place = "a message beside a call" if way in {"progress", "meta"} else "the result of a call"
+        await look(running, server, task, secret, str(heard), place)
 
 
 async def test_in_another_task_of_the_agent(running: Running, server: PostgresTarget) -> None:
@@ -142,7 +138,7 @@ async def test_in_another_task_of_the_agent(running: Running, server: PostgresTa
     async with Client(f"{base}/give") as client:
         result = await client.call_tool("take", {"text": base64.b64encode(secret.encode()).decode()})
     assert "leased credential" in str(result.content)
-    await look(running, server, secret, str(result), "another task of the agent or of its delegation")
+    await look(running, server, running.task.id, secret, str(result), "another task of the agent or of its delegation")
     assert (await running.node.tasks.view(other.id)).state is TaskState.SUSPENDED
 
 
@@ -167,7 +163,7 @@ async def test_a_node_that_did_not_mint_it_finds_it_too(running: Running, server
     node.leases.tripwires._drop(next(iter(node.leases.tripwires._known)))  # as after a restart
     async with Client(running.url("give")) as client:
         result = await client.call_tool("take", {"text": json.dumps({"a": [secret]})})
-    await look(running, server, secret, str(result), "the arguments of a call")
+    await look(running, server, running.task.id, secret, str(result), "the arguments of a call")
 
 
 async def test_a_list_and_the_log(running: Running, server: PostgresTarget, caplog: pytest.LogCaptureFixture) -> None:
@@ -178,7 +174,7 @@ async def test_a_list_and_the_log(running: Running, server: PostgresTarget, capl
     async with Client(running.url("give")) as client:
         with pytest.raises(MCPError) as refused:
             await client.list_resources()
-    await look(running, server, secret, str(refused.value), "a message beside a call")
+    await look(running, server, running.task.id, secret, str(refused.value), "a message beside a call")
     log = logging.getLogger("remit")
     log.warning("it is %s", secret.encode().hex())
     try:
