@@ -164,7 +164,8 @@ def _leases_text(receipt: Receipt) -> str:
         return ""
     gone = f"{receipt.leases_issued} issued, {receipt.leases_revoked} confirmed gone, exposed for {receipt.lease_seconds:.1f} s"
     standing = "".join(f"\n               {line}: still being revoked" for line in receipt.leases_standing)
-    return f"  leases       {gone}{standing}\n"
+    secrets = "".join(f"\n               {safe(name)}: a standing secret, it opens its system still" for name in receipt.standing_secrets)
+    return f"  leases       {gone}{standing}{secrets}\n"
 
 
 async def _supervise(node: Node, task: Task, agent: str, proof: str, command: tuple[str, ...], *, quiet: bool) -> tuple[int, str]:

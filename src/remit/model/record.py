@@ -393,13 +393,19 @@ class AccessSearched:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseIntended:
-    """A credential is about to be made on a target. ``mark``: the name that it carries there. ``name``: of the task's terms."""
+    """A credential is about to be made on a target. ``mark``: the name that it carries there. ``name``: of the task's terms.
+
+    ``replaces``: the lease in whose place it comes once it is issued, as ``by`` wants it. ``stands``: a secret that outlives it.
+    """
 
     lease: str
     name: str
     target: str
     mark: str
     expires_at: datetime
+    replaces: str = ""
+    by: str = ""
+    stands: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

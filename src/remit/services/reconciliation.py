@@ -70,6 +70,9 @@ class Reconciliation:
         target = self._targets.get(name)
         if target is None:
             return 0
+        if self._targets.stands(name):  # there is nothing to compare with
+            await self._bring_forward(name)
+            return 0
         issued = [row async for row in self._live(name) if row.state == LeaseState.ISSUED]
         there = await _listed(target, self._targets.prefix)
         for row in issued:

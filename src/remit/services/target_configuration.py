@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from remit.drivers.base import StdioServer
 from remit.drivers.targets.base import TargetSettings
 from remit.errors import Mistake
 from remit.logic.task_types import placeholders, sample_arguments
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from pathlib import Path
 
-    from remit.drivers.base import StdioServer
+    from remit.drivers.base import HttpServer
     from remit.drivers.targets.base import TargetKind
     from remit.model.task_type import Input, TaskType
 
@@ -113,24 +114,25 @@ def read_leases(
 
 def check_asked(
     root: Reader,
-    servers: Collection[StdioServer],
+    servers: Collection[StdioServer | HttpServer],
     task_types: Collection[TaskType],
     targets: Mapping[str, TargetSettings],
     kinds: Mapping[str, TargetKind],
 ) -> None:
-    """Whether every task type that grants a server has the leases that the server's environment asks for, with those parts."""
+    """Whether every task type that grants a server has the leases that the server's environment or headers ask for, with those parts."""
     for server in servers:
         asked = leases_of(server)
         for kind in task_types if asked else ():
             if any(grant.server == server.name for grant in kind.grants):
                 terms = {one.name: one for one in kind.leases}
+                key = "env" if isinstance(server, StdioServer) else "headers"
                 for name, part in asked:
-                    _check_part(root, server.name, kind.name, name, part, terms, targets, kinds)
+                    _check_part(root, ("servers", server.name, key), kind.name, name, part, terms, targets, kinds)
 
 
 def _check_part(
     root: Reader,
-    server: str,
+    where: tuple[str, str, str],
     task_type: str,
     name: str,
     part: str,
@@ -138,9 +140,8 @@ def _check_part(
     targets: Mapping[str, TargetSettings],
     kinds: Mapping[str, TargetKind],
 ) -> None:
-    where = ("servers", server, "env")
     if name not in terms:
-        root.wrong(f"tasks/{task_type}.toml grants {server} but has no lease {name!r}", f'[[lease]] name = "{name}"', *where)
+        root.wrong(f"tasks/{task_type}.toml grants {where[1]} but has no lease {name!r}", f'[[lease]] name = "{name}"', *where)
     elif terms[name].target in targets:
         parts = kinds[targets[terms[name].target].kind].blank
         if part not in parts:
@@ -148,8 +149,11 @@ def _check_part(
 
 
 def without_task(
-    server: StdioServer, task_types: Collection[TaskType], targets: Mapping[str, TargetSettings], kinds: Mapping[str, TargetKind]
-) -> StdioServer:
+    server: StdioServer | HttpServer,
+    task_types: Collection[TaskType],
+    targets: Mapping[str, TargetSettings],
+    kinds: Mapping[str, TargetKind],
+) -> StdioServer | HttpServer:
     """A server as it is started when no task is there, to list its tools: with parts that open nothing."""
 
     def blank(name: str) -> Mapping[str, str]:

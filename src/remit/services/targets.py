@@ -51,6 +51,11 @@ class Targets:
             known = self._open[name] = (settings, opened)  # the old one ends with the work it is in; its connections with it
         return known[1]
 
+    def stands(self, name: str) -> bool:
+        """Whether what is leased there is a secret that outlives every lease."""
+        settings = self._configured().get(name)
+        return settings is not None and self._kinds[settings.kind].stands
+
     def mark(self, lease: str) -> str:
         """The name that a lease carries on its target."""
         return self.prefix + lease.removeprefix(_LEASE_PREFIX)

@@ -33,10 +33,14 @@ Scope = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Minted:
-    """A credential, in the parts that its kind names (``TargetKind.blank``): what servers are given. ``secret``: which of them are."""
+    """A credential, in the parts that its kind names (``TargetKind.blank``): what servers are given. ``secret``: which of them are.
+
+    ``lease``: whose it is, where that is known; no driver's affair.
+    """
 
     parts: Mapping[str, str] = field(repr=False)
     secret: frozenset[str] = frozenset()
+    lease: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +97,8 @@ class TargetKind:
     """A kind of target. ``blank``: the parts of a credential, each as something that opens nothing, to start a server without a task.
 
     ``check_settings``, ``check_scope``: raise Mistake, without a place. ``open`` takes what gives the target's own secret, asked anew
-    for every connection, so that a new one is taken up at once.
+    for every connection, so that a new one is taken up at once. ``stands``: what is leased is no credential of the task's own but a secret
+    that outlives it.
     """
 
     name: str
@@ -102,3 +107,4 @@ class TargetKind:
     check_settings: Callable[[Mapping[str, Any]], None]
     check_scope: Callable[[Scope], None]
     open: Callable[[TargetSettings, Callable[[], Awaitable[str]]], Target]
+    stands: bool = False

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from remit.drivers.targets.postgresql import POSTGRESQL
+from remit.drivers.targets.static import STATIC
 
-TARGET_KINDS = {kind.name: kind for kind in (POSTGRESQL,)}
+TARGET_KINDS = {kind.name: kind for kind in (POSTGRESQL, STATIC)}
