@@ -292,7 +292,7 @@ async def open_node(
         leases.equipment.equipped,
         listed=manifests.listed,
         wire=leases.tripwires.passes,
-        in_use=leases.leases.in_use,
+        in_use=leases.rotation.in_use,
     )
     asking = Asking(approvals, invitations, sealer, clock, lambda: rules.rulebook.consent)
     relay = Relay(mediation, tasks, limits.result_bytes, asking, saw=manifests.saw, transactions=parts.transactions(tasks, rules, clock))

@@ -15,6 +15,7 @@ from remit.drivers.sealing import Sealer
 from remit.drivers.targets.kinds import TARGET_KINDS
 from remit.errors import Outage
 from remit.services.equipment import Equipment
+from remit.services.lease_rotation import LeaseRotation
 from remit.services.leases import Leases, Quotas, open_credential
 from remit.services.reconciliation import Reconciliation
 from remit.services.revocations import Revocations
@@ -47,6 +48,7 @@ class LeaseParts:
     revocations: Revocations
     reconciliation: Reconciliation
     equipment: Equipment
+    rotation: LeaseRotation
     tripwires: Tripwires
     end_scrubbing: Callable[[], None]
     wait_seconds: float
@@ -65,6 +67,7 @@ class LeaseParts:
         """Stop, after mints under way have been settled as far as that goes in a moment."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.wait_seconds):
+                await self.rotation.settle()
                 await self.leases.settle()
         await self.revocations.close()
         await self.targets.close()
@@ -96,6 +99,7 @@ def lease_parts(
         revocations=revocations,
         reconciliation=Reconciliation(store, targets, revocations, clock),
         equipment=Equipment(leases),
+        rotation=LeaseRotation(tasks, leases, targets, clock),
         tripwires=tripwires,
         end_scrubbing=scrub_log(tripwires.scrubbed),
         wait_seconds=limits.revocation_wait_seconds,

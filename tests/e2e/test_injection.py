@@ -6,6 +6,7 @@ import asyncio
 import re
 import secrets
 from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from remit.model.lease import ROTATION_GRACE, LeaseState
 from remit.model.task import TaskState
 from remit.node import utc_now
 from remit.services.configuration import load_configuration
+from remit.services.lease_rotation import LeaseRotation
 from remit.services.lease_views import live_leases
 from remit.services.reading import Mistakes
 from remit.services.receipt import make_receipt
@@ -48,7 +50,7 @@ def address(server: PostgresTarget) -> Iterator[str]:
 async def running(tmp_path: Path, server: PostgresTarget, address: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Running]:
     monkeypatch.setenv("ORDERS_ROOT", server.password)
     (tmp_path / "folder").mkdir()
-    more = TARGET.format(url=server.url)
+    more = TARGET.format(url=server.url) + 'rotate_after = "10m"\n'
     async with gateway(tmp_path / "folder", http("keyed", address) + HEADERS, task=GRANT, more=more) as node:
         yield node
 
@@ -105,9 +107,16 @@ async def test_rotation_under_calls(running: Running, server: PostgresTarget) ->
     await node.leases.revocations.revoke(old, "tester", "sooner than a minute later")
     seen = len(names)
     await until(lambda: len(names) > seen + 3)
+    later = LeaseRotation(node.tasks, node.leases.leases, node.leases.targets, lambda: utc_now() + timedelta(minutes=20))
+    assert await node.leases.rotation.in_use(task) == await later.in_use(task) == {made.id}, (
+        "the old one is used until the new one is there"
+    )
+    await later.settle()
+    await until(lambda: len(set(names)) == 3)
+    assert made.id not in await node.leases.rotation.in_use(task)
     over.set()
     await working
-    assert standing(server) == [names[-1]]
+    assert sorted(standing(server)) == sorted(set(names[-1:]) | {node.leases.targets.mark(made.id)})
     assert ROTATION_GRACE.total_seconds() == 60
 
 
@@ -117,6 +126,7 @@ async def test_what_the_configuration_refuses(running: Running) -> None:
     for old, new, wrong in (
         ("{lease:orders.password}", "{lease-file:orders.password}", "a file is no header"),
         ("{lease:orders.password}", "{lease:orders.passwort}", "did you mean 'password'"),
+        ('rotate_after = "10m"', 'rotate_after = "1m"', "at least 120s"),
         ("{lease:orders.user}", "{lease:payroll.user}", "has no lease 'payroll'"),
     ):
         toml.write_text(good.replace(old, new))

@@ -90,10 +90,6 @@ class Leases:
                 return minted
         return await self._make(task, name)
 
-    async def in_use(self, task_id: str) -> frozenset[str]:
-        """Ids of the leases whose credentials a task uses now. Raises NotFound, Outage."""
-        return frozenset(lease.id for lease in in_use(await self._tasks.view(task_id)))
-
     async def rotate(self, lease_id: str, by: str) -> Lease:
         """Make another credential in the place of one in use, which goes when calls under way have had their time (``ROTATION_GRACE``).
 

@@ -5,15 +5,17 @@ Rules: as ``services/reading.py``. A secret never stands in a file of the folder
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from remit.drivers.base import StdioServer
 from remit.drivers.targets.base import TargetSettings
 from remit.errors import Mistake
 from remit.logic.task_types import placeholders, sample_arguments
-from remit.model.lease import LeaseTemplate
+from remit.model.lease import ROTATION_GRACE, LeaseTemplate
 from remit.services.equipment import leases_of, unequipped
 from remit.services.reading import NAME, VARIABLE, Reader, fill, near
+from remit.services.task_types import DEADLINE_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -64,6 +66,10 @@ def _read_target(table: Reader, name: str, kind: TargetKind, folder: Path) -> Ta
     if secret and file:
         table.wrong("secret and secret_file: one of them", "", "secret_file")
     connections = table.number("connections", _CONNECTIONS, _CONNECTIONS_MAX)
+    rotate_after = table.duration("rotate_after", timedelta(), DEADLINE_MAX)
+    if rotate_after and (kind.stands or rotate_after < 2 * ROTATION_GRACE):
+        hint = "nothing is minted there" if kind.stands else f"at least {2 * ROTATION_GRACE.total_seconds():.0f}s, or leave it out"
+        table.wrong("rotate_after cannot be kept", hint, "rotate_after")
     table.done()
     if len(table.found) == before:
         try:
@@ -79,6 +85,7 @@ def _read_target(table: Reader, name: str, kind: TargetKind, folder: Path) -> Ta
         secret=fill(table, secret, "secret"),
         secret_file=str(folder / file) if file else "",
         connections=connections,
+        rotate_after=rotate_after or None,
     )
 
 

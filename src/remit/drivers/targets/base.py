@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
 MINT_SECONDS = 20.0
 REVOKE_SECONDS = 30.0
@@ -82,7 +82,10 @@ class Setting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetSettings:
-    """``[targets.NAME]`` of ``remit.toml``, without its secret. ``secret_file``: where that lies; "" : the environment, or sealed."""
+    """``[targets.NAME]`` of ``remit.toml``, without its secret. ``secret_file``: where that lies; "" : the environment, or sealed.
+
+    ``rotate_after``: a credential in use that is older is replaced.
+    """
 
     name: str
     kind: str
@@ -90,6 +93,7 @@ class TargetSettings:
     secret: str = field(default="", repr=False)
     secret_file: str = ""
     connections: int = 4
+    rotate_after: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
