@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from mcp import Client, MCPError
 
@@ -131,6 +132,37 @@ async def test_in_every_other_way(running: Running, server: PostgresTarget) -> N
         await look(running, server, task, secret, str(heard), place)
 
 
+async def test_at_the_other_doors(running: Running, server: PostgresTarget) -> None:
+    """Programs that make their calls themselves, and those that ask the decision API."""
+    async with aiohttp.ClientSession() as http:
+
+        async def post(path: str, token: str, body: Any) -> Any:
+            headers = {"Authorization": f"Bearer {token}"}
+            async with http.post(f"http://127.0.0.1:{running.port}{path}", json=body, headers=headers) as answer:
+                return answer.status, await answer.json()
+
+        for door in ("authorize", "observe", "evaluation"):
+            opened, token = await running.another_task()
+            secret = await secret_of(running.node, opened.id)
+            call = {"tool": "give/take", "arguments": {"text": secret if door == "authorize" else "x"}}
+            if door == "evaluation":
+                action = {"name": "tools/call", "properties": {"arguments": {"text": secret}}}
+                subject = {"type": "agent", "id": running.task.agent.text}
+                asked = {"subject": subject, "action": action, "resource": {"type": "tool", "id": "give/take"}}
+                _, told = await post("/access/v1/evaluation", token, asked)
+                assert told["decision"] is False
+                assert told["context"]["reasons"][0]["code"] == "leased_secret", told
+            else:
+                status, told = await post(f"/v1/tasks/{opened.id}/authorize", token, call)
+                assert (status, told["outcome"]) == (200, "deny" if door == "authorize" else "allow")
+            if door == "observe":
+                ended = {"decision": told["decision"], "ending": "ok", "result": {"text": [secret[:9], secret[9:]]}}
+                status, told = await post(f"/v1/tasks/{opened.id}/observe", token, ended)
+                assert (status, told["code"]) == (403, "withheld")
+            place = "the result of a call" if door == "observe" else "the arguments of a call"
+            await look(running, server, opened.id, secret, str(told), place)
+
+
 async def test_in_another_task_of_the_agent(running: Running, server: PostgresTarget) -> None:
     secret = await secret_of(running.node, running.task.id)
     other, _ = await running.another_task()
@@ -164,6 +196,22 @@ async def test_a_node_that_did_not_mint_it_finds_it_too(running: Running, server
     async with Client(running.url("give")) as client:
         result = await client.call_tool("take", {"text": json.dumps({"a": [secret]})})
     await look(running, server, running.task.id, secret, str(result), "the arguments of a call")
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_in_what_a_server_says_of_itself(running: Running, server: PostgresTarget, mode: str) -> None:
+    toml = running.node.folder / "remit.toml"
+    toml.write_text(toml.read_text().replace("env = { ", 'env = { GIVEAWAY_SAYS = "1", '))
+    await until(lambda: "GIVEAWAY_SAYS" in running.node.rules.configuration.servers["give"].environment)
+    secret = await secret_of(running.node, running.task.id)
+    heard: list[Any] = []
+    try:
+        async with Client(running.url("give"), mode=mode) as client:
+            heard.append(client.instructions)
+            heard.append(await client.call_tool("take", {"text": "x"}))
+    except* MCPError as errors:
+        heard.extend(errors.exceptions)
+    await look(running, server, running.task.id, secret, str(heard), "a message beside a call")
 
 
 async def test_a_list_and_the_log(running: Running, server: PostgresTarget, caplog: pytest.LogCaptureFixture) -> None:

@@ -18,7 +18,7 @@ DRESSES = {
     "split": lambda text: "\n".join(" ".join(text[at : at + 5]) for at in range(0, len(text), 5)),
     "long": lambda text: "." * 200_000 + text,
 }
-server = MCPServer("giveaway", log_level="ERROR")
+server = MCPServer("giveaway", log_level="ERROR", instructions=SECRET if os.environ.get("GIVEAWAY_SAYS") else None)
 
 
 @server.tool(structured_output=False)

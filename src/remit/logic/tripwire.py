@@ -103,14 +103,6 @@ def searchable(secret: str) -> bool:
     return len(_squeezed(secret)) >= SECRET_BYTES_MIN
 
 
-def weight(value: Any) -> int:
-    """How much there is to look through, in characters."""
-    texts: list[tuple[str, str]] = []
-    keys: list[str] = []
-    _gather(value, texts, keys)
-    return sum(len(text) for _, text in texts) + sum(map(len, keys))
-
-
 def _views(text: str) -> list[bytes]:
     """A text without what splits it, and what it says decoded in each way, up to twice over."""
     views = newest = [_squeezed(text)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -36,4 +36,4 @@ class SecretFound:
     leases: list[str]
     place: str
     decision: str = ""
-    by: str = field(default="remit")
+    by: str = "remit"

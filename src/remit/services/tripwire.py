@@ -21,7 +21,9 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from remit.logic.tripwire import Tripwire, searchable, weight
+import msgspec
+
+from remit.logic.tripwire import Tripwire, searchable
 from remit.model.task import TaskState
 from remit.model.tripwire import Leak, Place, SecretFound
 
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 OTHERS_MAX = 50
 _KNOWN_MAX = 10_000
 _WIRES_MAX = 1_000
-_BESIDE_CHARACTERS = 65_536
+_BESIDE_BYTES = 65_536
 _LOG = logging.getLogger("remit")
 
 
@@ -98,9 +100,10 @@ class Tripwires:
     async def passes(self, task_id: str, message: Any) -> bool:
         """Whether a message beside a task's calls holds no secret; else all has been done about it. Raises Outage."""
         task = await self._tasks.view(task_id)
+        if not self.needed(task):
+            return True
         look = self.look(message)
-        if look.behind(task):
-            await look.again(task)
+        await look.again(task)
         if not look.leaks:
             return True
         await self.caught(task_id, look.leaks, Place.MESSAGE)
@@ -142,7 +145,7 @@ class Tripwires:
         """Which of these stand in a value. Raises Outage where one cannot be known."""
         known = {lease: one for lease in sorted(leases) if (one := self._known.get(lease) or await self._read(task, lease)) is not None}
         wire = self._wire(known)
-        if weight(value) > _BESIDE_CHARACTERS:
+        if _is_long(value):
             names = await asyncio.to_thread(wire.found, value)
         else:
             names = wire.found(value)
@@ -231,6 +234,14 @@ def _build(found: SecretFound, task: Task, _: datetime) -> tuple[Body, None]:
     if task.state is not TaskState.ACTIVE:
         raise _NothingToDoError
     return found, None
+
+
+def _is_long(value: Any) -> bool:
+    """Whether looking through it would hold others up; what cannot be measured is."""
+    try:
+        return len(msgspec.json.encode(value)) > _BESIDE_BYTES
+    except (msgspec.MsgspecError, OverflowError, RecursionError, TypeError, ValueError):
+        return True
 
 
 def _near(task: Task) -> tuple[str, str]:
