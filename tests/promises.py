@@ -64,6 +64,8 @@ PROMISES = (
         tests=(
             "tests/contract/test_target_postgresql.py",
             "tests/e2e/test_leases.py::test_the_agent_works_with_a_credential_that_it_never_sees",
+            "tests/e2e/test_injection.py::test_a_header_for_one_task",
+            "tests/e2e/test_injection.py::test_a_static_secret_is_injected_and_flagged",
         ),
     ),
     Promise(
