@@ -67,7 +67,15 @@ PROMISES = (
         tests=(
             "tests/contract/test_target_postgresql.py",
             "tests/e2e/test_leases.py::test_the_agent_works_with_a_credential_that_it_never_sees",
+            "tests/e2e/test_injection.py::test_a_header_for_one_task",
+            "tests/e2e/test_injection.py::test_a_static_secret_is_injected_and_flagged",
         ),
+    ),
+    Promise(
+        says="A leased secret does not leave: in whatever an agent sends, a server answers or remit logs it is found however it is "
+        "dressed, and stopped; in the same record its task is suspended and its lease has to go (7).",
+        against=("hijacked agent", "hostile or changed tool server"),
+        tests=("tests/property/test_tripwire.py", "tests/e2e/test_tripwire.py"),
     ),
     Promise(
         says="What is unknown, broken or out of reach is denied, with a reason and without a stack trace (4).",

@@ -266,6 +266,7 @@ async def open_node(
     invitations = Invitations(approvals, sealer, clock, base=settings.issuer, consent=lambda: rules.rulebook.consent)
     notices = Notices(store, approvals, invitations, WebhookClient(client), clock, queue_max=limits.write_queue)
     questions.on_question = notices.asked
+    leases = lease_parts(store=store, tasks=tasks, keys=keys, clock=clock, configured=lambda: rules.configuration.targets, limits=limits)
     mediation = Mediation(
         tasks,
         _sightings(store, keys.derived("sightings"), limits),
@@ -277,12 +278,12 @@ async def open_node(
         records_max=limits.records_per_task,
         sealer=values_sealer if settings.keep_values else None,
         questions=questions,
+        tripwires=leases.tripwires,
     )
     replays = Replays(store, clock, new_id)
     parts = token_parts(configuration, keys, store, tasks, clock, new_id, replays)
     signer, tokens = parts.signer, parts.tokens
     manifests = Manifests(tasks, store, lambda: rules.rulebook, drifts_max=limits.drifts_per_task)
-    leases = lease_parts(store=store, tasks=tasks, keys=keys, clock=clock, configured=lambda: rules.configuration.targets, limits=limits)
     links = Links(
         lambda: rules.configuration.servers,
         _upstream_limits(limits),
@@ -290,6 +291,8 @@ async def open_node(
         limits.conversations,
         leases.equipment.equipped,
         listed=manifests.listed,
+        wire=leases.tripwires.passes,
+        in_use=leases.rotation.in_use,
     )
     asking = Asking(approvals, invitations, sealer, clock, lambda: rules.rulebook.consent)
     relay = Relay(mediation, tasks, limits.result_bytes, asking, saw=manifests.saw, transactions=parts.transactions(tasks, rules, clock))

@@ -10,15 +10,18 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from remit.drivers.log_scrubbing import scrub_log
 from remit.drivers.sealing import Sealer
 from remit.drivers.targets.kinds import TARGET_KINDS
 from remit.errors import Outage
 from remit.services.equipment import Equipment
+from remit.services.lease_rotation import LeaseRotation
 from remit.services.leases import Leases, Quotas, open_credential
 from remit.services.reconciliation import Reconciliation
 from remit.services.revocations import Revocations
 from remit.services.target_secrets import TargetSecrets
 from remit.services.targets import Targets
+from remit.services.tripwire import Tripwires
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -45,6 +48,9 @@ class LeaseParts:
     revocations: Revocations
     reconciliation: Reconciliation
     equipment: Equipment
+    rotation: LeaseRotation
+    tripwires: Tripwires
+    end_scrubbing: Callable[[], None]
     wait_seconds: float
 
     def work(self) -> tuple[Coroutine[None, None, None], ...]:
@@ -55,14 +61,17 @@ class LeaseParts:
         """Revoke what is left of an ended task; returns when it is gone, or has waited long enough: the sweeper goes on."""
         with contextlib.suppress(Outage):
             await self.revocations.settled(task_id, self.wait_seconds)
+            await self.tripwires.forget(task_id)
 
     async def close(self) -> None:
         """Stop, after mints under way have been settled as far as that goes in a moment."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.wait_seconds):
+                await self.rotation.settle()
                 await self.leases.settle()
         await self.revocations.close()
         await self.targets.close()
+        self.end_scrubbing()
 
 
 def lease_parts(
@@ -78,9 +87,11 @@ def lease_parts(
     sealer = Sealer(keys.derived("leases"))
     held = TargetSecrets(store, Sealer(keys.derived("target secrets")), clock)
     targets = Targets(configured, TARGET_KINDS, held, _letters(keys.derived("lease marks"), _TAG_LETTERS))
-    revocations = Revocations(tasks, store, targets, functools.partial(open_credential, sealer), clock)
+    opened = functools.partial(open_credential, sealer)
+    revocations = Revocations(tasks, store, targets, opened, clock)
     quotas = Quotas(task=limits.leases_per_task, agent=limits.leases_per_agent, target=limits.leases_per_target)
-    leases = Leases(tasks, store, targets, revocations, sealer, new_lease, quotas)
+    tripwires = Tripwires(tasks, store, opened, clock, lambda task: revocations.begin(task, claim=True))
+    leases = Leases(tasks, store, targets, revocations, sealer, new_lease, quotas, tripwires.learn)
     return LeaseParts(
         targets=targets,
         secrets=held,
@@ -88,6 +99,9 @@ def lease_parts(
         revocations=revocations,
         reconciliation=Reconciliation(store, targets, revocations, clock),
         equipment=Equipment(leases),
+        rotation=LeaseRotation(tasks, leases, targets, clock),
+        tripwires=tripwires,
+        end_scrubbing=scrub_log(tripwires.scrubbed),
         wait_seconds=limits.revocation_wait_seconds,
     )
 

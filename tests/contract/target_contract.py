@@ -91,6 +91,8 @@ class TargetContract:
         minted = await case.target.mint(mark(1), case.scope, soon())
         assert case.standing() == {mark(1)}
         assert set(minted.parts) == set(case.kind.blank)
+        assert minted.secret, "the tripwire looks for nothing"
+        assert minted.secret <= set(minted.parts)
         session = await case.login(minted)
         assert await session.alive()
         with pytest.raises(Exception):

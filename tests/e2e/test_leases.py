@@ -191,7 +191,7 @@ def test_what_the_configuration_refuses(folder, server):
         ("lease:orders.url", "lease:orders.uri", "no 'uri'"),
         ("lease:orders.url", "lease:payroll.url", "has no lease 'payroll'"),
         ('kind = "postgresql"', 'kind = "postgres"', "did you mean 'postgresql'"),
-        (f"args = [{json.dumps(str(SERVER))}]", 'args = ["{lease:orders.url}"]', "a lease goes into env only"),
+        (f"args = [{json.dumps(str(SERVER))}]", 'args = ["{lease:orders.url}"]', "a lease goes into env or headers only"),
     ):
         assert old in good
         (folder.path / "remit.toml").write_text(good.replace(old, new, 1))
@@ -246,6 +246,46 @@ def test_a_credential_taken_away_under_a_running_task_is_replaced(folder, server
     until(lambda: roles(server) == [])
     receipt = json.loads(process.communicate("\n")[0].splitlines()[-1])
     assert (receipt["leases_issued"], receipt["leases_revoked"], receipt["leases_standing"]) == (2, 2, [])
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+def test_a_credential_is_rotated_under_a_running_task(folder, server, mode):
+    """From the command line, while `remit run` serves the task: no call fails, in a session neither, and the old one is due."""
+    agent = folder.agent("""
+        print('first', text(await c.call_tool('whoami', {})).split()[0], flush=True)
+        input()
+        print('second', text(await c.call_tool('whoami', {})).split()[0], flush=True)
+        print('rows', text(await c.call_tool('query', {'statement': 'SELECT count(*) FROM orders'})), flush=True)
+    """)
+    process = subprocess.Popen(
+        folder.command("run", "look", "-i", "table=orders", "--json", "--", *agent),
+        env={**folder.environment(), "MODE": mode},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=folder.path,
+    )
+    folder.started.append(process)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    first = process.stdout.readline().split()[1]
+    (lease,) = json.loads(folder.remit("lease", "list", "--json").stdout)
+    rotated = folder.remit("lease", "rotate", lease["lease"], "--json")
+    assert rotated.returncode == 0, rotated.stderr
+    made = json.loads(rotated.stdout)
+    assert (made["state"], made["replaces"], made["target"]) == ("issued", lease["lease"], "orders")
+    shown = json.loads(folder.remit("lease", "show", lease["lease"], "--json").stdout)
+    assert (shown["state"], shown["replaced_at"] is None) == ("issued", False)
+    again = folder.remit("lease", "rotate", lease["lease"])
+    assert (again.returncode, "is replaced" in again.stderr) == (2, True), again.stderr
+    out, _ = process.communicate("\n")
+    second = next(line for line in out.splitlines() if line.startswith("second ")).split()[1]
+    assert (second, second != first) == (made["mark"], True)
+    assert "rows 3" in out
+    receipt = json.loads(out.splitlines()[-1])
+    assert (receipt["leases_issued"], receipt["leases_revoked"], receipt["leases_standing"]) == (2, 2, [])
+    assert roles(server) == []
 
 
 def children(pid: int) -> str:

@@ -10,19 +10,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remit.errors import Broken, Conflict
-from remit.logic.leases import check_lease, due_at
+from remit.logic.leases import check_lease, due_at, in_use
 from remit.logic.life import fold
-from remit.model.lease import LEASE_MOVES, MINT_WINDOW, STUCK_RETRY, LeaseState
+from remit.model.lease import LEASE_MOVES, MINT_WINDOW, ROTATION_GRACE, STUCK_RETRY, LeaseState
 from remit.model.record import LeaseIntended, LeaseIssued, LeaseRevoked, LeaseRevoking, LeaseStuck, Record, TaskMoved
 from remit.model.task import TASK_MOVES, TaskState
+from remit.model.tripwire import Place, SecretFound
 from tests.support import NOW, task
 
 IDS = ("lease_a", "lease_b", "lease_c")
 MOVES = {LeaseIssued: LeaseState.ISSUED, LeaseRevoked: LeaseState.REVOKED, LeaseStuck: LeaseState.STUCK, LeaseRevoking: LeaseState.REVOKING}
 BODIES = st.one_of(
     st.builds(
-        LeaseIntended, lease=st.sampled_from(IDS), name=st.just("x"), target=st.just("x"), mark=st.just("m"), expires_at=st.just(NOW)
+        LeaseIntended,
+        lease=st.sampled_from(IDS),
+        name=st.just("x"),
+        target=st.just("x"),
+        mark=st.just("m"),
+        expires_at=st.just(NOW),
+        replaces=st.sampled_from(("", *IDS)),
     ),
+    st.builds(SecretFound, names=st.just(["x"]), leases=st.just(["lease_a"]), place=st.sampled_from([place.value for place in Place])),
     st.builds(LeaseIssued, lease=st.sampled_from(IDS)),
     st.builds(LeaseRevoking, lease=st.sampled_from(IDS), by=st.just("alice")),
     st.builds(LeaseRevoked, lease=st.sampled_from(IDS)),
@@ -51,6 +59,9 @@ def test_leases_follow_their_table_and_their_task(steps):
             if lease.live:
                 latest = max(now, lease.expires_at, lease.intended_at + MINT_WINDOW) + STUCK_RETRY
                 assert due_at(lease) <= latest, "somebody comes to every lease"
+            if lease.state is LeaseState.ISSUED and lease.replaced_at is not None:
+                assert due_at(lease) <= lease.replaced_at + ROTATION_GRACE, "what was replaced goes soon"
+                assert lease not in in_use(held), "and is given to nobody"
             if lease.ending and lease.issued_at is None:
                 assert due_at(lease) >= lease.intended_at + MINT_WINDOW, "its mint may be under way"
 
@@ -58,6 +69,8 @@ def test_leases_follow_their_table_and_their_task(steps):
 def _may(before, body) -> bool:
     if isinstance(body, TaskMoved):
         return TaskState(body.to) in TASK_MOVES[before.state]
+    if isinstance(body, SecretFound):
+        return TaskState.SUSPENDED in TASK_MOVES[before.state]
     if isinstance(body, LeaseIntended):
         return before.state is TaskState.ACTIVE and body.lease not in before.leases
     to = MOVES[type(body)]
@@ -66,6 +79,24 @@ def _may(before, body) -> bool:
     except Conflict:
         return False
     return True
+
+
+def test_a_new_credential_takes_the_place_of_the_old_one_once_it_is_there():
+    held = task(seq=1)
+
+    def then(held, body):
+        return fold(held, Record(at=NOW, body=body, task=held.id, seq=held.seq + 1), b"leaf")
+
+    def intended(lease, replaces=""):
+        return LeaseIntended(lease=lease, name="x", target="x", mark="m", expires_at=NOW + 2 * ROTATION_GRACE, replaces=replaces)
+
+    held = then(then(held, intended("lease_a")), LeaseIssued(lease="lease_a"))
+    held = then(held, intended("lease_b", replaces="lease_a"))
+    assert [lease.id for lease in in_use(held)] == ["lease_a"], "a mint that fails takes nothing away"
+    held = then(held, LeaseIssued(lease="lease_b"))
+    assert [lease.id for lease in in_use(held)] == ["lease_b"]
+    assert due_at(held.leases["lease_a"]) == NOW + ROTATION_GRACE
+    assert due_at(held.leases["lease_b"]) == NOW + 2 * ROTATION_GRACE
 
 
 def test_every_lease_reaches_an_end_and_none_returns():

@@ -62,6 +62,20 @@ async def lease_revoke(lease_id: str, reason: str, folder: Path, as_json: bool) 
     return 0 if view.state == "revoked" else REFUSED
 
 
+@lease.command("rotate")
+@click.argument("lease_id")
+@folder_option
+@json_option
+@reports_errors
+async def lease_rotate(lease_id: str, folder: Path, as_json: bool) -> None:
+    """Put a new credential in the place of one in use, under a running task. The old one goes a minute later."""
+    not_from_a_task()
+    async with open_node(folder.resolve()) as node:
+        made = await node.leases.leases.rotate(lease_id, operator())
+        view = await lease_view(node.store, node.tasks, node.leases.targets, made.id, utc_now())
+    emit(view, _story(view), as_json=as_json)
+
+
 @click.group()
 def target() -> None:
     """Targets: systems on which credentials are leased."""
@@ -110,6 +124,7 @@ def _source(secret: str, file: str) -> str:
 
 def _line(view: LeaseView) -> str:
     left = f"{view.seconds_left:,} s left" if view.seconds_left > 0 else "its time is over"
+    left += "  standing secret" if view.stands else ""
     return f"{view.lease}  {view.state:<8}  {safe(view.target)}  {view.task}  {view.agent}  {left}"
 
 
@@ -121,6 +136,9 @@ def _story(view: LeaseView) -> str:
         f"  intended  {view.intended_at.isoformat()}",
         *((f"  issued    {view.issued_at.isoformat()}",) if view.issued_at else ()),
         f"  until     {view.expires_at.isoformat()}",
+        *(("  standing  the secret of its target: it outlives the lease",) if view.stands else ()),
+        *((f"  replaces  {view.replaces}",) if view.replaces else ()),
+        *((f"  replaced  {view.replaced_at.isoformat()}",) if view.replaced_at else ()),
         *((f"  to go     since {view.ending_at.isoformat()}: {safe(view.why)}",) if view.ending_at else ()),
         *((f"  gone      {view.revoked_at.isoformat()}",) if view.revoked_at else ()),
     ]

@@ -28,6 +28,7 @@ from remit.model.attestation import Run
 from remit.model.manifest import ManifestAccepted, ManifestChanged
 from remit.model.record import ApprovalAnswered, CallDecided, TaskMoved
 from remit.model.task import TaskState
+from remit.model.tripwire import SecretFound
 from remit.node import application, open_node, utc_now
 from remit.services.configuration import environment_names, load_configuration
 from remit.services.pinning import pin_servers
@@ -163,7 +164,8 @@ def _leases_text(receipt: Receipt) -> str:
         return ""
     gone = f"{receipt.leases_issued} issued, {receipt.leases_revoked} confirmed gone, exposed for {receipt.lease_seconds:.1f} s"
     standing = "".join(f"\n               {line}: still being revoked" for line in receipt.leases_standing)
-    return f"  leases       {gone}{standing}\n"
+    secrets = "".join(f"\n               {safe(name)}: a standing secret, it opens its system still" for name in receipt.standing_secrets)
+    return f"  leases       {gone}{standing}{secrets}\n"
 
 
 async def _supervise(node: Node, task: Task, agent: str, proof: str, command: tuple[str, ...], *, quiet: bool) -> tuple[int, str]:
@@ -258,6 +260,8 @@ async def _show(node: Node, task_id: str, *, quiet: bool) -> None:
             say(f"           look at it with: remit task drift {task_id}")
         elif isinstance(body, ManifestAccepted):
             say(f"  {clock} {safe(body.by)} accepted the drift; the task goes on {safe(body.reason)}")
+        elif isinstance(body, SecretFound):
+            say(f"  {clock} a credential of lease {safe(', '.join(body.names))} was found in {body.place}; the task is suspended")
         elif isinstance(body, TaskMoved) and body.to != TaskState.ACTIVE:
             say(f"  {clock} the task is {body.to} by {safe(body.by)} {safe(body.reason)}")
 

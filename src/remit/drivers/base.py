@@ -26,8 +26,8 @@ Message = dict[str, Any]
 class StdioServer:
     """A server that remit starts: one process for a task. ``environment`` is all it gets beside a minimal PATH, HOME, LANG.
 
-    ``leases``: names of the credentials it holds; ``secrets``: their texts that no log may show. ``files``: made for this process, gone
-    with it.
+    ``leases``: names of the credentials it holds, ``held``: their ids; ``secrets``: their texts that no log may show. ``files``: made for
+    this process, gone with it.
     """
 
     name: str
@@ -36,17 +36,22 @@ class StdioServer:
     folder: str | None = None
     leases: tuple[str, ...] = ()
     secrets: tuple[str, ...] = field(default=(), repr=False)
+    held: frozenset[str] = frozenset()
     files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpServer:
-    """A server reached by Streamable HTTP. ``headers`` may hold secrets: never printed. ``txn_token``: it is told of each call."""
+    """A server reached by Streamable HTTP. ``headers`` may hold secrets: never printed. ``txn_token``: it is told of each call.
+
+    ``held``: ids of the credentials in its headers.
+    """
 
     name: str
     url: str
     headers: dict[str, str] = field(default_factory=dict, repr=False)
     txn_token: bool = False
+    held: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,6 +55,9 @@ class Exchanges:
         self._last = 0
         self._unasked, self._unasked_since = 0, 0.0
 
+    def __len__(self) -> int:
+        return len(self._open)
+
     def begin(self, message: Message, sink: Callable[[Message], Awaitable[None]]) -> tuple[int, Exchange, Message]:
         """Number a request; its id and progress token become ours. Raises Outage where too many are under way."""
         if len(self._open) >= self.limits.exchanges_max:

@@ -58,6 +58,11 @@ class StdioUpstream:
         """Whether no call can be made any more."""
         return self._gone is not None
 
+    @property
+    def busy(self) -> bool:
+        """Whether a call is under way."""
+        return bool(self._exchanges)
+
     async def start(self) -> None:
         """Start the process. Raises Outage."""
         environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}

@@ -61,6 +61,10 @@ def _refusals(facts: Facts) -> Iterator[Reason]:
     task, tool = facts.task, facts.tool
     if facts.agent != task.agent:
         yield Reason(Code.WRONG_AGENT, f"task {task.id} belongs to another agent")
+    if facts.leaked:
+        leases = ", ".join(facts.leaked)
+        text = f"it carries a leased credential ({leases}), which is revoked now; a person must look at how that came about"
+        yield Reason(Code.LEASED_SECRET, text)
     if held(task) and not task.over:
         text = f"the agent is no longer what it was when task {task.id} was opened ({named(held(task))}); a person must look at the change"
         yield Reason(Code.MANIFEST_CHANGED, text)

@@ -82,6 +82,7 @@ def decided(
         class_policies=list(decision.class_policies) if isinstance(decision, Allow) else [],
         ancestors=[AncestorLine(task=one.id, seq=one.seq) for one in facts.ancestors],
         stopped=list(facts.stopped),
+        leaked=list(facts.leaked),
     )
 
 

@@ -64,6 +64,7 @@ DENIAL_REASONS: dict[Code, str] = {
     Code.APPROVAL_REFUSED: "resource_policy",  # asking again does not help, so it is no requestable denial
     Code.TOO_MANY_QUESTIONS: "quota_exceeded",
     Code.NO_APPROVER: "resource_policy",  # nobody could be asked, so it is no requestable denial
+    Code.LEASED_SECRET: "parameter_violation",
     Code.NO_TASK: "mission_inactive",
     Code.TYPE_UNKNOWN: "unsupported_authorization_type",
     Code.ACTION_UNKNOWN: "unsupported_authorization_type",

@@ -15,7 +15,7 @@ import rfc8785
 
 from remit.errors import Broken, Conflict
 from remit.logic.task_types import filled
-from remit.model.lease import LEASE_MOVES, MINT_WINDOW, STUCK_RETRY, Lease, LeaseState, LeaseTerms
+from remit.model.lease import LEASE_MOVES, MINT_WINDOW, ROTATION_GRACE, STUCK_RETRY, Lease, LeaseState, LeaseTerms
 from remit.model.record import LeaseIntended, LeaseIssued, LeaseRecord, LeaseRevoked, LeaseRevoking, LeaseStuck
 from remit.model.task import Task, TaskState
 
@@ -34,7 +34,15 @@ def leases_after(task: Task, body: LeaseRecord, at: datetime) -> Leases:
     if isinstance(body, LeaseIntended):
         if task.state is not TaskState.ACTIVE or body.lease in task.leases:
             raise Broken(f"the ledger begins lease {body.lease} in task {task.id}, which is {task.state}")
-        made = Lease(id=body.lease, name=body.name, target=body.target, intended_at=at, expires_at=body.expires_at)
+        made = Lease(
+            id=body.lease,
+            name=body.name,
+            target=body.target,
+            intended_at=at,
+            expires_at=body.expires_at,
+            replaces=body.replaces,
+            stands=body.stands,
+        )
         return {**task.leases, made.id: made}
     lease = task.leases.get(body.lease)
     to = _STATES[type(body)]
@@ -42,7 +50,9 @@ def leases_after(task: Task, body: LeaseRecord, at: datetime) -> Leases:
         raise Broken(f"the ledger makes lease {body.lease} of task {task.id} {to}")
     if isinstance(body, LeaseIssued):
         changed = replace(lease, state=to, issued_at=at)
-    elif isinstance(body, LeaseRevoking):
+        before = [one for one in in_use(task) if one.name == lease.name] if lease.replaces else []
+        return {**task.leases, **{one.id: replace(one, replaced_at=at) for one in before}, lease.id: changed}
+    if isinstance(body, LeaseRevoking):
         changed = replace(lease, state=to, ending_at=at, why=body.reason)
     elif isinstance(body, LeaseRevoked):
         changed = replace(lease, state=to, revoked_at=at)
@@ -78,7 +88,7 @@ def due_at(lease: Lease) -> datetime:
     What was never seen to be issued may yet appear on the target while its mint is under way: it is settled after that.
     """
     if lease.state is LeaseState.ISSUED:
-        return lease.expires_at
+        return min(lease.expires_at, lease.replaced_at + ROTATION_GRACE) if lease.replaced_at else lease.expires_at
     window = lease.intended_at + MINT_WINDOW
     if lease.state is LeaseState.INTENDED:
         return window
@@ -90,7 +100,12 @@ def due_at(lease: Lease) -> datetime:
 
 def usable(task: Task, name: str) -> Lease | None:
     """The lease of that name that is in use."""
-    return next((lease for lease in task.leases.values() if lease.name == name and lease.state is LeaseState.ISSUED), None)
+    return next((lease for lease in in_use(task) if lease.name == name), None)
+
+
+def in_use(task: Task) -> tuple[Lease, ...]:
+    """Leases whose credential is to be used now: what was replaced serves only calls that are under way."""
+    return tuple(lease for lease in task.leases.values() if lease.state is LeaseState.ISSUED and lease.replaced_at is None)
 
 
 def lost(task: Task) -> frozenset[str]:

@@ -42,6 +42,7 @@ from remit.model.record import (
     TokenRevoked,
 )
 from remit.model.task import TASK_MOVES, Task, TaskState
+from remit.model.tripwire import SecretFound
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,6 +77,8 @@ def fold(task: Task | None, record: Record, leaf: bytes) -> Task:
         return _drifted(task, body, record.at, step)
     if isinstance(body, ManifestAccepted):
         return _moved(fold_accepted(task, body), TaskMoved(to=TaskState.ACTIVE, by=body.by, reason=body.reason), record.at, step)
+    if isinstance(body, SecretFound):
+        return _leaked(task, body, record.at, step)
     if isinstance(body, LeaseRecord):
         return replace(task, leases=leases_after(task, body, record.at), **step)
     if isinstance(body, TaskNarrowed):
@@ -205,6 +208,12 @@ def _drifted(task: Task, body: ManifestChanged, at: datetime, step: Step) -> Tas
     """One record both tells of the change and suspends: between two of them a call would still be allowed."""
     changed, why = fold_changed(task, body)
     return _moved(changed, TaskMoved(to=TaskState.SUSPENDED, by=body.by, reason=why), at, step) if why else replace(changed, **step)
+
+
+def _leaked(task: Task, body: SecretFound, at: datetime, step: Step) -> Task:
+    """As with drift, one record both tells of it and suspends."""
+    why = f"a credential of lease {', '.join(sorted(set(body.names)))} was found in {body.place}"
+    return _moved(task, TaskMoved(to=TaskState.SUSPENDED, by=body.by, reason=why), at, step)
 
 
 def _decided(task: Task, body: CallDecided, at: datetime, step: Step) -> Task:

@@ -117,6 +117,7 @@ def facts_at(
         approvals_max=questions_max,
         origins=recorded_origins(body),
         references=recorded_references(body),
+        leaked=tuple(body.leaked),
         signals=tuple(Signal(word) for word in body.signals),
         terms=_terms(body),
         rulebook=body.rulebook,

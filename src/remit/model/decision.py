@@ -47,6 +47,7 @@ class Code(StrEnum):
     APPROVAL_REFUSED = "approval_refused"
     TOO_MANY_QUESTIONS = "too_many_questions"
     NO_APPROVER = "no_approver"
+    LEASED_SECRET = "leased_secret"  # noqa: S105  # the name of a reason
     NO_TASK = "no_task"
     TYPE_UNKNOWN = "type_unknown"
     ACTION_UNKNOWN = "action_unknown"

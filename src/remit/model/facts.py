@@ -28,6 +28,7 @@ class Facts:
     ``signals``: what of the call is unlike the past.
     ``terms``: what would hold for a question about this call. ``rulebook``: digest of the rules in force ("" : they are not kept).
     ``ancestors``: the tasks above, the parent first, the root last; ``stopped``: which agents of the chain are stopped.
+    ``leaked``: names of leases whose secrets stand in what the call sends.
     """
 
     now: datetime
@@ -46,3 +47,4 @@ class Facts:
     rulebook: str = ""
     ancestors: tuple[Task, ...] = ()
     stopped: tuple[str, ...] = ()
+    leaked: tuple[str, ...] = ()

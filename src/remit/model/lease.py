@@ -13,6 +13,7 @@ from enum import StrEnum
 
 MINT_WINDOW = timedelta(seconds=60)
 STUCK_RETRY = timedelta(seconds=60)
+ROTATION_GRACE = timedelta(seconds=60)  # so long calls that are under way may still use what was replaced
 
 
 class LeaseState(StrEnum):
@@ -54,7 +55,11 @@ class LeaseTemplate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """One lease as the ledger's records make it. ``ending_at``: since when it has to go. ``why``: in words, of whoever decided that."""
+    """One lease as the ledger's records make it. ``ending_at``: since when it has to go. ``why``: in words, of whoever decided that.
+
+    ``replaces``: the lease of the same name in whose place it comes; ``replaced_at``: when another one came in its place.
+    ``stands``: it is a secret of the target that outlives it.
+    """
 
     id: str
     name: str
@@ -67,6 +72,9 @@ class Lease:
     stuck_at: datetime | None = None
     revoked_at: datetime | None = None
     why: str = ""
+    replaces: str = ""
+    replaced_at: datetime | None = None
+    stands: bool = False
 
     @property
     def live(self) -> bool:

@@ -26,6 +26,7 @@ from remit.model.delegation_record import (
 )
 from remit.model.manifest import ManifestAccepted, ManifestChanged
 from remit.model.signal import SignalFollowed, SignalReceived, SignalRefused, StreamChanged
+from remit.model.tripwire import SecretFound
 
 VERSION = 1
 
@@ -225,6 +226,7 @@ class CallDecided:
     ``learnt``: what a person approved in it is among the task's sightings. ``leans_on``: the decision that preauthorized it;
     ``preauthorizes``: for how many seconds it does so, by ``class_policies``.
     ``ancestors``: of a child task, as they were known. ``stopped``: agents of the chain that were stopped.
+    ``leaked``: names of leases whose secrets stood in the call.
     """
 
     decision: str
@@ -260,6 +262,7 @@ class CallDecided:
     class_policies: list[str] = field(default_factory=list)
     ancestors: list[AncestorLine] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
+    leaked: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -390,13 +393,19 @@ class AccessSearched:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseIntended:
-    """A credential is about to be made on a target. ``mark``: the name that it carries there. ``name``: of the task's terms."""
+    """A credential is about to be made on a target. ``mark``: the name that it carries there. ``name``: of the task's terms.
+
+    ``replaces``: the lease in whose place it comes once it is issued, as ``by`` wants it. ``stands``: a secret that outlives it.
+    """
 
     lease: str
     name: str
     target: str
     mark: str
     expires_at: datetime
+    replaces: str = ""
+    by: str = ""
+    stands: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -485,6 +494,7 @@ Body = (
     | TargetSecretSet
     | AuthorityMade
     | ValuesForgotten
+    | SecretFound
 )
 
 KINDS: dict[str, type[Body]] = {
@@ -523,6 +533,7 @@ KINDS: dict[str, type[Body]] = {
     "target.secret_set": TargetSecretSet,
     "authority.made": AuthorityMade,
     "values.forgotten": ValuesForgotten,
+    "secret.found": SecretFound,
 }
 NAMES: dict[type[Body], str] = {body: kind for kind, body in KINDS.items()}
 

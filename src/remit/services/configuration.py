@@ -107,8 +107,8 @@ def load_configuration(folder: Path) -> Configuration:
                 task_types[stem] = replace(kind, leases=read_leases(table, kind.inputs, targets, TARGET_KINDS))
         except Mistake as mistake:
             found.append(mistake)
-    stdio = [server for server in servers.values() if isinstance(server, StdioServer)]
-    check_asked(root, stdio, list(task_types.values()), targets, TARGET_KINDS)
+    upstream = [server for server in servers.values() if not isinstance(server, PythonServer)]
+    check_asked(root, upstream, list(task_types.values()), targets, TARGET_KINDS)
     for agent in agents.values():
         for task in agent.tasks:
             if task not in names:
@@ -301,8 +301,10 @@ def _mcp_server(table: Reader, name: str, folder: Path) -> StdioServer | HttpSer
     arguments, environment = tuple(fill(table, text, "args") for text in table.texts("args")), _filled(table, "env", _ENV_NAME)
     headers, cwd = _filled(table, "headers", _HEADER_NAME), table.value("cwd", str, "")
     txn_token = table.value("txn_token", bool, default=False)
-    if any(LEASED.search(text) for text in (*arguments, *headers.values(), url)):
-        table.wrong("a lease goes into env only", 'env = { DATABASE_URL = "{lease:NAME.url}" }')
+    if any(LEASED.search(text) for text in (*arguments, url)):
+        table.wrong("a lease goes into env or headers only", 'env = { DATABASE_URL = "{lease:NAME.url}" }')
+    if any(found[1] == "lease-file" for text in headers.values() for found in LEASED.finditer(text)):
+        table.wrong("a file is no header", 'headers = { Authorization = "Bearer {lease:NAME.password}" }', "headers")
     for key in (("headers", "txn_token") if command else ("args", "env", "cwd")) if bool(command) != bool(url) else ():
         if key in table.data:
             table.wrong(f"{key} means nothing here", "args, env and cwd go with command, headers and txn_token with url", key)

@@ -1,8 +1,9 @@
-"""Puts leased credentials into the environment of a task's own server process, where the agent never looks.
+"""Puts leased credentials into the environment of a task's own server process, or into the headers sent to a server, where the agent
+never looks.
 
 ``"{lease:NAME.PART}"`` in ``[servers.X.env]`` becomes that part of the credential; ``"{lease-file:NAME.PART}"`` the path of a file
-that holds it, readable only by our account, gone with the process. Rules: the process gets what it names and nothing else; where
-there is no task (``remit pin``, ``remit doctor``) it gets parts that open nothing. Left out: headers of HTTP servers.
+that holds it, readable only by our account, gone with the process. In ``[servers.X.headers]`` the first form works as well. Rules: a
+server gets what it names and nothing else; where there is no task (``remit pin``, ``remit doctor``) it gets parts that open nothing.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ import tempfile
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from remit.drivers.base import StdioServer
+from remit.drivers.base import HttpServer, StdioServer
+from remit.errors import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from remit.drivers.base import HttpServer
     from remit.services.leases import Leases
 
 LEASED = re.compile(r"\{(lease|lease-file):([a-z0-9][a-z0-9_-]{0,63})\.([a-z_]{1,32})\}")
@@ -34,10 +35,16 @@ class Equipment:
     async def equipped(self, task: str, server: StdioServer | HttpServer) -> StdioServer | HttpServer:
         """The server as it is to be started for a task. Raises as ``Leases.have``."""
         names = sorted({name for name, _ in leases_of(server)})
-        if not names or not isinstance(server, StdioServer):
+        if not names:
             return server
         minted = {name: await self._leases.have(task, name) for name in names}
         parts = {name: one.parts for name, one in minted.items()}
+        held = frozenset(one.lease for one in minted.values())
+        if not isinstance(server, StdioServer):
+            headers = {key: LEASED.sub(lambda found: parts[found[2]][found[3]], value) for key, value in server.headers.items()}
+            if any(sign in value for value in headers.values() for sign in "\0\r\n"):
+                raise Refusal(f"a credential of {server.name} fits into no header", code="lease_header", hint="a part without line ends")
+            return replace(server, headers=headers, held=held)
         secrets = tuple(sorted({one.parts[part] for one in minted.values() for part in one.secret}))
         files: list[str] = []
         try:
@@ -47,23 +54,32 @@ class Equipment:
                 with contextlib.suppress(OSError):
                     os.unlink(path)
             raise
-        return replace(server, environment=environment, leases=tuple(names), secrets=secrets, files=tuple(files))
+        return replace(server, environment=environment, leases=tuple(names), secrets=secrets, held=held, files=tuple(files))
 
 
 def leases_of(server: object) -> list[tuple[str, str]]:
-    """Names and parts of the leases that a server's environment asks for."""
-    if not isinstance(server, StdioServer):
+    """Names and parts of the leases that a server's environment or headers ask for."""
+    if isinstance(server, StdioServer):
+        values = server.environment.values()
+    elif isinstance(server, HttpServer):
+        values = server.headers.values()
+    else:
         return []
-    return [(name, part) for value in server.environment.values() for _, name, part in LEASED.findall(value)]
+    return [(name, part) for value in values for _, name, part in LEASED.findall(value)]
 
 
-def unequipped(server: StdioServer, blank: Callable[[str], Mapping[str, str]]) -> StdioServer:
+def unequipped(server: StdioServer | HttpServer, blank: Callable[[str], Mapping[str, str]]) -> StdioServer | HttpServer:
     """The server as it is started without a task. ``blank``: parts that open nothing, by the name of a lease."""
-    environment = {
-        key: LEASED.sub(lambda found: os.devnull if found[1] == "lease-file" else blank(found[2]).get(found[3], ""), value)
-        for key, value in server.environment.items()
-    }
-    return replace(server, environment=environment)
+
+    def emptied(values: Mapping[str, str]) -> dict[str, str]:
+        return {
+            key: LEASED.sub(lambda found: os.devnull if found[1] == "lease-file" else blank(found[2]).get(found[3], ""), value)
+            for key, value in values.items()
+        }
+
+    if isinstance(server, StdioServer):
+        return replace(server, environment=emptied(server.environment))
+    return replace(server, headers=emptied(server.headers))
 
 
 def _filled(value: str, parts: Mapping[str, Mapping[str, str]], files: list[str]) -> str:

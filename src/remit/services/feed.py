@@ -14,6 +14,7 @@ from remit.logic.records import decode
 from remit.model.manifest import Follows, ManifestChanged
 from remit.model.record import LeaseRevoking, TaskMoved
 from remit.model.task import TASK_MOVES, TaskState
+from remit.model.tripwire import SecretFound
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -27,7 +28,7 @@ _WAIT_SECONDS = 5.0
 _GATHER_SECONDS = 0.02  # a busy ledger is read in pieces, not entry by entry
 _SWEEP_SECONDS = 1.0
 _BEHIND_MAX = 10_000
-_MOVED = (b'"kind":"task.moved"', b'"kind":"manifest.changed"', b'"kind":"lease.revoking"')
+_MOVED = (b'"kind":"task.moved"', b'"kind":"manifest.changed"', b'"kind":"lease.revoking"', b'"kind":"secret.found"')
 _STANDING = b'"kind":"agents.'
 
 
@@ -103,5 +104,5 @@ class Feed:
             await self._on_end(task)
         suspended = isinstance(body, TaskMoved) and body.to == TaskState.SUSPENDED
         drifted = isinstance(body, ManifestChanged) and body.follows != Follows.RECORD
-        if (suspended or drifted or isinstance(body, LeaseRevoking)) and self._on_change is not None:
+        if (suspended or drifted or isinstance(body, LeaseRevoking | SecretFound)) and self._on_change is not None:
             await self._on_change(task)

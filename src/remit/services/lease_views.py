@@ -23,7 +23,10 @@ _FIRST = (LeaseState.STUCK, LeaseState.REVOKING)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseView:
-    """One lease. ``mark``: its name on the target. ``seconds_left`` until the target ends it by itself; 0 once it is gone."""
+    """One lease. ``mark``: its name on the target. ``seconds_left`` until the target ends it by itself; 0 once it is gone.
+
+    ``stands``: it is a secret of the target that no end of a lease makes go.
+    """
 
     lease: str
     name: str
@@ -39,6 +42,9 @@ class LeaseView:
     revoked_at: datetime | None
     why: str
     seconds_left: int
+    replaces: str = ""
+    replaced_at: datetime | None = None
+    stands: bool = False
 
 
 async def live_leases(store: Store, tasks: Tasks, targets: Targets, target: str, now: datetime) -> tuple[LeaseView, ...]:
@@ -74,4 +80,7 @@ def view_of(task: Task, lease: Lease, targets: Targets, now: datetime) -> LeaseV
         revoked_at=lease.revoked_at,
         why=lease.why,
         seconds_left=max(int((lease.expires_at - now).total_seconds()), 0) if lease.live else 0,
+        replaces=lease.replaces,
+        replaced_at=lease.replaced_at,
+        stands=lease.stands,
     )

@@ -17,12 +17,12 @@ import contextlib
 import json
 import logging
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from remit.drivers.targets.base import MINT_SECONDS, Minted
-from remit.errors import Broken, Conflict, Mistake, Outage, Refusal, RemitError, Unauthenticated
-from remit.logic.leases import usable
+from remit.errors import Broken, Conflict, Mistake, NotFound, Outage, Refusal, RemitError, Unauthenticated
+from remit.logic.leases import in_use, usable
 from remit.model.record import Body, LeaseIntended, LeaseIssued, LeaseRevoked, LeaseRevoking
 from remit.model.task import TaskState
 from remit.services.lease_records import record_lease
@@ -65,9 +65,12 @@ class Leases:
         sealer: Sealer,
         new_lease: Callable[[], str],
         quotas: Quotas,
+        learnt: Callable[[Task, Lease, Minted], None] = lambda *_: None,
     ) -> None:
+        """``learnt``: hears of every credential before anybody is given it."""
         self._tasks, self._store, self._targets, self._revocations = tasks, store, targets, revocations
         self._sealer, self._new_lease, self._quotas = sealer, new_lease, quotas
+        self._learnt = learnt
         self._making: dict[tuple[str, str], asyncio.Task[Minted]] = {}
         self._reserved: Counter[str] = Counter()  # intents that are being written
         self._open: dict[str, asyncio.Semaphore] = {}  # mints at a time, by target
@@ -82,11 +85,33 @@ class Leases:
         if lease is not None and task.state is TaskState.ACTIVE:
             row = await self._store.lease(lease.id)
             if row is not None and row.sealed:
-                return open_credential(self._sealer, row)
-        making = self._making.get((task_id, name))
+                minted = open_credential(self._sealer, row)
+                self._learnt(task, lease, minted)
+                return minted
+        return await self._make(task, name)
+
+    async def rotate(self, lease_id: str, by: str) -> Lease:
+        """Make another credential in the place of one in use, which goes when calls under way have had their time (``ROTATION_GRACE``).
+
+        The new lease. Raises NotFound, Conflict (it is not in use), Refusal, Outage; then the old one stays.
+        """
+        row = await self._store.lease(lease_id)
+        if row is None:
+            raise NotFound(f"there is no lease {lease_id[:80]}", hint="`remit lease list` shows them")
+        task = await self._tasks.view_with(row.task, lambda task: lease_id in task.leases)
+        lease = task.leases[lease_id]
+        if lease not in in_use(task):
+            raise Conflict(f"lease {lease_id} is {'replaced' if lease.replaced_at else lease.state}", code="lease_state")
+        made = await self._make(task, lease.name, lease_id, by)
+        return (await self._tasks.view(task.id)).leases[made.lease]
+
+    async def _make(self, task: Task, name: str, replaces: str = "", by: str = "") -> Minted:
+        """Once for all who want it."""
+        key = task.id, name
+        making = self._making.get(key)
         if making is None:
-            making = self._making[task_id, name] = asyncio.create_task(self._made(task, name))
-            making.add_done_callback(lambda done: self._making.pop((task_id, name), None) and (done.cancelled() or done.exception()))
+            making = self._making[key] = asyncio.create_task(self._made(task, name, replaces, by))
+            making.add_done_callback(lambda done: self._making.pop(key, None) and (done.cancelled() or done.exception()))
         return await asyncio.shield(making)
 
     async def settle(self) -> None:
@@ -94,14 +119,14 @@ class Leases:
         while self._making:
             await asyncio.wait(set(self._making.values()))
 
-    async def _made(self, task: Task, name: str) -> Minted:
+    async def _made(self, task: Task, name: str, replaces: str, by: str) -> Minted:
         terms = next((one for one in task.terms if one.name == name), None)
         if terms is None:
             raise Refusal(f"the task has no lease {name[:80]!r}", code="lease_not_granted", hint=f"[[lease]] of tasks/{task.type}.toml")
         target = self._targets.get(terms.target)
         if target is None:
             raise Refusal(f"there is no target {terms.target}", code="target_unknown", hint="[targets.NAME] in remit.toml")
-        lease = await self._intended(task, terms)
+        lease = await self._intended(task, terms, replaces, by)
         try:
             minted = await self._minted(target, terms, lease)
         except Exception as error:
@@ -111,7 +136,7 @@ class Leases:
             raise _told(error, terms.target) from None
         return await self._issued(task.id, lease, minted)
 
-    async def _intended(self, task: Task, terms: LeaseTerms) -> Lease:
+    async def _intended(self, task: Task, terms: LeaseTerms, replaces: str, by: str) -> Lease:
         """Record the intent. Raises Refusal, Outage."""
         lease_id = self._new_lease()
         mark = self._targets.mark(lease_id)
@@ -121,7 +146,8 @@ class Leases:
                 raise Refusal(f"task {task.id} is not active", code="task_state")
             if len(task.leases) >= self._quotas.task:
                 raise _exceeded("task", self._quotas.task)
-            return LeaseIntended(lease=lease_id, name=terms.name, target=terms.target, mark=mark, expires_at=task.deadline), None
+            intended = LeaseIntended(lease=lease_id, name=terms.name, target=terms.target, mark=mark, expires_at=task.deadline)
+            return replace(intended, replaces=replaces, by=by, stands=self._targets.stands(terms.target)), None
 
         places = (f"agent {task.agent.text}", f"target {terms.target}")
         self._reserved.update(places)
@@ -146,11 +172,12 @@ class Leases:
             raise Outage(f"target {terms.target} did not answer in time", code="target_unavailable") from None
 
     async def _issued(self, task_id: str, lease: Lease, minted: Minted) -> Minted:
+        minted = replace(minted, lease=lease.id)
         kept = {"parts": dict(minted.parts), "secret": sorted(minted.secret)}
         sealed = self._sealer.seal(json.dumps(kept).encode(), lease.id)
 
         try:
-            await record_lease(
+            task = await record_lease(
                 self._tasks, task_id, LeaseIssued(lease=lease.id), lambda task: (lease_row(task, task.leases[lease.id], sealed),)
             )
         except Conflict:  # the task has ended, or was suspended: nobody gets it, and nobody else can still be making it
@@ -159,6 +186,7 @@ class Leases:
                 await self._revocations.once_more(lease)
             self._revocations.begin(task_id, made_here=frozenset({lease.id}))
             raise Refusal(f"task {task_id} is not active any more", code="task_state") from None
+        self._learnt(task, lease, minted)
         return minted
 
     async def _not_minted(self, task_id: str, lease: Lease, error: Exception) -> None:
@@ -181,7 +209,7 @@ def open_credential(sealer: Sealer, row: LeaseRow) -> Minted:
     """The credential of a row. Raises Outage where it does not open any more (other keys)."""
     try:
         kept = json.loads(sealer.open(row.sealed, row.lease))
-        return Minted(parts=kept["parts"], secret=frozenset(kept["secret"]))
+        return Minted(parts=kept["parts"], secret=frozenset(kept["secret"]), lease=row.lease)
     except Unauthenticated:
         raise Outage(f"lease {row.lease} was sealed with other keys", code="lease_sealed") from None
 

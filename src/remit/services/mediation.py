@@ -36,6 +36,7 @@ from remit.model.decision import Allow, Ask, Decision, Deny
 from remit.model.facts import Facts
 from remit.model.labels import Labels
 from remit.model.record import Body, CallFinished, LabelsRaised
+from remit.model.tripwire import Place
 from remit.services.sightings import Laundered
 from remit.services.upwards import tell_above
 from remit.store.database import SightingRow, TaintRow, ValueRow
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from remit.services.behaviour import Behaviour
     from remit.services.sightings import Learnt, Sightings
     from remit.services.tasks import Tasks
+    from remit.services.tripwire import Look, Tripwires
     from remit.store.database import Row
 
 _LARGE_BYTES = 32_768  # of a result that is taken apart beside the loop
@@ -122,17 +124,19 @@ class Mediation:
         records_max: int,
         sealer: SealsValues | None = None,
         questions: Asked | None = None,
+        tripwires: Tripwires | None = None,
     ) -> None:
         """``rulebook``: the policies and catalog in force now. ``records_max``: ledger records of one task.
 
         ``sealer``: keeps the arguments of each decided call, sealed; ``None``: they are not kept. ``questions``: told of what was
-        asked and allowed, for those who answer.
+        asked and allowed, for those who answer. ``tripwires``: look for leased secrets in what is called and in what comes of it.
         """
         self._tasks, self._sightings, self._behaviour = tasks, sightings, behaviour
         self._rulebook, self._new_id = rulebook, new_id
         self._approval_ttl, self._approvals_max, self._records_max = approval_ttl, approvals_max, records_max
         self._sealer, self.sightings = sealer, sightings
         self._questions = questions
+        self._tripwires = tripwires
 
     async def authorize(self, bearer: Bearer, call: Call, *, seen_digest: str = "") -> Ticket | Refused:
         """Decide one call and make the decision durable. ``seen_digest``: of the tool as its server declares it now.
@@ -144,16 +148,19 @@ class Mediation:
         rules = self._rulebook()
         written: tuple[str, ...] = ()
         approved = b""
+        look = self._tripwires.look([call.name, call.arguments]) if self._tripwires is not None else None
 
         def build(task: Task, now: datetime) -> tuple[Body, tuple[Facts, Decision, str]]:
             nonlocal written, approved
             if approved:  # was taken in for an append that failed
                 approved = b""
                 self._sightings.forget(task.id)
+            if look is not None and look.behind(task):
+                raise _BehindError
             if task.seq >= self._records_max:
                 raise Refusal(f"task {task.id} has used up its {self._records_max} records", code="task_exhausted")
             check_bearer(bearer, task, call)
-            facts = self._facts(rules, bearer, call, task, now, seen_digest)
+            facts = self._facts(rules, bearer, call, task, now, seen_digest, look)
             decision = authorize(facts, rules.policies)
             approved = self._approved(facts, decision, decision_id)
             body, approval = self._record(facts, decision, decision_id, rules, learnt=bool(approved))
@@ -163,6 +170,8 @@ class Mediation:
         values = self._values(decision_id, call)
 
         def rows(task: Task) -> tuple[Row, ...]:
+            if look is not None and look.leaks:
+                return ()  # nothing of such a call is kept, sealed or not
             taints = (TaintRow(server=call.server, key=self._sightings.key(form), task=bearer.task) for form in written)
             if not approved:
                 return (*taints, *values)
@@ -171,7 +180,7 @@ class Mediation:
             return (*taints, vouched, *values)
 
         try:
-            task, (facts, decision, approval) = await self._changed(bearer.task, build, rows)
+            task, (facts, decision, approval) = await self._changed(bearer.task, build, rows, look)
         except BaseException:
             if approved:
                 self._sightings.forget(bearer.task)
@@ -227,6 +236,7 @@ class Mediation:
         is_large = plain.size > _LARGE_BYTES  # what strangers wrote may be made to cost much: others are served meanwhile
         parsed = await asyncio.to_thread(self._sightings.parse, *parts) if is_large else self._sightings.parse(*parts)
         laundered: Laundered | None = None
+        look = self._tripwires.look(result) if self._tripwires is not None else None
         for _ in range(_ATTEMPTS):
             task = await self._tasks.view(ticket.bearer.task)
             if task.over:
@@ -235,6 +245,12 @@ class Mediation:
                 return Observed(size=plain.size, released=False, why="its token was revoked")
             if self._tasks.standing.stopped([task.agent.text, *task.chain]):
                 return Observed(size=plain.size, released=False, why="an agent of its chain was stopped")
+            if look is not None and look.behind(task):
+                await self._look_again(task, look, Place.RESULT, ticket.decision_id)
+                continue
+            if look is not None and look.leaks:
+                self._tasks.finish_soon(task.id, replace(plain, size=0))
+                return Observed(size=0, released=False, why="it carried a leased credential, and the task was suspended")
             seen = self._sightings.known(task)
             if seen is None:
                 await self._sightings.load(task)
@@ -281,13 +297,22 @@ class Mediation:
         task_id: str,
         build: Callable[[Task, datetime], tuple[Body, tuple[Facts, Decision, str]]],
         also: Callable[[Task], tuple[Row, ...]],
+        look: Look | None,
     ) -> tuple[Task, tuple[Facts, Decision, str]]:
         for _ in range(_ATTEMPTS):
             try:
                 return await self._tasks.change(task_id, build, also)
             except _BehindError:
-                await self._catch_up(await self._tasks.view(task_id))
+                await self._catch_up(task := await self._tasks.view(task_id))
+                if look is not None and look.behind(task):
+                    await self._look_again(task, look, Place.ARGUMENTS)
         raise Outage(f"task {task_id} is changed by too many at once", code="task_busy")
+
+    async def _look_again(self, task: Task, look: Look, place: Place, decision: str = "") -> None:
+        """Look for the secrets that there are now; what is found is recorded, and its task suspended, before anything else."""
+        await look.again(task)
+        if look.leaks and self._tripwires is not None:
+            await self._tripwires.caught(task.id, look.leaks, place, decision)
 
     async def _catch_up(self, task: Task) -> None:
         """Read what a decision about the task needs to know."""
@@ -309,7 +334,9 @@ class Mediation:
             waiting=whole(facts.tool, rules.classes),
         )
 
-    def _facts(self, rules: Rulebook, bearer: Bearer, call: Call, task: Task, now: datetime, seen_digest: str) -> Facts:
+    def _facts(
+        self, rules: Rulebook, bearer: Bearer, call: Call, task: Task, now: datetime, seen_digest: str, look: Look | None = None
+    ) -> Facts:
         seen, profile = self._sightings.known(task), self._behaviour.known(task)
         above = self._tasks.lineage(task) if task.ancestors else ()
         if seen is None or profile is None or above is None:
@@ -334,6 +361,7 @@ class Mediation:
             rulebook=rules.kept,
             ancestors=above,
             stopped=self._tasks.standing.stopped([bearer.agent.text, task.agent.text, *task.chain]),
+            leaked=tuple(sorted({leak.name for leak in look.leaks})) if look is not None else (),
         )
         return replace(facts, signals=signals_of(facts, profile)) if task.watched else facts
 

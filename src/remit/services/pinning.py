@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from remit.drivers.base import HttpServer, PythonServer, StdioServer, UpstreamLimits
+from remit.drivers.base import PythonServer, UpstreamLimits
 from remit.drivers.python_tools import declared_tools
 from remit.drivers.targets.kinds import TARGET_KINDS
 from remit.drivers.upstream_http import http_session
@@ -16,6 +16,7 @@ from remit.services.target_configuration import without_task
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from remit.drivers.base import HttpServer, StdioServer
     from remit.settings import Configuration
 
 
@@ -48,6 +49,4 @@ async def pin_servers(configuration: Configuration, names: Collection[str], *, o
 
 def taskless(configuration: Configuration, server: StdioServer | HttpServer) -> StdioServer | HttpServer:
     """A server as it is started to list its tools: without any task's credentials."""
-    if isinstance(server, HttpServer):
-        return server
     return without_task(server, list(configuration.task_types.values()), configuration.targets, TARGET_KINDS)

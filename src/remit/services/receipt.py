@@ -24,6 +24,7 @@ class Receipt:
 
     ``leases_revoked``: credentials whose target confirmed that nothing is left; ``leases_standing``: those that may still be there, as
     ``lease on target``. ``lease_seconds``: how long credentials stood on targets, added up.
+    ``standing_secrets``: targets whose own secret its servers were given (``kind = "static"``): that stands, whatever ends.
     """
 
     task: str
@@ -48,6 +49,7 @@ class Receipt:
     leases_revoked: int = 0
     leases_standing: tuple[str, ...] = ()
     lease_seconds: float = 0.0
+    standing_secrets: tuple[str, ...] = ()
     svids_issued: int = 0
     svids_expire_at: datetime | None = None
 
@@ -99,6 +101,7 @@ async def make_receipt(store: Store, ledger: Ledger, classes: tuple[str, ...], t
         leases_revoked=sum(lease.revoked_at is not None for lease in given),
         leases_standing=tuple(f"{lease.id} on {lease.target}" for lease in task.leases.values() if lease.live),
         lease_seconds=round(sum(_seconds(lease.issued_at, lease.revoked_at or now) for lease in given), 3),
+        standing_secrets=tuple(sorted({lease.target for lease in given if lease.stands})),
         svids_issued=len(svids),
         svids_expire_at=max((one.expires_at for one in svids), default=None),
     )

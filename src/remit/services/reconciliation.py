@@ -71,7 +71,7 @@ class Reconciliation:
         target = self._targets.get(name)
         if target is None:
             return 0
-        if not self._targets.lists(name):  # what it does not list is not thereby gone
+        if self._targets.stands(name) or not self._targets.lists(name):  # what is not listed is not thereby gone
             await self._bring_forward(name)
             return 0
         issued = [row async for row in self._live(name) if row.state == LeaseState.ISSUED]

@@ -275,4 +275,6 @@ def _heard(done: asyncio.Task[None]) -> None:
 
 
 def _over(lease: Lease) -> str:
+    if lease.replaced_at is not None:
+        return "another one came in its place"
     return "its time is over" if lease.issued_at else "its mint was never seen to end"

@@ -5,20 +5,23 @@ Rules: as ``services/reading.py``. A secret never stands in a file of the folder
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from remit.drivers.base import StdioServer
 from remit.drivers.targets.base import TargetSettings
 from remit.errors import Mistake
 from remit.logic.task_types import placeholders, sample_arguments
-from remit.model.lease import LeaseTemplate
+from remit.model.lease import ROTATION_GRACE, LeaseTemplate
 from remit.services.equipment import leases_of, unequipped
 from remit.services.reading import NAME, VARIABLE, Reader, fill, near
+from remit.services.task_types import DEADLINE_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from pathlib import Path
 
-    from remit.drivers.base import StdioServer
+    from remit.drivers.base import HttpServer
     from remit.drivers.targets.base import TargetKind
     from remit.model.task_type import Input, TaskType
 
@@ -63,6 +66,10 @@ def _read_target(table: Reader, name: str, kind: TargetKind, folder: Path) -> Ta
     if secret and file:
         table.wrong("secret and secret_file: one of them", "", "secret_file")
     connections = table.number("connections", _CONNECTIONS, _CONNECTIONS_MAX)
+    rotate_after = table.duration("rotate_after", timedelta(), DEADLINE_MAX)
+    if rotate_after and (kind.stands or rotate_after < 2 * ROTATION_GRACE):
+        hint = "nothing is minted there" if kind.stands else f"at least {2 * ROTATION_GRACE.total_seconds():.0f}s, or leave it out"
+        table.wrong("rotate_after cannot be kept", hint, "rotate_after")
     table.done()
     if len(table.found) == before:
         try:
@@ -78,6 +85,7 @@ def _read_target(table: Reader, name: str, kind: TargetKind, folder: Path) -> Ta
         secret=fill(table, secret, "secret"),
         secret_file=str(folder / file) if file else "",
         connections=connections,
+        rotate_after=rotate_after or None,
     )
 
 
@@ -113,24 +121,25 @@ def read_leases(
 
 def check_asked(
     root: Reader,
-    servers: Collection[StdioServer],
+    servers: Collection[StdioServer | HttpServer],
     task_types: Collection[TaskType],
     targets: Mapping[str, TargetSettings],
     kinds: Mapping[str, TargetKind],
 ) -> None:
-    """Whether every task type that grants a server has the leases that the server's environment asks for, with those parts."""
+    """Whether every task type that grants a server has the leases that the server's environment or headers ask for, with those parts."""
     for server in servers:
         asked = leases_of(server)
         for kind in task_types if asked else ():
             if any(grant.server == server.name for grant in kind.grants):
                 terms = {one.name: one for one in kind.leases}
+                key = "env" if isinstance(server, StdioServer) else "headers"
                 for name, part in asked:
-                    _check_part(root, server.name, kind.name, name, part, terms, targets, kinds)
+                    _check_part(root, ("servers", server.name, key), kind.name, name, part, terms, targets, kinds)
 
 
 def _check_part(
     root: Reader,
-    server: str,
+    where: tuple[str, str, str],
     task_type: str,
     name: str,
     part: str,
@@ -138,9 +147,8 @@ def _check_part(
     targets: Mapping[str, TargetSettings],
     kinds: Mapping[str, TargetKind],
 ) -> None:
-    where = ("servers", server, "env")
     if name not in terms:
-        root.wrong(f"tasks/{task_type}.toml grants {server} but has no lease {name!r}", f'[[lease]] name = "{name}"', *where)
+        root.wrong(f"tasks/{task_type}.toml grants {where[1]} but has no lease {name!r}", f'[[lease]] name = "{name}"', *where)
     elif terms[name].target in targets:
         parts = kinds[targets[terms[name].target].kind].blank
         if part not in parts:
@@ -148,8 +156,11 @@ def _check_part(
 
 
 def without_task(
-    server: StdioServer, task_types: Collection[TaskType], targets: Mapping[str, TargetSettings], kinds: Mapping[str, TargetKind]
-) -> StdioServer:
+    server: StdioServer | HttpServer,
+    task_types: Collection[TaskType],
+    targets: Mapping[str, TargetSettings],
+    kinds: Mapping[str, TargetKind],
+) -> StdioServer | HttpServer:
     """A server as it is started when no task is there, to list its tools: with parts that open nothing."""
 
     def blank(name: str) -> Mapping[str, str]:

@@ -9,6 +9,7 @@ from remit.drivers.targets.base import MARK_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from datetime import timedelta
 
     from remit.drivers.targets.base import Target, TargetKind, TargetSettings
     from remit.services.target_secrets import TargetSecrets
@@ -55,6 +56,16 @@ class Targets:
             opened = self._kinds[settings.kind].open(settings, functools.partial(self._secrets.secret, settings))
             known = self._open[name] = (settings, opened)  # the old one ends with the work it is in; its connections with it
         return known[1]
+
+    def stands(self, name: str) -> bool:
+        """Whether what is leased there is a secret that outlives every lease."""
+        settings = self._configured().get(name)
+        return settings is not None and self._kinds[settings.kind].stands
+
+    def rotate_after(self, name: str) -> timedelta | None:
+        """How old a credential on a target may become while it is in use; ``None``: as old as its task."""
+        settings = self._configured().get(name)
+        return settings.rotate_after if settings else None
 
     def mark(self, lease: str) -> str:
         """The name that a lease carries on its target."""

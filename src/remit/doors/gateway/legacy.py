@@ -248,7 +248,7 @@ class LegacyDoor:
             if work is not None:
                 work.cancel()
         elif method in {"notifications/roots/list_changed", "notifications/progress"} and session.link.upstream.era == "legacy":
-            await session.link.upstream.send(message)
+            await session.link.send(message)
 
     def _session(self, http: HttpExchange, bearer: Bearer, server: str) -> Session:
         session_id = http.headers.get("mcp-session-id", "")

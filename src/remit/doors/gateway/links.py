@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from remit.doors.gateway.headers import header_parameters, parameter_headers
 from remit.doors.problems import METHOD_NOT_FOUND, rpc_error
-from remit.drivers.base import StdioServer, UpstreamLimits
+from remit.drivers.base import HttpServer, StdioServer, UpstreamLimits
 from remit.drivers.upstream_http import HttpUpstream
 from remit.drivers.upstream_stdio import StdioUpstream
 from remit.drivers.upstreams import AnyUpstream, list_all_tools, modern_meta, open_upstream
-from remit.errors import Mistake, NotFound, Outage
+from remit.errors import Mistake, NotFound, Outage, Refusal
 from remit.logic.arguments import digest_json
 from remit.logic.narrow import tool_digest
+from remit.model.lease import ROTATION_GRACE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -29,9 +30,10 @@ if TYPE_CHECKING:
     import aiohttp
 
     from remit.doors.gateway.headers import HeaderParameters
-    from remit.drivers.base import HttpServer, Message
+    from remit.drivers.base import Message
 
     Told = Callable[[str, list[dict[str, Any]]], Awaitable[None]]
+    Wire = Callable[[Message], Awaitable[bool]]
 
 ABSENT = "absent"
 _LIST_CHANGED = "notifications/tools/list_changed"
@@ -40,6 +42,13 @@ _FRESH_SECONDS = 10.0  # a look is believed for so long where no change is told:
 _LOOKS_MAX = 3  # at a list of tools that changes while it is read
 _OF_A_PROCESS = 3  # parts of the place of a server that is a process: task, server, era
 _RETRY_SECONDS, _RETRY_SECONDS_MAX = 1.0, 30.0
+_RETIRE_SECONDS = ROTATION_GRACE.total_seconds() - 5.0
+_RETIRE_LOOK_SECONDS = 0.05
+_CARRIED = "a leased credential"
+# answers to these are looked through where they are observed, as results of calls
+_OBSERVED = frozenset(
+    {"tools/call", "resources/read", "prompts/get", "completion/complete", "resources/subscribe", "resources/unsubscribe"}
+)
 _WATCHED = {"toolsListChanged": True, "promptsListChanged": True, "resourcesListChanged": True}
 
 
@@ -47,19 +56,26 @@ class Link:
     """One upstream conversation and what was seen of its server's tools.
 
     ``listeners`` hear what the server says by itself; of the ``askers`` the last one is asked what it asks by itself.
-    ``subscriptions``: the resources that each session watches, by session.
+    ``subscriptions``: the resources that each session watches, by session. ``in_use``: leases of the task
+    as they are now; where the conversation holds others, ``reopen`` gives one with these before the next request.
     """
 
-    def __init__(self, server: str, limits: UpstreamLimits, capabilities: Message, told: Told | None = None) -> None:
+    def __init__(
+        self, server: str, limits: UpstreamLimits, capabilities: Message, told: Told | None = None, wire: Wire | None = None
+    ) -> None:
         """``capabilities``: of the agent for which a legacy server was initialised. ``told``: hears every whole list of tools
-        before anything is made of it.
+        before anything is made of it. ``wire``: whether a message may pass between agent and server; if not, all is done about it.
         """
-        self.server, self.capabilities, self._told = server, capabilities, told
+        self.server, self.capabilities, self._told, self._wire = server, capabilities, told, wire
         self.upstream: AnyUpstream
         self.listeners: list[Callable[[Message], Awaitable[None]]] = []
         self.askers: list[Callable[[Message], Awaitable[None]]] = []
         self.subscriptions: dict[str, set[str]] = {}
         self.closed = asyncio.Event()
+        self.reopen: Callable[[], Awaitable[AnyUpstream]] | None = None
+        self.in_use: Callable[[], Awaitable[Collection[str]]] | None = None
+        self._renewing = asyncio.Lock()
+        self._retiring: set[asyncio.Task[None]] = set()
         self.changes = 0
         self._over = False
         self.answer_seconds = limits.exchange_seconds
@@ -80,17 +96,41 @@ class Link:
         self, message: Message, sink: Callable[[Message], Awaitable[None]], headers: Mapping[str, str] | None = None
     ) -> Message:
         """Send one request in the server's own era. ``headers``: for a server that reads arguments from headers. Raises Outage."""
+        await self._check_sent(message.get("params"))
+        if self.upstream.server.held and self.in_use is not None:
+            await self._renew_stale(self.in_use)
+
+        async def looked_at(said: Message) -> None:
+            if await self._passes(said):
+                await sink(said)
+
         try:
             if isinstance(self.upstream, HttpUpstream):
-                return await self.upstream.exchange(message, sink, headers)
-            return await self.upstream.exchange(message, sink)
+                answer = await self.upstream.exchange(message, looked_at, headers)
+            else:
+                answer = await self.upstream.exchange(message, looked_at)
         except Outage as outage:
             self._over = self._over or outage.code == "upstream_session"
             raise
+        if not _is_result(message, answer) and not await self._passes(answer):
+            raise Outage(f"what {self.server} said carried {_CARRIED}, and was not passed on", code="upstream_secret")
+        return answer
+
+    async def send(self, message: Message) -> None:
+        """Send what the agent says outside of its calls: a notification, or its answer to a question. Raises Outage."""
+        await self._check_sent(message)
+        await self.upstream.send(message)
+
+    async def check_opening(self) -> None:
+        """Whether what the server says of itself may be shown. Raises Outage."""
+        if not await self._passes(self.upstream.opening):
+            raise Outage(f"what {self.server} says of itself carries {_CARRIED}", code="upstream_secret", unsent=True)
 
     async def unsolicited(self, message: Message) -> None:
         """What the server says by itself goes to every session that shares the conversation, a question to one of them."""
         self.notice(message)
+        if not await self._passes(message):
+            return
         if "id" in message:
             if self.askers:
                 await self.askers[-1](message)
@@ -182,7 +222,47 @@ class Link:
         if self._look is not None and self._look is not asyncio.current_task():
             self._look.cancel()
             await asyncio.gather(self._look, return_exceptions=True)
+        for retiring in list(self._retiring):
+            retiring.cancel()
+        if self._retiring:
+            await asyncio.wait(set(self._retiring))
         await self.upstream.close()
+
+    async def _renew_stale(self, in_use: Callable[[], Awaitable[Collection[str]]]) -> None:
+        """Go on with a new credential where there is one. What is under way ends where it began. Raises Outage."""
+        if self.upstream.server.held <= set(await in_use()):
+            return
+        async with self._renewing:
+            if self.upstream.server.held <= set(await in_use()) or self._over or self.reopen is None:
+                return
+            old, fresh = self.upstream, await self.reopen()
+            if fresh is old:
+                return
+            self.upstream = fresh
+            retiring = asyncio.create_task(_retire(old))
+            self._retiring.add(retiring)
+            retiring.add_done_callback(self._retiring.discard)
+            if self.closed.is_set():  # ended meanwhile
+                await fresh.close()
+                raise Outage(f"the conversation with {self.server} is over", code="upstream_gone", unsent=True)
+            self.forget()
+            await self.rewatch()
+            for uri in sorted(set().union(*self.subscriptions.values())) if fresh.era == "legacy" else ():
+                again = {"jsonrpc": "2.0", "id": 0, "method": "resources/subscribe", "params": {"uri": uri}}
+                with contextlib.suppress(Outage):
+                    await fresh.exchange(again, _unheard)
+
+    async def _check_sent(self, said: Any) -> None:
+        if self._wire is not None and said and not await self._wire(said):
+            raise Outage(f"it carried {_CARRIED}, and was not sent to {self.server}", code="upstream_secret", unsent=True)
+
+    async def _passes(self, said: Message) -> bool:
+        """Whether the agent may be shown it; a question of the server that it may not be shown is refused."""
+        if self._wire is None or await self._wire(said):
+            return True
+        if "id" in said and "method" in said:
+            await self.refuse(said)
+        return False
 
     async def _look_again(self) -> None:
         await asyncio.sleep(_LOOK_SECONDS)  # notices that come together are one
@@ -220,6 +300,27 @@ class Link:
             self._watching = None
 
 
+async def _unheard(_message: Message) -> None:
+    """Nobody waits for what comes before the answer."""
+
+
+async def _retire(old: AnyUpstream) -> None:
+    """Let a process end what it has begun, as long as its credential lives, and then go."""
+    try:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_RETIRE_SECONDS):
+                while isinstance(old, StdioUpstream) and old.busy:
+                    await asyncio.sleep(_RETIRE_LOOK_SECONDS)
+    finally:
+        await old.close()
+
+
+def _is_result(message: Message, answer: Message) -> bool:
+    result = answer.get("result")
+    asks = isinstance(result, dict) and result.get("resultType") == "input_required"
+    return message.get("method") in _OBSERVED and not asks
+
+
 def _untagged(message: Message) -> Message:
     """A notice without the number of our own subscription."""
     params = message.get("params")
@@ -241,12 +342,14 @@ class Links:
         links_max: int,
         equip: Callable[[str, StdioServer | HttpServer], Awaitable[StdioServer | HttpServer]],
         listed: Callable[[str, str, list[dict[str, Any]]], Awaitable[None]] | None = None,
+        wire: Callable[[str, Message], Awaitable[bool]] | None = None,
+        in_use: Callable[[str], Awaitable[Collection[str]]] | None = None,
     ) -> None:
         """``servers``: as configured now. ``links_max``: conversations at one time. ``equip``: a server with a task's credentials.
-        ``listed``: hears what a task's server lists.
+        ``listed``: hears what a task's server lists. ``wire``, ``in_use``: see Link, of a task.
         """
         self._servers, self._limits, self._client, self._links_max = servers, limits, client, links_max
-        self._equip, self._listed = equip, listed
+        self._equip, self._listed, self._wire, self._in_use = equip, listed, wire, in_use
         self._open: dict[tuple[str, ...], asyncio.Task[Link]] = {}
         self._ending: set[asyncio.Task[None]] = set()
 
@@ -336,17 +439,42 @@ class Links:
 
     async def _begin(self, task: str, server: StdioServer | HttpServer, initialize: Message | None, capabilities: Message) -> Link:
         told = functools.partial(self._listed, task) if self._listed is not None else None
-        link = Link(server.name, self._limits, capabilities, told)
-        link.upstream = await open_upstream(
-            await self._equip(task, server),
-            initialize=initialize,
-            capabilities=capabilities,
-            limits=self._limits,
-            unsolicited=link.unsolicited,
-            client=self._client,
-        )
+        wire = functools.partial(self._wire, task) if self._wire is not None else None
+        link = Link(server.name, self._limits, capabilities, told, wire)
+
+        async def begin(equipped: StdioServer | HttpServer) -> AnyUpstream:
+            return await open_upstream(
+                equipped,
+                initialize=initialize,
+                capabilities=capabilities,
+                limits=self._limits,
+                unsolicited=link.unsolicited,
+                client=self._client,
+            )
+
+        async def reopen() -> AnyUpstream:
+            equipped = await self._equipped(task, self._servers().get(server.name) or server)
+            if isinstance(link.upstream, HttpUpstream) and isinstance(equipped, HttpServer):
+                link.upstream.server = equipped  # the same conversation, with other headers
+                return link.upstream
+            return await begin(equipped)
+
+        link.upstream = await begin(await self._equipped(task, server))
+        link.reopen = reopen
+        link.in_use = functools.partial(self._in_use, task) if self._in_use is not None else None
+        try:
+            await link.check_opening()
+        except BaseException:
+            await link.close()
+            raise
         link.watch()
         return link
+
+    async def _equipped(self, task: str, server: StdioServer | HttpServer) -> StdioServer | HttpServer:
+        try:
+            return await self._equip(task, server)
+        except (NotFound, Refusal) as refused:
+            raise Outage(f"{server.name} gets no credential: {refused.message}", code="upstream_credential", unsent=True) from None
 
 
 async def _let_go(opening: asyncio.Task[Link]) -> None:

@@ -198,9 +198,9 @@ class Relay:
         ending = Ending.TOOL_ERROR if failed else Ending.OK
         observed = await self._mediation.observe(ticket, ending, answer.get("result", answer.get("error")))
         if observed.size > self._result_bytes_max:
-            return tool_error(message["id"], f"The result has {observed.size:,} bytes and was not passed on. The call was made.")
+            return _withheld(message, f"The result has {observed.size:,} bytes and was not passed on. The call was made.")
         if not observed.released:
-            return tool_error(message["id"], f"The result was not passed on: {observed.why}. The call was made.")
+            return _withheld(message, f"The result was not passed on: {observed.why}. The call was made.")
         return answer
 
     async def _mismatch(self, bearer: Bearer, link: Link, call: Call, headers: Mapping[str, str] | None) -> str:
@@ -335,6 +335,11 @@ def unopened(message: Message, error: Outage) -> Message:
     if not error.code.startswith("upstream_"):
         raise error
     text = f"{error.message}. Nothing was done."
+    return tool_error(message["id"], text) if message["method"] == "tools/call" else rpc_error(message["id"], INTERNAL, text)
+
+
+def _withheld(message: Message, text: str) -> Message:
+    """What the agent reads in place of a result."""
     return tool_error(message["id"], text) if message["method"] == "tools/call" else rpc_error(message["id"], INTERNAL, text)
 
 

@@ -78,7 +78,7 @@ class Round:
         """Pass the agent's answers on to the server; a question without one stays open. Raises Outage."""
         for key in [key for key in self.questions if isinstance(responses.get(key), dict)]:
             question = self.questions.pop(key)
-            await self.link.upstream.send({"jsonrpc": "2.0", "id": question["id"], "result": responses[key]})
+            await self.link.send({"jsonrpc": "2.0", "id": question["id"], "result": responses[key]})
         if not self.questions:
             self.asked.clear()
 

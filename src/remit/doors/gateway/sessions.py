@@ -75,7 +75,7 @@ class Session:
             raise Mistake("this answers nothing that was asked here", code="json")
         waiting = self.asked.pop(answers)
         if waiting is None:
-            await self.link.upstream.send(message)
+            await self.link.send(message)
         elif not waiting.done():
             waiting.set_result(message)
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
 MINT_SECONDS = 20.0
 REVOKE_SECONDS = 30.0
@@ -34,10 +34,14 @@ Scope = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Minted:
-    """A credential, in the parts that its kind names (``TargetKind.blank``): what servers are given. ``secret``: which of them are."""
+    """A credential, in the parts that its kind names (``TargetKind.blank``): what servers are given. ``secret``: which of them are.
+
+    ``lease``: whose it is, where that is known; no driver's affair.
+    """
 
     parts: Mapping[str, str] = field(repr=False)
     secret: frozenset[str] = frozenset()
+    lease: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +83,10 @@ class Setting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetSettings:
-    """``[targets.NAME]`` of ``remit.toml``, without its secret. ``secret_file``: where that lies; "" : the environment, or sealed."""
+    """``[targets.NAME]`` of ``remit.toml``, without its secret. ``secret_file``: where that lies; "" : the environment, or sealed.
+
+    ``rotate_after``: a credential in use that is older is replaced.
+    """
 
     name: str
     kind: str
@@ -87,6 +94,7 @@ class TargetSettings:
     secret: str = field(default="", repr=False)
     secret_file: str = ""
     connections: int = 4
+    rotate_after: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +104,8 @@ class TargetKind:
     ``check_settings``, ``check_scope``: raise Mistake, without a place. ``open`` takes what gives the target's own secret, asked anew
     for every connection, so that a new one is taken up at once. ``ends_by_itself``: whether the target keeps to ``expires_at`` without
     remit; where it cannot, reports say so. ``lists``: whether it can say what it gave out; where it cannot, ``list_ours`` is empty,
-    nothing is compared, and ``revoke`` of a mark that never was is true.
+    nothing is compared, and ``revoke`` of a mark that never was is true. ``stands``: what is
+    leased is no credential of the task's own but a secret that outlives it.
     """
 
     name: str
@@ -107,3 +116,4 @@ class TargetKind:
     open: Callable[[TargetSettings, Callable[[], Awaitable[str]]], Target]
     ends_by_itself: bool = True
     lists: bool = True
+    stands: bool = False

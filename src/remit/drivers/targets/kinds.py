@@ -6,5 +6,6 @@ from remit.drivers.targets.aws import AWS
 from remit.drivers.targets.mariadb import MARIADB
 from remit.drivers.targets.postgresql import POSTGRESQL
 from remit.drivers.targets.redis import REDIS
+from remit.drivers.targets.static import STATIC
 
-TARGET_KINDS = {kind.name: kind for kind in (AWS, MARIADB, POSTGRESQL, REDIS)}
+TARGET_KINDS = {kind.name: kind for kind in (AWS, MARIADB, POSTGRESQL, REDIS, STATIC)}

@@ -99,7 +99,7 @@ class RedisTarget:
         digest = hashlib.sha256(password.encode()).hexdigest()
         select = f"+select|{self._database}"
         await self._ask("ACL SETUSER", mark, "reset", "resetchannels", "-@all", *rules, *_NEVER, *_ALWAYS, select, f"#{digest}", "on")
-        return Minted(parts=self._parts(mark, password))
+        return Minted(parts=self._parts(mark, password), secret=frozenset({"url", "password"}))
 
     async def revoke(self, mark: str, minted: Minted | None = None) -> bool:
         """See Target."""
