@@ -17,6 +17,7 @@ from remit.services.equipment import Equipment
 from remit.services.leases import Leases, Quotas, open_credential
 from remit.services.reconciliation import Reconciliation
 from remit.services.revocations import Revocations
+from remit.services.secret_rotation import SecretRotation, accepts
 from remit.services.target_secrets import TargetSecrets
 from remit.services.targets import Targets
 
@@ -41,6 +42,7 @@ class LeaseParts:
 
     targets: Targets
     secrets: TargetSecrets
+    rotation: SecretRotation
     leases: Leases
     revocations: Revocations
     reconciliation: Reconciliation
@@ -76,7 +78,7 @@ def lease_parts(
 ) -> LeaseParts:
     """The services of leases. ``configured``: targets as they are now."""
     sealer = Sealer(keys.derived("leases"))
-    held = TargetSecrets(store, Sealer(keys.derived("target secrets")), clock)
+    held = TargetSecrets(store, Sealer(keys.derived("target secrets")), clock, functools.partial(accepts, TARGET_KINDS))
     targets = Targets(configured, TARGET_KINDS, held, _letters(keys.derived("lease marks"), _TAG_LETTERS))
     revocations = Revocations(tasks, store, targets, functools.partial(open_credential, sealer), clock)
     quotas = Quotas(task=limits.leases_per_task, agent=limits.leases_per_agent, target=limits.leases_per_target)
@@ -84,6 +86,7 @@ def lease_parts(
     return LeaseParts(
         targets=targets,
         secrets=held,
+        rotation=SecretRotation(configured, TARGET_KINDS, held),
         leases=leases,
         revocations=revocations,
         reconciliation=Reconciliation(store, targets, revocations, clock),

@@ -104,6 +104,19 @@ async def target_set_secret(name: str, folder: Path, as_json: bool) -> None:
     emit({"target": name, "secret": "sealed"}, f"the secret of {name} is sealed in the store", as_json=as_json)
 
 
+@target.command("rotate")
+@click.argument("name")
+@folder_option
+@json_option
+@reports_errors
+async def target_rotate(name: str, folder: Path, as_json: bool) -> None:
+    """Give target NAME a new secret that only remit knows: set there, sealed here. Interrupted anywhere, it is run again."""
+    not_from_a_task()
+    async with open_node(folder.resolve()) as node:
+        await node.leases.rotation.rotate(name, operator())
+    emit({"target": name, "secret": "rotated"}, f"target {safe(name)} has a new secret, which only remit knows", as_json=as_json)
+
+
 def _source(secret: str, file: str) -> str:
     return "the environment" if secret else f"file {file}" if file else "sealed in the store"
 
