@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -157,8 +158,20 @@ def test_a_killed_node_leaves_nothing_for_long(folder, server):
     running.communicate()
     (lease,) = json.loads(folder.remit("lease", "list", "--json").stdout)
     assert (lease["state"], lease["mark"]) == ("issued", roles(server)[0])
+    watching = folder.start("lease", "list", "--watch")
+    assert watching.stdout is not None
+    left = []
+    while len(set(left)) < 2:  # it counts down
+        line = watching.stdout.readline()
+        assert lease["lease"] in line
+        left.append(int(line.split()[-3]))
+    assert left == sorted(left, reverse=True)
     assert folder.remit("task", "revoke", lease["task"]).returncode == 0
     assert roles(server) == []
+    while (line := watching.stdout.readline()) != "no lease stands anywhere\n":
+        assert lease["lease"] in line
+    watching.send_signal(signal.SIGINT)
+    assert watching.wait(timeout=60) == 0
     shown = json.loads(folder.remit("lease", "show", lease["lease"], "--json").stdout)
     assert shown["state"] == "revoked"
     assert folder.remit("lease", "list").stdout == "no lease stands anywhere\n"
