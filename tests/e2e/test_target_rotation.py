@@ -48,8 +48,16 @@ def server() -> Iterator[PostgresTarget]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def pinned(tmp_path_factory: pytest.TempPathFactory, server: PostgresTarget) -> str:
+    made = Inside(tmp_path_factory.mktemp("pinned"), free_port())
+    write(made, server, secret="")
+    assert made.remit("pin").returncode == 0
+    return (made.path / "tools.lock.json").read_text()
+
+
 @pytest.fixture
-def folder(tmp_path: Path, server: PostgresTarget) -> Inside:
+def folder(tmp_path: Path, server: PostgresTarget, pinned: str) -> Inside:
     """The target's account may make roles and is no superuser; its first secret is known to others."""
     with server.root() as root:
         root.execute("DROP ROLE IF EXISTS keeper")
@@ -58,18 +66,14 @@ def folder(tmp_path: Path, server: PostgresTarget) -> Inside:
     write(made, server, secret="")
     toml = tmp_path / "remit.toml"
     toml.write_text(toml.read_text().replace("postgresql://postgres@", "postgresql://keeper@"))
-    assert made.remit("pin").returncode == 0
-    hand_over(made)
+    (tmp_path / "tools.lock.json").write_text(pinned)
+
+    async def hand_over() -> None:
+        async with open_node(tmp_path) as node:
+            await node.leases.secrets.replace("orders", FIRST, "local:test")
+
+    asyncio.run(hand_over())
     return made
-
-
-def hand_over(folder: Inside) -> None:
-    (folder.path / "secret").write_text(FIRST)
-    with (folder.path / "secret").open() as file:
-        command = folder.command("target", "set-secret", "orders")
-        done = subprocess.run(command, stdin=file, env=folder.environment(), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    (folder.path / "secret").unlink()
 
 
 def opens(server: PostgresTarget, password: str) -> bool:

@@ -20,7 +20,7 @@ from remit.drivers.targets.base import MARK_PREFIX, SetsOwnSecret
 from remit.errors import Mistake, NotFound, Outage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from remit.drivers.targets.base import TargetKind, TargetSettings
     from remit.services.target_secrets import TargetSecrets
@@ -47,15 +47,15 @@ class SecretRotation:
         if settings.secret or settings.secret_file:
             hint = f"take secret and secret_file out of remit.toml, then: remit target set-secret {name}"
             raise Mistake(f"the secret of {name} comes from elsewhere, and is rotated there", code="target_secret", hint=hint)
-        target = self._kinds[settings.kind].open(settings, lambda: self._secrets.secret(settings))
+        interrupted = await self._secrets.rotating(name)
+        current = await self._secrets.secret(settings)  # if the target has taken the next one already, that is settled by this
+        if interrupted and not await self._secrets.rotating(name):
+            return
+        target = self._kinds[settings.kind].open(settings, _always(current))
         try:
             if not isinstance(target, SetsOwnSecret):
                 hint = f"change it on the target, then: remit target set-secret {name}"
                 raise Mistake(f"a target of kind {settings.kind} does not let remit change its own secret", code="target_secret", hint=hint)
-            interrupted = await self._secrets.rotating(name)
-            await self._secrets.secret(settings)  # there is one; and if the target has taken the next one, that is settled by this
-            if interrupted and not await self._secrets.rotating(name):
-                return
             secret = await self._secrets.begin(name, by)
             async with asyncio.timeout(_STEP_SECONDS):
                 await target.set_own_secret(secret)
@@ -73,11 +73,7 @@ _AGAIN = "both secrets are kept; remit target rotate {} goes on with it"
 
 async def accepts(kinds: Mapping[str, TargetKind], settings: TargetSettings, secret: str) -> bool:
     """Whether a target takes a secret now; also False where it does not answer: then nothing is known, and nothing forgotten."""
-
-    async def given() -> str:
-        return secret
-
-    target = kinds[settings.kind].open(settings, given)
+    target = kinds[settings.kind].open(settings, _always(secret))
     try:
         async with asyncio.timeout(_STEP_SECONDS):
             await target.list_ours(MARK_PREFIX)
@@ -86,3 +82,10 @@ async def accepts(kinds: Mapping[str, TargetKind], settings: TargetSettings, sec
     finally:
         await target.close()
     return True
+
+
+def _always(secret: str) -> Callable[[], Awaitable[str]]:
+    async def given() -> str:
+        return secret
+
+    return given
