@@ -19,6 +19,7 @@ from remit.services.lease_rotation import LeaseRotation
 from remit.services.leases import Leases, Quotas, open_credential
 from remit.services.reconciliation import Reconciliation
 from remit.services.revocations import Revocations
+from remit.services.secret_rotation import SecretRotation, accepts
 from remit.services.target_secrets import TargetSecrets
 from remit.services.targets import Targets
 from remit.services.tripwire import Tripwires
@@ -44,6 +45,7 @@ class LeaseParts:
 
     targets: Targets
     secrets: TargetSecrets
+    rotation: SecretRotation
     leases: Leases
     revocations: Revocations
     reconciliation: Reconciliation
@@ -85,7 +87,7 @@ def lease_parts(
 ) -> LeaseParts:
     """The services of leases. ``configured``: targets as they are now."""
     sealer = Sealer(keys.derived("leases"))
-    held = TargetSecrets(store, Sealer(keys.derived("target secrets")), clock)
+    held = TargetSecrets(store, Sealer(keys.derived("target secrets")), clock, functools.partial(accepts, TARGET_KINDS))
     targets = Targets(configured, TARGET_KINDS, held, _letters(keys.derived("lease marks"), _TAG_LETTERS))
     opened = functools.partial(open_credential, sealer)
     revocations = Revocations(tasks, store, targets, opened, clock)
@@ -95,6 +97,7 @@ def lease_parts(
     return LeaseParts(
         targets=targets,
         secrets=held,
+        rotation=SecretRotation(configured, TARGET_KINDS, held),
         leases=leases,
         revocations=revocations,
         reconciliation=Reconciliation(store, targets, revocations, clock),

@@ -94,6 +94,9 @@ class WorkloadSettings:
     authority_ttl: timedelta = timedelta(hours=24)
 
 
+METRICS_FOR = ("loopback", "anyone", "off")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What ``remit.toml`` says."""
@@ -103,6 +106,7 @@ class Settings:
     port: int = 7411
     allowed_hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "[::1]")
     allowed_origins: tuple[str, ...] = ()
+    metrics: str = "loopback"  # who may look at /metrics: METRICS_FOR
     issuer: str = "http://127.0.0.1:7411"
     tls: tuple[Path, Path] | None = None  # certificate and key; plain HTTP without
     storage: Path = Path("state/remit.db")

@@ -24,6 +24,7 @@ from starlette.routing import Route
 
 from remit.doors import bodies
 from remit.doors.api.openapi import openapi
+from remit.doors.metrics import PATH as METRICS
 from remit.drivers.signing import TokenSigner
 from remit.logic.claims import SVID_TYPE, TASK_TYPE, svid_claims, task_claims
 from remit.model.record import CallDecided
@@ -118,6 +119,7 @@ async def test_the_document_tells_of_every_route(running: Running) -> None:
         for method in route.methods or ()
         if method != "HEAD"
     }
+    served.add(("get", METRICS))  # of `remit serve`, beside the API
     assert served == {(method, path) for path, methods in DOCUMENT.items() for method in methods}
 
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
 import psycopg
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from bench.common import free_port
+from remit.node_metrics import measured
 from remit.services.configuration import load_configuration
 from remit.services.pinning import pin_servers
 from tests.e2e.conftest import ROOT
@@ -153,8 +158,20 @@ def test_a_killed_node_leaves_nothing_for_long(folder, server):
     running.communicate()
     (lease,) = json.loads(folder.remit("lease", "list", "--json").stdout)
     assert (lease["state"], lease["mark"]) == ("issued", roles(server)[0])
+    watching = folder.start("lease", "list", "--watch")
+    assert watching.stdout is not None
+    left = []
+    while len(set(left)) < 2:  # it counts down
+        line = watching.stdout.readline()
+        assert lease["lease"] in line
+        left.append(int(line.split()[-3]))
+    assert left == sorted(left, reverse=True)
     assert folder.remit("task", "revoke", lease["task"]).returncode == 0
     assert roles(server) == []
+    while (line := watching.stdout.readline()) != "no lease stands anywhere\n":
+        assert lease["lease"] in line
+    watching.send_signal(signal.SIGINT)
+    assert watching.wait(timeout=60) == 0
     shown = json.loads(folder.remit("lease", "show", lease["lease"], "--json").stdout)
     assert shown["state"] == "revoked"
     assert folder.remit("lease", "list").stdout == "no lease stands anywhere\n"
@@ -317,3 +334,38 @@ async def test_a_task_sees_its_own_leases_over_http_and_no_others(folder, server
         status, _ = await ask(where, "POST", f"/v1/tasks/{task}/complete", token)
         assert status == 200
         assert roles(server) == [], "the answer to the end comes after the revocation"
+
+
+@pytest.mark.anyio
+async def test_the_metrics_tell_what_stands_and_how_long_it_has_had_to_go(folder, server):
+    await pin_servers(load_configuration(folder.path), ["db"], only_new=True)
+    async with place(folder.path) as where, measured(where.node) as app:
+        transport = httpx.ASGITransport(app, client=("127.0.0.1", 1))
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+
+            async def told_until(**wanted: float) -> dict[str, float]:
+                end = time.monotonic() + 90
+                while True:
+                    families = text_string_to_metric_families((await client.get("/metrics")).text)
+                    samples = [sample for family in families for sample in family.samples if sample.labels.get("target") == "orders"]
+                    told = {sample.name + sample.labels.get("state", ""): sample.value for sample in samples if "le" not in sample.labels}
+                    if all(told.get(name) == value for name, value in wanted.items()):
+                        return told
+                    assert time.monotonic() < end, told
+                    await asyncio.sleep(0.2)
+
+            proof = await where.node.identities.issue_svid("clerk", attested="a test")
+            _, opened = await ask(where, "POST", "/v1/tasks", proof, {"type": "look", "inputs": {"table": "orders"}})
+            assert (await told_until(remit_leasesissued=0))["remit_lease_oldest_seconds"] == 0
+            await where.node.leases.leases.have(opened["task"], "orders")
+            told = await told_until(remit_leasesissued=1, remit_lease_revocation_waiting_seconds=0)
+            assert told["remit_lease_oldest_seconds"] > 0
+            server.stop()
+            try:
+                await ask(where, "POST", f"/v1/tasks/{opened['task']}/complete", opened["token"]["access_token"])
+                told = await told_until(remit_leasesissued=0, remit_leasesrevoking=1)
+                assert 0 < told["remit_lease_revocation_waiting_seconds"] <= told["remit_lease_oldest_seconds"]
+            finally:
+                server.start()
+            told = await told_until(remit_lease_revocation_seconds_count=1, remit_leasesrevoking=0, remit_lease_oldest_seconds=0)
+            assert told["remit_lease_revocation_seconds_sum"] > 0

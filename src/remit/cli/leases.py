@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import signal
 import sys
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from remit.services.configuration import load_configuration
 from remit.services.lease_views import LeaseView, lease_view, live_leases
 
 _SECRET_CHARACTERS_MAX = 65_536
+_WATCH_SECONDS = 1.0
 
 
 @click.group()
@@ -25,14 +29,26 @@ def lease() -> None:
 
 @lease.command("list")
 @click.option("--target", default="", help="Only of this target.")
+@click.option("--watch", is_flag=True, help="Show them every second as they are then, until Ctrl-C.")
 @folder_option
 @json_option
 @reports_errors
-async def lease_list(target: str, folder: Path, as_json: bool) -> None:
+async def lease_list(target: str, watch: bool, folder: Path, as_json: bool) -> None:
     """Leases that may stand on their targets, those in trouble first."""
+    stop = asyncio.Event()
+    if watch:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with open_node(folder.resolve()) as node:
-        views = await live_leases(node.store, node.tasks, node.leases.targets, target, utc_now())
-    emit(views, "\n".join(_line(view) for view in views) or "no lease stands anywhere", as_json=as_json)
+        while True:
+            views = await live_leases(node.store, node.tasks, node.leases.targets, target, utc_now())
+            if watch and not as_json:
+                click.clear()  # of a terminal; nothing, where it is none
+            emit(views, "\n".join(_line(view) for view in views) or "no lease stands anywhere", as_json=as_json)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), _WATCH_SECONDS if watch else 0)
+            if stop.is_set() or not watch:
+                return
 
 
 @lease.command("show")
@@ -116,6 +132,19 @@ async def target_set_secret(name: str, folder: Path, as_json: bool) -> None:
             secret = sys.stdin.read(_SECRET_CHARACTERS_MAX + 1).rstrip("\r\n")
         await node.leases.secrets.replace(name, secret, operator())
     emit({"target": name, "secret": "sealed"}, f"the secret of {name} is sealed in the store", as_json=as_json)
+
+
+@target.command("rotate")
+@click.argument("name")
+@folder_option
+@json_option
+@reports_errors
+async def target_rotate(name: str, folder: Path, as_json: bool) -> None:
+    """Give target NAME a new secret that only remit knows: set there, sealed here. Interrupted anywhere, it is run again."""
+    not_from_a_task()
+    async with open_node(folder.resolve()) as node:
+        await node.leases.rotation.rotate(name, operator())
+    emit({"target": name, "secret": "rotated"}, f"target {safe(name)} has a new secret, which only remit knows", as_json=as_json)
 
 
 def _source(secret: str, file: str) -> str:

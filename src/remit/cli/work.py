@@ -20,7 +20,7 @@ from remit.cli.tls import ServerTls, trusting
 from remit.errors import Mistake, Refusal
 from remit.model.labels import Labels
 from remit.model.task import TaskState
-from remit.node import application, open_node, utc_now
+from remit.node import open_node, utc_now
 from remit.services.configuration import load_configuration
 from remit.services.family import Member, family, narrow
 from remit.services.pinning import pin_servers
@@ -43,12 +43,15 @@ async def serve(folder: Path) -> None:
     settings = configuration.settings
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    from remit.node_metrics import measured  # takes a while to load, and no other command needs it
+
     async with open_node(folder, deciding=True) as node:
         node.start()
         tls = ServerTls(*settings.tls) if settings.tls else None
         async with (
             trusting(tls, node.identities.authorities),
-            serving(application(node), settings.host, settings.port, tls) as port,
+            measured(node) as app,
+            serving(app, settings.host, settings.port, tls) as port,
             node.workload.serving(settings.workload.socket),
         ):
             for number in (signal.SIGTERM, signal.SIGINT):

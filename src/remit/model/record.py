@@ -450,10 +450,13 @@ class LeaseSwept:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetSecretSet:
-    """A target's own secret, by which remit manages it, was replaced."""
+    """A target's own secret, by which remit manages it, was replaced: by a person (``rotation`` ""), or by remit itself, which first says
+    that it is about to (``begun``), then that the target has taken it (``done``).
+    """
 
     target: str
     by: str
+    rotation: str = ""
 
 
 LeaseRecord = LeaseIntended | LeaseIssued | LeaseRevoking | LeaseRevoked | LeaseStuck

@@ -34,7 +34,7 @@ from remit.services.task_types import DEADLINE_MAX, read_task_type
 from remit.services.token_configuration import read_default_task, read_keys, read_tokens
 from remit.services.trust_configuration import check_agents, read_trust
 from remit.services.workload_configuration import check_ambiguity, read_process_rule, read_workload_settings
-from remit.settings import Agent, Configuration, Limits, Settings
+from remit.settings import METRICS_FOR, Agent, Configuration, Limits, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -180,12 +180,16 @@ def _settings(root: Reader, folder: Path) -> tuple[Settings, DataClasses]:
         trust.wrong(f"{domain!r} is not a trust domain", "lower-case letters, digits, '.', '_', '-'", "domain")
         domain = defaults.trust_domain
     svid_ttl = trust.duration("svid_ttl", defaults.svid_ttl, _TTL_MAX)
+    metrics = server.value("metrics", str, defaults.metrics)
+    if metrics not in METRICS_FOR:
+        server.wrong(f"metrics = {metrics[:40]!r}", ", ".join(METRICS_FOR), "metrics")
     settings = Settings(
         folder=folder,
         host=host,
         port=port,
         allowed_hosts=(*defaults.allowed_hosts, *server.texts("allowed_hosts")),
         allowed_origins=server.texts("allowed_origins"),
+        metrics=metrics,
         issuer=server.value("issuer", str, f"{'https' if 'tls' in server.data else 'http'}://{host}:{port}").rstrip("/"),
         tls=_tls(server, folder),
         storage=folder / storage.value("path", str, str(defaults.storage)),

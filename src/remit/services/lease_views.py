@@ -59,7 +59,7 @@ async def lease_view(store: Store, tasks: Tasks, targets: Targets, lease_id: str
     row = await store.lease(lease_id)
     if row is None:
         raise NotFound(f"there is no lease {lease_id[:80]}", hint="`remit lease list` shows them")
-    task = await tasks.view_with(row.task, lambda task: lease_id in task.leases)
+    task = await tasks.view_with(row.task, lambda task: lease_id in task.leases and task.leases[lease_id].state == row.state)
     return view_of(task, task.leases[lease_id], targets, now)
 
 

@@ -71,6 +71,10 @@ class Notices:
                 telling = self._telling[key] = asyncio.create_task(self._tell(task.id, approval.id, approver.name))
                 telling.add_done_callback(lambda _, key=key: self._telling.pop(key, None))  # type: ignore[misc]  # a default binds it now
 
+    def waiting(self) -> int:
+        """Messages that are not sent yet."""
+        return len(self._telling)
+
     async def run(self) -> None:
         """Run until cancelled: find what still has to be told, at the start and from time to time."""
         elsewhere = 0.0

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Protocol
 from remit.errors import Conflict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 ALWAYS = datetime.min.replace(tzinfo=UTC)  # before any time
 ENTRY_BYTES_MAX = 65_535  # C2SP tlog-tiles: an entry bundle carries a uint16 length
@@ -288,6 +288,12 @@ class Store(Protocol):
 
     async def wait_for_change(self, mark: int, timeout_seconds: float) -> int:
         """Wait until the mark is no longer ``mark``, at most ``timeout_seconds``; return the mark as it is then."""
+
+    on_append: Callable[[float], None] | None
+    """Told of each append that became durable, and how many seconds that took."""
+
+    def waiting(self) -> int:
+        """Appends that are not durable yet."""
 
     async def close(self) -> None:
         """Finish what is queued, then let go. Idempotent."""

@@ -50,6 +50,7 @@ class ThreadedStore(ABC, Generic[C]):
 
     def __init__(self, signer: CheckpointSigner, queue_limit: int) -> None:
         self._signer, self._queue_limit = signer, queue_limit
+        self.on_append: Callable[[float], None] | None = None
         self._gathered: list[Waiting] = []
         self._flushing: asyncio.Handle | None = None
         self._queue: queue.SimpleQueue[list[Waiting] | None] = queue.SimpleQueue()
@@ -92,14 +93,22 @@ class ThreadedStore(ABC, Generic[C]):
                 raise Mistake(f"an entry of {len(one.body):,} bytes", code="record_too_large")
         if self._closed:
             raise Outage("the store is closed", code="store_closed")
-        if len(self._gathered) + self._handed >= self._queue_limit:
+        if self.waiting() >= self._queue_limit:
             raise Outage("too many records wait to be written", code="overload")
         loop = asyncio.get_running_loop()
         waiting = Waiting(append, leaf_hash(append.body), loop.create_future())
         self._gathered.append(waiting)
         if self._flushing is None:
             self._flushing = loop.call_soon(self._flush, loop)
-        return await waiting.done
+        began = loop.time()
+        entry = await waiting.done
+        if self.on_append is not None:
+            self.on_append(loop.time() - began)
+        return entry
+
+    def waiting(self) -> int:
+        """See Store."""
+        return len(self._gathered) + self._handed
 
     async def head(self) -> Head:
         """See Store."""

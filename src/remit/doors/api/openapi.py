@@ -101,6 +101,7 @@ def openapi() -> Json:
             "/ledger/checkpoint": {"get": _operation("The signed head of the ledger (C2SP tlog-checkpoint)", kind="text/plain")},
             "/healthz": {"get": _operation("Whether the process runs", kind="text/plain")},
             "/readyz": {"get": _operation("Whether the store answers", kind="text/plain")},
+            "/metrics": {"get": _operation("The node's numbers for Prometheus (server.metrics says for whom)", kind="text/plain")},
             "/openapi.json": {"get": _operation("This document")},
             **access_paths(),
             **signal_paths(),

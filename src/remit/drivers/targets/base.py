@@ -19,7 +19,7 @@ Duties of every implementation
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -69,6 +69,17 @@ class Target(Protocol):
 
     async def close(self) -> None:
         """Let go of connections. Idempotent."""
+
+
+@runtime_checkable
+class SetsOwnSecret(Protocol):
+    """A target on which remit can replace its own secret. Part of those that can; the others are rotated by hand."""
+
+    async def set_own_secret(self, secret: str) -> None:
+        """Make ``secret`` that of the account remit works as. To set the same again is a success; connections that are open may stay.
+
+        Durable on the target when it returns. Raises Mistake (nothing changed), Outage (who knows).
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -139,6 +139,20 @@ class PostgresqlTarget:
         except psycopg.Error:
             raise self._outage("does not list its roles") from None
 
+    async def set_own_secret(self, secret: str) -> None:
+        """See SetsOwnSecret."""
+
+        async def work(db: Connection) -> None:
+            verifier = db.pgconn.encrypt_password(secret.encode(), db.info.user.encode(), b"scram-sha-256").decode()
+            await self._again(db, sql.SQL("ALTER ROLE CURRENT_USER PASSWORD {}").format(sql.Literal(verifier)))
+
+        try:
+            await self._work(work)
+        except _AWAY:
+            raise self._outage("did not answer in time") from None
+        except psycopg.Error as error:
+            raise self._refused(error) from None
+
     async def check(self) -> tuple[Finding, ...]:
         """See Target."""
         try:
