@@ -132,6 +132,7 @@ PROMISES = (
             "tests/unit/test_delegation.py",
             "tests/integration/test_delegation_nodes.py",
             "tests/e2e/test_delegation.py",
+            "tests/integration/test_token_delegation.py",
             "tests/contract/test_store.py::test_a_mark_raised_on_one_node_stops_the_other_s_appends",
         ),
     ),

@@ -453,7 +453,9 @@ def application(node: Node) -> ASGIApp:
 def api_of(node: Node) -> Starlette:
     """The API of a node, beside the gateway."""
     parts, door = node.token_parts, node.door
-    tokens = token_doors(parts, node.rules, node.identities, node.dispatcher, node.tasks, node.store, node.clock, door.end_task)
+    tokens = token_doors(
+        parts, node.rules, node.identities, node.dispatcher, node.tasks, node.store, node.clock, door.end_task, door.presenting
+    )
     return api_app(
         access=_access_door(node),
         more=[*node.signals.doors, *(route for one in tokens for route in one.routes())],

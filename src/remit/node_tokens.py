@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from remit.drivers.keys import Keys
     from remit.services.identities import Identities
     from remit.services.opening import Dispatcher
+    from remit.services.presenting import Presenting
     from remit.services.replays import Replays
     from remit.services.rules import Rules
     from remit.services.tasks import Tasks
@@ -103,6 +104,7 @@ def token_doors(
     store: Store,
     clock: Callable[[], datetime],
     end_task: Callable[[str], Awaitable[None]],
+    presenting: Presenting,
 ) -> tuple[TokenDoor | FrontDoor, ...]:
     """The doors of a node's token service: for programs, and where people may sign in for them too."""
     issuer, token_rules = rules.configuration.settings.issuer, rules.configuration.tokens
@@ -124,6 +126,7 @@ def token_doors(
             tasks,
             parts.tokens,
             refusals,
+            presenting,
             clock,
             agents=agents,
             servers=servers,

@@ -94,7 +94,7 @@ def token_components() -> Json:
         "OAuthError": {
             "type": "object",
             "required": ["error", "error_description"],
-            "properties": {"error": text, "error_description": text},
+            "properties": {"error": text, "error_description": text, "mission_denial_reason": text},
         },
     }
 
