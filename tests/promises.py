@@ -246,7 +246,7 @@ PROMISES = (
             "nowhere but to an address of the client's own."
         ),
         against=("client of people, or a page they open",),
-        tests=("tests/integration/test_front_channel.py", "tests/property/test_front_channel.py"),
+        tests=("tests/integration/test_front_channel.py", "tests/integration/test_people.py", "tests/property/test_front_channel.py"),
     ),
     Promise(
         says="A page in a browser cannot speak to the gateway, whatever name leads there.",

@@ -130,6 +130,7 @@ def token_doors(
             clock,
             agents=agents,
             servers=servers,
+            person=front.people.proved if front else None,
             codes=front.codes if front else None,
         ),
         introspection=Introspection(clients, parts.tokens, refusals, issuer=issuer, mission=token_rules.mission),

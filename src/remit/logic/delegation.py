@@ -220,6 +220,7 @@ def plan(facts: Delegation, terms: Delegable, inputs: tuple[Traced, ...], child:
         type=parent.type,
         agent=facts.receiver.text,
         on_behalf_of=parent.on_behalf_of,
+        on_behalf_proof=parent.on_behalf_proof,
         opened_by=parent.agent.text,
         objective=wanted.objective,
         inputs=dict(wanted.inputs),

@@ -269,8 +269,11 @@ class Exchange:
             raise Mistake("no issuer for people is trusted here", code="invalid_request")
         try:
             return await self._person(token)
-        except Unauthenticated:
+        except Unauthenticated as refusal:
+            await self._refusals.note(refusal, exchange=f"{TOKEN_EXCHANGE} id_token", claimed="")
             raise Mistake("the subject token is not acceptable", code="invalid_request") from None
+        except Refusal as refusal:
+            raise Refusal("the task is for nobody who may have one opened here", code="access_denied") from refusal
 
     def _resource(self, asked: TokenRequest) -> str:
         return resource_server(asked.resources, self._tokens.audience, self._servers())
