@@ -166,10 +166,11 @@ class Signals:
             suspended=len(done.suspended),
             tasks=[*done.revoked, *done.suspended][:_NAMED_MAX],
             damaged=len(done.damaged),
+            tokens=len(done.tokens),
         )
         await self._append(followed)
         await self._store.drop_document(f"{_OPEN}{work.signal}")
-        _LOG.info("%s: %d revoked, %d suspended", work.reason, followed.revoked, followed.suspended)
+        _LOG.info("%s: %d revoked, %d suspended, %d tokens", work.reason, followed.revoked, followed.suspended, followed.tokens)
 
     async def finish(self) -> None:
         """Do what a crash or an outage left open. Raises Outage."""

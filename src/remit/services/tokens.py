@@ -146,17 +146,7 @@ class Tokens:
 
     async def revoke(self, token: TaskToken, by: str) -> None:
         """From now on the token opens nothing, at any door and node; a revoked one again is a success. Raises NotFound, Outage."""
-        bearer = token.bearer
-
-        def build(task: Task, _now: datetime) -> tuple[Body, None]:
-            if bearer.token in task.revoked_tokens or task.over:
-                raise _DeadAlreadyError
-            return TokenRevoked(jti=bearer.token, by=by), None
-
-        try:
-            await self._tasks.change(bearer.task, build)
-        except _DeadAlreadyError:
-            return
+        await revoke_token(self._tasks, token.bearer.task, token.bearer.token, by)
 
     def forget(self) -> None:
         """Check signatures anew: the keys have changed."""
@@ -184,6 +174,21 @@ class Tokens:
         if now >= known.expires_at:
             raise Unauthenticated("the token is expired")
         return known
+
+
+async def revoke_token(tasks: Tasks, task_id: str, token: str, by: str) -> bool:
+    """Revoke a token of a task by its id; False where it was dead already. Raises NotFound, Outage."""
+
+    def build(task: Task, _now: datetime) -> tuple[Body, None]:
+        if token in task.revoked_tokens or task.over:
+            raise _DeadAlreadyError
+        return TokenRevoked(jti=token, by=by), None
+
+    try:
+        await tasks.change(task_id, build)
+    except _DeadAlreadyError:
+        return False
+    return True
 
 
 class _DeadAlreadyError(Exception):
