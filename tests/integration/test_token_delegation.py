@@ -9,10 +9,13 @@ import json
 import warnings
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from authlib.integrations.requests_client import OAuth2Session
 from authlib.oauth2.rfc7523 import PrivateKeyJWT
 
+from remit.errors import Unauthenticated
 from remit.model.task import TaskState
+from remit.services.sparing import PER_MINUTE
 from tests.e2e.gateway import stdio
 from tests.integration.test_dpop import proof
 from tests.integration.token_service import EXCHANGE, TYPE, Service, key_table, new_key, token_service, wanted
@@ -151,6 +154,49 @@ def test_confused_deputies_get_no_child_s_token_each_with_its_code(tmp_path):
             task = (await service.running.node.tokens.bearer(token)).task
             await service.running.node.tasks.move(task, TaskState.SUSPENDED, by="alice")
             await refused("parent_not_active", grant, "parent_not_active", presented(token) | writer(service))
+
+    asyncio.run(run())
+
+
+def test_a_child_is_held_to_what_its_type_and_its_agent_demand_of_the_manifest(tmp_path):
+    async def run() -> None:
+        digest = "sha-256:" + "a" * 43
+        more = AGENTS.replace("[agents.writer]", '[agents.writer]\nmanifest.required = ["model"]')
+        head = 'objective = "Test"\ndata_ceiling = "public"\ndeadline = "30m"\nbudget = { calls = 1000 }\n'
+        held = {"held": head + GRANT + '[manifest]\nrequired = ["system_prompt"]\n'}
+        async with token_service(tmp_path, more=more, task=GRANT, types=held) as service:
+            parts = {"model": digest, "system_prompt": digest}
+            token = (await service.given(authorization_details=wanted(task_type="held", manifest=parts)))["access_token"]
+            for told in ({}, {"model": digest}, {"system_prompt": digest}):
+                status, body = await service.token(presented(token, authorization_details=child(manifest=told)) | writer(service))
+                assert (status, body["mission_denial_reason"]) == (400, "child_actor_not_allowed"), body
+                assert (await service.records("DelegationRefused"))[-1].code == "manifest_missing"
+            status, body = await service.token(presented(token, authorization_details=child(manifest=parts)) | writer(service))
+            assert status == 200, body
+            task = await service.running.node.tasks.view(body["authorization_details"][0]["task"])
+            assert task.manifest == parts
+            words = json.loads(child(manifest=parts))[0]
+            del words["type"]
+            headers = {"Authorization": f"Bearer {token}"}
+            async with service.http.post(f"{service.url}/v1/tasks/current/children", json=words, headers=headers) as answer:
+                assert answer.status in {400, 422}, "a parent does not say what another agent is made of"
+
+    asyncio.run(run())
+
+
+def test_refused_delegations_and_proofs_do_not_fill_the_ledger(tmp_path):
+    async def run() -> None:
+        async with serving(tmp_path) as service:
+            node = service.running.node
+            bearer = await node.tokens.bearer((await service.given())["access_token"])
+            for _ in range(PER_MINUTE + 5):
+                await node.door.presenting.delegations.refused(bearer.task, "", "wrong_actor")
+                with pytest.raises(Unauthenticated):
+                    await node.identities.verify_svid("x.y.z")
+            assert len(await service.records("DelegationRefused")) == PER_MINUTE
+            assert len(await service.records("TokenRefused")) == PER_MINUTE
+            await node.door.presenting.delegations.refused("", "", "invalid_token")
+            assert (await service.records("DelegationRefused"))[-1].code == "invalid_token", "another one is not hidden by it"
 
     asyncio.run(run())
 

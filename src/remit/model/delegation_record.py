@@ -73,12 +73,15 @@ class TaskReturned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DelegationRefused:
-    """A delegation that was asked for and not made. ``code``: why (``docs/delegation.md``); ``by``: who asked, as proved."""
+    """A delegation that was asked for and not made. ``code``: why (``docs/delegation.md``); ``by``: who asked, as proved. ``skipped``:
+    refusals of the same parent before it that were too many to be recorded.
+    """
 
     parent: str
     by: str
     code: str
     agent: str = ""
+    skipped: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -168,13 +168,15 @@ class TokenIssued:
 class TokenRefused:
     """A proof that did not hold, or an exchange that was refused. ``claimed``: what it claimed to be, unverified and cut short.
 
-    ``exchange``: the OAuth grant type that was tried, cut short; ``code``: what was answered.
+    ``exchange``: the OAuth grant type that was tried, cut short; ``code``: what was answered. ``skipped``: refusals before it that were
+    too many to be recorded.
     """
 
     why: str
     claimed: str = ""
     exchange: str = ""
     code: str = ""
+    skipped: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -77,6 +77,7 @@ def wanted_of(words: DelegateTask) -> Wanted:
         bytes_read=words.bytes_read,
         resources=words.resources,
         rate_calls=words.rate_calls,
+        manifest=words.manifest,
     )
 
 

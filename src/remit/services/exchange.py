@@ -190,6 +190,8 @@ class Exchange:
             given = await self._tokens.give(task.id, client.workload.proof, server=server, bound=bound, exchange=asked.grant_type)
         except Unauthenticated:
             raise Mistake("the task has ended", code="invalid_grant") from None
+        except Refusal as refusal:
+            raise Refusal(refusal.message, code="unauthorized_client" if refusal.code == "agent_stopped" else refusal.code) from None
         detail = {"type": DETAIL_TYPE, "task": task.id, "task_type": task.type}
         return TokenAnswer(
             access_token=given.token,
