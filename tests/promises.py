@@ -196,6 +196,7 @@ PROMISES = (
             "tests/integration/test_key_rotation.py",
             "tests/integration/test_token_service.py::test_what_is_revoked_opens_nothing_at_any_door_while_its_task_lives",
             "tests/e2e/test_open_streams.py",
+            "tests/integration/test_status_lists.py",
             "tests/integration/test_token_attacks.py::test_an_assertion_is_used_once_whoever_is_first",
         ),
     ),

@@ -22,6 +22,7 @@ from remit.services.missions import Missions
 from remit.services.possession import Possessions
 from remit.services.refusals import Refusals
 from remit.services.rotation import Rotation
+from remit.services.status_lists import StatusLists, StatusNumbers
 from remit.services.tokens import Tokens
 from remit.services.transactions import Transactions
 
@@ -82,7 +83,8 @@ def token_parts(
     """The parts that other services stand on. Raises Mistake for keys that cannot be trusted."""
     settings, rules = configuration.settings, configuration.tokens
     signer = KeyRing(settings.keys)
-    tokens = Tokens(tasks, signer, clock, new_id, issuer=settings.issuer, token_ttl=settings.token_ttl, rules=rules)
+    numbers = StatusNumbers(store, new_id) if rules.status_list else None
+    tokens = Tokens(tasks, signer, clock, new_id, issuer=settings.issuer, token_ttl=settings.token_ttl, rules=rules, numbers=numbers)
     age_max = timedelta(days=rules.rotate_days) if rules.rotate_days else None
     return TokenParts(
         signer=signer,
@@ -136,6 +138,7 @@ def token_doors(
         introspection=Introspection(clients, parts.tokens, refusals, issuer=issuer, mission=token_rules.mission),
         missions=Missions(tasks, parts.tokens, parts.signer, clock, end_task, issuer=issuer, served=token_rules.mission),
         callers=Callers(parts.tokens, identities, lambda: rules.configuration.access),
+        lists=StatusLists(store, tasks, parts.signer, clock, issuer=issuer) if token_rules.status_list else None,
         possessions=parts.possessions,
         signers=(parts.signer, parts.transaction_signer),
         rules=token_rules,

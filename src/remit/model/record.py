@@ -151,7 +151,7 @@ class TokenIssued:
     """A token exchange. ``subject_proof``: how the agent proved itself; ``jti`` identifies the token, it is no secret.
 
     ``audience``: where it opens, where that is less than the whole gateway. ``bound``: what its holder must prove (thumbprints).
-    ``exchange``: the OAuth grant type it was given by.
+    ``exchange``: the OAuth grant type it was given by. ``status_number``: its place in the status lists (-1: in none).
     """
 
     agent: str
@@ -162,6 +162,7 @@ class TokenIssued:
     audience: str = ""
     bound: str = ""
     exchange: str = ""
+    status_number: int = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
