@@ -144,6 +144,7 @@ PROMISES = (
             "tests/unit/test_delegation.py",
             "tests/integration/test_delegation_nodes.py",
             "tests/e2e/test_delegation.py",
+            "tests/integration/test_token_delegation.py",
             "tests/contract/test_store.py::test_a_mark_raised_on_one_node_stops_the_other_s_appends",
         ),
     ),
@@ -208,6 +209,8 @@ PROMISES = (
             "tests/property/test_token_requests.py",
             "tests/integration/test_key_rotation.py",
             "tests/integration/test_token_service.py::test_what_is_revoked_opens_nothing_at_any_door_while_its_task_lives",
+            "tests/e2e/test_open_streams.py",
+            "tests/integration/test_status_lists.py",
             "tests/integration/test_token_attacks.py::test_an_assertion_is_used_once_whoever_is_first",
         ),
     ),
@@ -259,7 +262,7 @@ PROMISES = (
             "nowhere but to an address of the client's own."
         ),
         against=("client of people, or a page they open",),
-        tests=("tests/integration/test_front_channel.py", "tests/property/test_front_channel.py"),
+        tests=("tests/integration/test_front_channel.py", "tests/integration/test_people.py", "tests/property/test_front_channel.py"),
     ),
     Promise(
         says="A page in a browser cannot speak to the gateway, whatever name leads there.",

@@ -21,6 +21,7 @@ from remit.doors.gateway.legacy import LegacyDoor
 from remit.doors.gateway.links import Links
 from remit.doors.gateway.mcp import GatewayLimits, McpGateway
 from remit.doors.gateway.modern import ModernDoor
+from remit.doors.gateway.open_streams import OpenStreams
 from remit.doors.gateway.relay import Relay
 from remit.drivers.base import UpstreamLimits
 from remit.drivers.keys import load_or_make_keys
@@ -298,10 +299,12 @@ async def open_node(
     relay = Relay(mediation, tasks, limits.result_bytes, asking, saw=manifests.saw, transactions=parts.transactions(tasks, rules, clock))
     legacy = LegacyDoor(relay, links, limits.sessions, limits.session_idle_seconds)
     gate = Gate(tokens, tasks, parts.possessions, clock)
+    streams = OpenStreams(tasks)
     gateway = McpGateway(
         gate,
         legacy,
         ModernDoor(relay, links, asking),
+        streams,
         GatewayLimits(body_bytes_max=limits.body_bytes, depth_max=limits.json_depth),
         issuer=settings.issuer,
         hosts=settings.allowed_hosts,
@@ -389,7 +392,7 @@ async def open_node(
             end_task=on_end,
         ),
         signals=signal_parts(configuration, keys, store, tasks, clock, new_id),
-        feed=Feed(store, tasks, functools.partial(on_end, told=True), lambda task: ending[0].task_changed(task)),  # noqa: PLW0108  # made below
+        feed=Feed(store, tasks, functools.partial(on_end, told=True), lambda task: ending[0].task_changed(task), streams.look),  # noqa: PLW0108  # made below
         leases=leases,
         subtrees=Subtrees(store, tasks),
         client=client,
@@ -456,7 +459,9 @@ def application(node: Node) -> ASGIApp:
 def api_of(node: Node) -> Starlette:
     """The API of a node, beside the gateway."""
     parts, door = node.token_parts, node.door
-    tokens = token_doors(parts, node.rules, node.identities, node.dispatcher, node.tasks, node.store, node.clock, door.end_task)
+    tokens = token_doors(
+        parts, node.rules, node.identities, node.dispatcher, node.tasks, node.store, node.clock, door.end_task, door.presenting
+    )
     return api_app(
         access=_access_door(node),
         more=[*node.signals.doors, *(route for one in tokens for route in one.routes())],

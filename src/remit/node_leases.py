@@ -45,7 +45,7 @@ class LeaseParts:
 
     targets: Targets
     secrets: TargetSecrets
-    rotation: SecretRotation
+    secret_rotation: SecretRotation
     leases: Leases
     revocations: Revocations
     reconciliation: Reconciliation
@@ -97,7 +97,7 @@ def lease_parts(
     return LeaseParts(
         targets=targets,
         secrets=held,
-        rotation=SecretRotation(configured, TARGET_KINDS, held),
+        secret_rotation=SecretRotation(configured, TARGET_KINDS, held),
         leases=leases,
         revocations=revocations,
         reconciliation=Reconciliation(store, targets, revocations, clock),

@@ -22,6 +22,7 @@ from remit.services.missions import Missions
 from remit.services.possession import Possessions
 from remit.services.refusals import Refusals
 from remit.services.rotation import Rotation
+from remit.services.status_lists import StatusLists, StatusNumbers
 from remit.services.tokens import Tokens
 from remit.services.transactions import Transactions
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from remit.drivers.keys import Keys
     from remit.services.identities import Identities
     from remit.services.opening import Dispatcher
+    from remit.services.presenting import Presenting
     from remit.services.replays import Replays
     from remit.services.rules import Rules
     from remit.services.tasks import Tasks
@@ -81,7 +83,8 @@ def token_parts(
     """The parts that other services stand on. Raises Mistake for keys that cannot be trusted."""
     settings, rules = configuration.settings, configuration.tokens
     signer = KeyRing(settings.keys)
-    tokens = Tokens(tasks, signer, clock, new_id, issuer=settings.issuer, token_ttl=settings.token_ttl, rules=rules)
+    numbers = StatusNumbers(store, new_id) if rules.status_list else None
+    tokens = Tokens(tasks, signer, clock, new_id, issuer=settings.issuer, token_ttl=settings.token_ttl, rules=rules, numbers=numbers)
     age_max = timedelta(days=rules.rotate_days) if rules.rotate_days else None
     return TokenParts(
         signer=signer,
@@ -103,6 +106,7 @@ def token_doors(
     store: Store,
     clock: Callable[[], datetime],
     end_task: Callable[[str], Awaitable[None]],
+    presenting: Presenting,
 ) -> tuple[TokenDoor | FrontDoor, ...]:
     """The doors of a node's token service: for programs, and where people may sign in for them too."""
     issuer, token_rules = rules.configuration.settings.issuer, rules.configuration.tokens
@@ -124,14 +128,17 @@ def token_doors(
             tasks,
             parts.tokens,
             refusals,
+            presenting,
             clock,
             agents=agents,
             servers=servers,
+            person=front.people.proved if front else None,
             codes=front.codes if front else None,
         ),
         introspection=Introspection(clients, parts.tokens, refusals, issuer=issuer, mission=token_rules.mission),
         missions=Missions(tasks, parts.tokens, parts.signer, clock, end_task, issuer=issuer, served=token_rules.mission),
         callers=Callers(parts.tokens, identities, lambda: rules.configuration.access),
+        lists=StatusLists(store, tasks, parts.signer, clock, issuer=issuer) if token_rules.status_list else None,
         possessions=parts.possessions,
         signers=(parts.signer, parts.transaction_signer),
         rules=token_rules,

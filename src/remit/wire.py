@@ -69,7 +69,7 @@ class DelegateTask(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=Tru
     """A child task. ``request``: an id of the asker's, good for one delegation. ``lifetime`` in seconds (0: as long as may be).
 
     The amounts are taken out of the parent's budgets; ``sums`` in decimal digits. ``actor_token``: the JWT-SVID of the agent that gets
-    the child, where that one asks.
+    the child, where that one asks; ``manifest``: then what it is made of.
     """
 
     request: str
@@ -85,6 +85,7 @@ class DelegateTask(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=Tru
     resources: int = 0
     rate_calls: int = 0
     actor_token: str = ""
+    manifest: dict[str, str] = {}
 
 
 class TokenView(msgspec.Struct):

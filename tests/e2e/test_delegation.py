@@ -268,6 +268,8 @@ def test_kill_while_calls_are_in_flight(serving):
     until(lambda: json.loads(serving.remit("task", "show", child, "--json").stdout)["state"] == "revoked")
     until(lambda: json.loads(serving.remit("agent", "show", "helper", "--json").stdout)["living_tasks"] == [])
     assert json.loads(serving.remit("agent", "show", "helper", "--json").stdout)["stopped"] is True
+    listed = json.loads(serving.remit("agent", "list", "--json").stdout)
+    assert [one["name"] for one in listed if one["stopped"]] == ["helper"]
     assert serving.remit("agent", "restore", "helper").returncode == 0
     opened(serving, "helper")
     assert authorize(serving, own) == "401", "what has ended stays ended"

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from joserfc import jwt
 
-from remit.model.signal import CAEP, RISC, SSF
+from remit.model.signal import CAEP, RISC, SSF, SignalFollowed
 from remit.model.task import TaskState
 from tests.integration.signal_nodes import ENVIRONMENT, SECRET, Idp, Remit, idp, new_key, remit, write_folder
 
@@ -151,7 +151,7 @@ def test_each_kind_of_subject(tmp_path):
         assert await taken({"format": "opaque", "id": "bob@example.com"}) == {"bob"}
         assert await taken(session) == {"ann2"}
         assert await taken(AGENT) == {"ann", "ann2", "bob"}
-        assert await taken({"format": "jwt_id", "iss": issuer, "jti": "JTI"}) == {"bob"}
+        assert await taken({"format": "jwt_id", "iss": issuer, "jti": "JTI"}) == set(), "the token is taken back, not its task"
         assert await taken({"format": "jwt_id", "iss": "https://elsewhere.example", "jti": "JTI"}) == set()
         assert await taken({"format": "aliases", "identifiers": [session, {"format": "email", "email": "bob@example.com"}]}) == {
             "ann2",
@@ -373,3 +373,31 @@ def test_doctor_says_whether_keys_can_be_had_and_the_list_what_came_in(tmp_path)
                 assert f"✗ transmitter idp: no keys of {provider.issuer}: the metadata answers 503" in told
 
     asyncio.run(main())
+
+
+def test_a_signal_about_one_of_our_tokens_takes_back_that_token_alone(tmp_path):
+    async def story(place: Remit, provider: Idp) -> None:
+        issuer = place.node.configuration.settings.issuer
+        token = {"format": "jwt_id", "iss": issuer}
+
+        async def signalled(subject: dict, event: str = f"{CAEP}session-revoked") -> SignalFollowed:
+            assert (await place.push(provider.sign(provider.claims(event, sub_id=subject))))[0] == 202
+            return (await place.records("SignalFollowed"))[-1]
+
+        task, first = await place.open()
+        jti = (await place.records("TokenIssued"))[-1].jti
+        second, _ = await place.node.tokens.issue(task, "test")
+        other = (await place.records("TokenIssued"))[-1].jti
+        followed = await signalled(token | {"jti": jti})
+        assert (followed.tokens, followed.revoked, followed.tasks) == (1, 0, [])
+        assert [await place.call(first), await place.call(second)] == ["unauthenticated", "allow"]
+        assert [(one.jti, one.by) for one in await place.records("TokenRevoked")] == [(jti, "signal:idp")]
+        bob = {"format": "complex", "user": {"format": "email", "email": "bob@example.com"}, "session": token | {"jti": other}}
+        assert (await signalled(bob)).tokens == 0, "it is not a token of bob's"
+        assert await place.call(second) == "allow"
+        assert (await signalled(token | {"jti": other}, f"{CAEP}token-claims-change")).tokens == 1, "a token cannot wait"
+        assert await place.call(second) == "unauthenticated"
+        assert await place.state(task) == "active"
+        assert (await signalled(token | {"jti": "nobody knows it"})).tokens == 0
+
+    run(story, tmp_path)

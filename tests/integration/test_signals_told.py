@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from joserfc import jwt
@@ -15,9 +15,12 @@ from starlette.routing import Route
 
 from bench.common import free_port
 from remit.cli.server import serving
-from remit.model.signal import LIFECYCLE, POLL, PUSH, SESSION_REVOKED, SSF
+from remit.model.signal import ACCOUNT_DISABLED, ACCOUNT_ENABLED, LIFECYCLE, POLL, PUSH, SESSION_REVOKED, SSF
 from remit.model.task import TaskState
 from tests.integration.signal_nodes import ENVIRONMENT, Remit, remit, write_folder
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 AUDIENCE = "https://siem.example"
 
@@ -266,7 +269,7 @@ def test_streams_are_managed_by_whom_they_tell_and_go_where_the_configuration_sa
             assert (await place.ask("POST", "/ssf/streams", {}))[0] == 409
             _, shown = await place.ask("GET", f"/ssf/streams?stream_id={stream}")
             assert (shown["events_delivered"], shown["aud"], shown["iss"]) == ([SESSION_REVOKED], AUDIENCE, place.url)
-            assert set(shown["events_supported"]) == {SESSION_REVOKED, LIFECYCLE}
+            assert set(shown["events_supported"]) == {SESSION_REVOKED, ACCOUNT_DISABLED, ACCOUNT_ENABLED, LIFECYCLE}
             assert shown["delivery"] == {"method": POLL, "endpoint_url": f"{place.url}/ssf/poll"}
             delivery = {"method": PUSH, "endpoint_url": "https://siem.example/events", "authorization_header": "Bearer hidden"}
             status, shown = await place.ask("PATCH", "/ssf/streams", {"stream_id": stream, "delivery": delivery})
@@ -374,5 +377,76 @@ def test_nothing_is_served_where_nobody_is_told(tmp_path):
                     assert answer.status == 404
             assert (await place.push(b"x"))[0] == 404
         assert not (tmp_path / "state" / "keys" / "signals.key").exists()
+
+    asyncio.run(main())
+
+
+def believing(folder: Path, port: int, *tables: str) -> None:
+    """A folder of a remit at that port."""
+    text = (write_folder(folder, "\n".join(tables)) / "remit.toml").read_text()
+    (folder / "remit.toml").write_text(text.replace(text.partition("port = ")[2].split()[0], str(port), 1))
+
+
+def test_a_kill_at_one_remit_ends_tasks_at_the_other_and_is_not_told_back(tmp_path):
+    async def main() -> None:
+        here, there = free_port(), free_port()
+        places = {one: f"http://127.0.0.1:{one}" for one in (here, there)}
+        heard = f"{places[there]}/ssf/receive/other"
+        push = {"push_secret": '"${PUSH_SECRET}"'}
+        believing(tmp_path / "here", here, teller(heard))
+        believing(tmp_path / "there", there, hearer(places[here], **push), teller(transmitter='"other"'))
+        async with remit(tmp_path / "here", background=True) as killing, remit(tmp_path / "there", background=True) as hearing:
+            header = f"Bearer {ENVIRONMENT['PUSH_SECRET']}"
+            await made(killing, delivery={"method": PUSH, "endpoint_url": heard, "authorization_header": header})
+            await made(hearing)
+            task, token = await hearing.open()
+            ended, _ = await hearing.open()
+            agent = (await hearing.node.tasks.view(task)).agent.text
+            assert await hearing.call(token) == "allow"
+            await hearing.node.tasks.end(ended, TaskState.COMPLETED, by=agent)
+            await killing.node.tasks.standing.stop(["*"], by="local:root", declared=[agent])
+
+            async def over() -> bool:
+                return await hearing.state(task) == "revoked"
+
+            await until(over)
+            assert await hearing.call(token) == "unauthenticated"
+            await killing.node.subtrees.restore(["*"], by="local:root", declared=[agent])
+
+            async def heard_of(event: str) -> bool:
+                return event in [body.event for body in await hearing.records("SignalReceived")]
+
+            await until(lambda: heard_of(ACCOUNT_ENABLED))
+            received = {body.event: body for body in await hearing.records("SignalReceived")}
+            assert (received[ACCOUNT_DISABLED].consequence, received[ACCOUNT_DISABLED].concerns) == ("revoke", ["agent"])
+            assert received[ACCOUNT_ENABLED].consequence == "record", "no signal gives anything back"
+            _, polled = await hearing.ask("POST", "/ssf/poll", {"returnImmediately": True})
+            told = [await claims_of(hearing, one) for one in polled["sets"].values()]
+            assert {one["sub_id"]["session"]["id"] for one in told if SESSION_REVOKED in one["events"]} == {ended}
+            moves = [one["events"][LIFECYCLE] for one in told if LIFECYCLE in one["events"]]
+            assert [one["state"] for one in moves if one["mission"] == task] == ["active"], "what the other's signal did is not told it"
+
+    asyncio.run(main())
+
+
+def test_a_revoked_token_and_each_stopped_agent_are_told(tmp_path):
+    async def main() -> None:
+        async with remit(write_folder(tmp_path, teller())) as place:
+            await made(place)
+            task, token = await place.open()
+            known, _ = await place.node.tokens.look(token)
+            await place.node.tokens.revoke(known, "somebody")
+            agent = (await place.node.tasks.view(task)).agent.text
+            await place.node.tasks.standing.stop([agent, "spiffe://remit.local/agent/gone"], by="local:root", reason="private")
+            _, polled = await place.ask("POST", "/ssf/poll", {"returnImmediately": True})
+            told = [await claims_of(place, one) for one in polled["sets"].values()]
+            assert "private" not in json.dumps(told)
+            subjects = [(next(iter(one["events"])), one["sub_id"]) for one in told if LIFECYCLE not in one["events"]]
+            subject = {"format": "iss_sub", "iss": place.url}
+            assert subjects == [
+                (SESSION_REVOKED, {"format": "jwt_id", "iss": place.url, "jti": known.bearer.token}),
+                (ACCOUNT_DISABLED, subject | {"sub": "spiffe://remit.local/agent/gone"}),
+                (ACCOUNT_DISABLED, subject | {"sub": agent}),
+            ]
 
     asyncio.run(main())

@@ -15,6 +15,7 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey, OctKey
 
+from remit.services.sparing import PER_MINUTE
 from tests.integration.token_service import CREDENTIALS, EXCHANGE, JWT_BEARER, SPIFFE, TYPE, Service, new_key, token_service, wanted
 
 GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
@@ -95,7 +96,7 @@ def test_assertions_that_prove_nothing_are_refused_alike(tmp_path):
             assert len(await service.running.node.tasks.rows(limit=500)) == tasks
             assert len(await service.records("TokenIssued")) == issued
             refused = [one for one in await service.records("TokenRefused") if one.exchange]
-            assert len(refused) == 3 * len(wrong)
+            assert PER_MINUTE <= len(refused) <= 3 * len(wrong), "the rest is counted"
             entries = await service.running.node.store.entries(0, 10_000)
             whole = b"".join(entry.body for entry in entries)
             assert not [what for what, assertion in wrong.items() if len(assertion) > 60 and assertion.encode() in whole]

@@ -47,12 +47,12 @@ class Provider:
 
     issuer: str
 
-    def id_token(self, account: str) -> str:
-        """An ID token by authorization code with PKCE, through the provider's own pages of signing in and of consent."""
+    def id_token(self, account: str, scope: str = "openid") -> str:
+        """An ID token for the client ``remit`` by authorization code with PKCE, through the provider's own pages."""
         browser = a_browser()
         verifier = secrets.token_urlsafe(32)
         challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
-        asked = {"client_id": "remit", "response_type": "code", "scope": "openid", "redirect_uri": BACK, "nonce": secrets.token_hex(8)}
+        asked = {"client_id": "remit", "response_type": "code", "scope": scope, "redirect_uri": BACK, "nonce": secrets.token_hex(8)}
         where = f"{self.issuer}/auth?{urlencode({**asked, 'code_challenge': challenge, 'code_challenge_method': 'S256'})}"
         where = self.signed_in(browser, where, account, BACK)
         code = parse_qs(urlsplit(where).query)["code"][0]

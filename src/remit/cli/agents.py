@@ -38,7 +38,7 @@ async def kill(agents: tuple[str, ...], everyone: bool, reason: str, folder: Pat
     """
     async with open_standing(folder.resolve()) as (declared, store, standing):
         names = _named(declared, agents, everyone=everyone)
-        await standing.stop(names, by=operator(), reason=reason[:500])
+        await standing.stop(names, by=operator(), reason=reason[:500], declared=[one.spiffe_id.text for one in declared.values()])
         living = len(await store.living_tasks(names, _COUNTED_MAX))
     who = "every agent" if everyone else ", ".join(safe(name) for name in names)
     human = f"{who}: stopped; {living} living tasks are refused and will be ended"
@@ -57,7 +57,8 @@ async def restore(agents: tuple[str, ...], everyone: bool, reason: str, folder: 
     not_from_a_task()
     async with open_node(folder.resolve()) as node:
         names = _named(node.configuration.agents, agents, everyone=everyone)
-        await node.subtrees.restore(names, by=operator(), reason=reason[:500])
+        declared = [one.spiffe_id.text for one in node.configuration.agents.values()]
+        await node.subtrees.restore(names, by=operator(), reason=reason[:500], declared=declared)
         stopped = sorted(node.tasks.standing.agents)
     emit({"restored": names, "stopped": stopped}, f"restored; stopped now: {', '.join(map(safe, stopped)) or 'nobody'}", as_json=as_json)
 

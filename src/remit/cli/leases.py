@@ -143,7 +143,7 @@ async def target_rotate(name: str, folder: Path, as_json: bool) -> None:
     """Give target NAME a new secret that only remit knows: set there, sealed here. Interrupted anywhere, it is run again."""
     not_from_a_task()
     async with open_node(folder.resolve()) as node:
-        await node.leases.rotation.rotate(name, operator())
+        await node.leases.secret_rotation.rotate(name, operator())
     emit({"target": name, "secret": "rotated"}, f"target {safe(name)} has a new secret, which only remit knows", as_json=as_json)
 
 

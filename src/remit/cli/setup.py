@@ -20,7 +20,7 @@ from remit.drivers.outward import Outward
 from remit.drivers.upstream_http import http_session
 from remit.drivers.upstreams import discover_tools
 from remit.errors import Mistake, RemitError
-from remit.node import load_rules, open_node, utc_now
+from remit.node import load_rules, open_node, open_standing, utc_now
 from remit.services.configuration import load_configuration
 from remit.services.pinning import pin_servers, taskless
 from remit.services.pins import Pins
@@ -83,10 +83,26 @@ def agent() -> None:
 @json_option
 @reports_errors
 async def agent_list(folder: Path, as_json: bool) -> None:
-    """Declared agents, their SPIFFE IDs and the task types they may be given. `agent show` tells who is stopped."""
+    """Declared agents, their SPIFFE IDs, the task types they may be given, and who is stopped."""
     agents = load_configuration(folder.resolve()).agents.values()
-    data = [{"name": one.name, "spiffe_id": one.spiffe_id.text, "tasks": one.tasks, "description": one.description} for one in agents]
-    lines = [f"{one.name}  {one.spiffe_id}  {', '.join(one.tasks) or '(no tasks)'}  {safe(one.description)}" for one in agents]
+    async with open_standing(folder.resolve()) as (_, _, standing):
+        await standing.load()
+        stopped = {one.name for one in agents if standing.stopped([one.spiffe_id.text])}
+    data = [
+        {
+            "name": one.name,
+            "spiffe_id": one.spiffe_id.text,
+            "tasks": one.tasks,
+            "description": one.description,
+            "stopped": one.name in stopped,
+        }
+        for one in agents
+    ]
+    lines = [
+        f"{one.name}  {one.spiffe_id}  {', '.join(one.tasks) or '(no tasks)'}{'  STOPPED' if one.name in stopped else ''}  "
+        f"{safe(one.description)}"
+        for one in agents
+    ]
     human = "\n".join(line.rstrip() for line in lines)
     emit(data, human or "no agent is declared: [agents.NAME] in remit.toml", as_json=as_json)
 

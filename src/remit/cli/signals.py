@@ -65,6 +65,8 @@ def _line(one: dict[str, Any]) -> str:
         return f"{beginning}refused: {safe(received.why)}"
     about = ", ".join(received.concerns) or "nothing known here"
     then = (
-        f"{followed.revoked} revoked, {followed.suspended} suspended" if followed else _UNFOLLOWED.get(received.consequence, "not finished")
+        f"{followed.revoked} revoked, {followed.suspended} suspended" + (f", {followed.tokens} tokens" if followed.tokens else "")
+        if followed
+        else _UNFOLLOWED.get(received.consequence, "not finished")
     )
     return f"{beginning}{safe(short(received.event))}, about {about}: {then}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from remit.errors import Broken, Mistake, Outage, Refusal, RemitError, Unauthenticated
+from remit.logic.delegation import MISSION_CODES
 from remit.wire import http_status, problem, problem_headers
 
 __all__ = ["grpc_status", "http_status", "oauth_error", "problem", "problem_headers", "rpc_error", "rpc_status", "tool_error"]
@@ -45,6 +46,16 @@ _OAUTH = {
     "unsupported_grant_type": 400,
     "access_denied": 400,
 }
+_OAUTH_OF_MISSION = {
+    "parent_not_active": "invalid_grant",
+    "parent_mismatch": "invalid_grant",
+    "delegation_not_permitted": "invalid_request",
+    "child_actor_not_allowed": "invalid_request",
+    "not_strict_subset": "invalid_request",
+    "fanout_exceeded": "invalid_request",
+    "policy_denied": "access_denied",
+}
+"""What the mission drafts lay their reasons of a refused child upon (child delegation, denial reasons)."""
 _OAUTH_OF_HTTP = {"too_large": 413, "too_slow": 408}
 _UNPROVED = "the proof of identity does not hold"  # whatever was wrong with it
 
@@ -59,10 +70,19 @@ def oauth_error(error: RemitError) -> tuple[int, Json, dict[str, str]]:
         return 401, {"error": "invalid_client", "error_description": _UNPROVED}, headers
     if not isinstance(error, Refusal | Mistake):
         return 500, {"error": "server_error", "error_description": "remit has a fault; its log says more"}, headers
+    reason = MISSION_CODES.get(error.code, "") if isinstance(error, Refusal) else ""
+    if reason:
+        code = _OAUTH_OF_MISSION[reason]
+        told = {"error_description": _printable(f"{error.code}: {error.message}"), "mission_denial_reason": reason}
+        return _OAUTH[code], {"error": code, **told}, headers
     code = error.code if error.code in _OAUTH else "unauthorized_client" if isinstance(error, Refusal) else "invalid_request"
     said = error.message + (f" ({error.hint})" if error.hint else "")
-    printable = "".join(sign if " " <= sign <= "~" and sign not in '"\\' else "'" for sign in said)  # RFC 6749 §5.2
-    return _OAUTH_OF_HTTP.get(error.code, _OAUTH[code]), {"error": code, "error_description": printable}, headers
+    return _OAUTH_OF_HTTP.get(error.code, _OAUTH[code]), {"error": code, "error_description": _printable(said)}, headers
+
+
+def _printable(said: str) -> str:
+    """What may stand in an ``error_description`` (RFC 6749 §5.2)."""
+    return "".join(sign if " " <= sign <= "~" and sign not in '"\\' else "'" for sign in said)
 
 
 def rpc_error(request_id: object, code: int, message: str, data: object = None) -> Json:

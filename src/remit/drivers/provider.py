@@ -1,8 +1,8 @@
 """The OIDC provider at which people sign in: OpenID Connect Core 1.0, authorization code with PKCE; remit is its client.
 
 Rules: only what the configured issuer's own discovery document names is asked, over checked addresses (``fetching.py``). An ID token
-counts when the provider signed it, for us alone, now, and for the sign-in that was begun here (nonce). Nothing else of the provider's
-answer is used or kept.
+counts when the provider signed it, for us alone, now, and for the sign-in that was begun here (nonce); one that an agent presents, when it
+is for a client that is configured. Nothing else of the provider's answer is used or kept.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from remit.drivers.issuers import Issuer
 from remit.drivers.key_sets import read_object
 from remit.drivers.refreshing import Refreshing
 from remit.errors import Outage, Unauthenticated
-from remit.logic.claims import LIFETIME_MAX, check_times
-from remit.logic.id_tokens import check_header
+from remit.logic.claims import LIFETIME_MAX
+from remit.logic.id_tokens import check_header, check_signed_in, use_of
 from remit.model.trust import IssuerRule
 
 if TYPE_CHECKING:
@@ -89,24 +89,29 @@ class Provider:
         token = read_object(answered.data, "the provider's answer").get("id_token")
         if not isinstance(token, str) or len(token) > _TOKEN_CHARACTERS_MAX:
             raise Unauthenticated("the provider sent no ID token")
-        return await self._checked(token, nonce, now)
-
-    async def _checked(self, token: str, nonce: str, now: datetime) -> Claims:
-        """OpenID Connect Core §3.1.3.7."""
-        header, claims = unproved(token)
-        check_header(header)
-        if claims.get("iss") != self._rule.issuer or claims.get("aud") not in (self._rule.client_id, [self._rule.client_id]):
-            raise Unauthenticated("the ID token is of another issuer, or not for us alone")
-        if claims.get("azp", self._rule.client_id) != self._rule.client_id:
-            raise Unauthenticated("the ID token was given to another client")
-        check_times(claims, now, LIFETIME_MAX * 24)
+        claims, _ = await self._checked(token, (self._rule.client_id,), now)
         if claims.get("nonce") != nonce:
             raise Unauthenticated("the ID token is of another sign-in")
+        return claims
+
+    async def presented(self, token: str, now: datetime) -> tuple[Claims, str, datetime]:
+        """Claims of the person who signed in elsewhere, by the ID token that an agent presents; what is the same whenever it comes again,
+        and until when. Raises Unauthenticated (its sentence is for the ledger), Outage.
+        """
+        if len(token) > _TOKEN_CHARACTERS_MAX:
+            raise Unauthenticated("the ID token is too long")
+        claims, until = await self._checked(token, (self._rule.client_id, *self._rule.audiences), now)
+        return claims, use_of(token, claims), until
+
+    async def _checked(self, token: str, audiences: tuple[str, ...], now: datetime) -> tuple[Claims, datetime]:
+        header, claims = unproved(token)
+        check_header(header)
+        until = check_signed_in(claims, self._rule.issuer, audiences, now, LIFETIME_MAX * 24)
         try:
             await self._keys.check_signature(token, header)
         except Outage as error:
             raise Unauthenticated(f"the provider's keys cannot be had: {error.message}") from None
-        return claims
+        return claims, until
 
     async def _discover(self) -> tuple[_Endpoints, float | None]:
         found = await self._fetcher.get(self._rule.issuer.rstrip("/") + _DISCOVERY, self._rule.endpoint)

@@ -59,7 +59,7 @@ def task_claims(
         "jti": jti,
         "task": {"id": task.id, "type": task.type, "on_behalf_of": task.on_behalf_of},
         "authorization_details": grant_details(task, base, server),
-        **({"act": _acting(task, issuer)} if person or task.chain else {}),
+        **acting(task, issuer),
         **confirmation(bound),
     }
 
@@ -91,12 +91,14 @@ def confirmation(bound: Possession) -> Claims:
     return {"cnf": members} if members else {}
 
 
-def _acting(task: Task, issuer: str) -> Claims:
-    """Who acts, and for whom: the newest actor outermost (RFC 8693 §4.1)."""
+def acting(task: Task, issuer: str) -> Claims:
+    """The ``act`` claim, where the agent acts for somebody who is proved or delegated: the newest actor outermost (RFC 8693 §4.1)."""
+    if not task.chain and not (task.on_behalf_of and task.on_behalf_proof):
+        return {}
     act: Claims = {}
     for agent in (*reversed(task.chain), task.agent.text):
         act = {"iss": issuer, "sub": agent, **({"act": act} if act else {})}
-    return act
+    return {"act": act}
 
 
 def check_svid(header: Claims, claims: Claims, trust_domain: str, audience: str, now: datetime, *, dated: bool = True) -> Workload:

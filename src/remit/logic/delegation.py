@@ -19,6 +19,7 @@ import rfc8785
 from remit.errors import Mistake, Refusal, RemitError
 from remit.logic.cedar_schema import DELEGATE
 from remit.logic.grants import narrowing_schema_text, validator
+from remit.logic.manifest import check_parts, check_required
 from remit.logic.policy import Answer
 from remit.logic.policy_context import origin_shown, task_shown
 from remit.logic.schema_words import unenforced
@@ -32,6 +33,7 @@ from remit.model.record import GrantLine, SumLine, TaskOpened
 from remit.model.task import Task, TaskState
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
     from remit.logic.policy import Policies
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from remit.model.delegation import Wanted, WantedLine
     from remit.model.identity import SpiffeId
     from remit.model.labels import DataClasses
+    from remit.model.manifest import Parts
 
 MISSION_CODES = {
     "parent_not_active": "parent_not_active",
@@ -51,6 +54,7 @@ MISSION_CODES = {
     "child_actor_not_allowed": "child_actor_not_allowed",
     "delegation_cycle": "child_actor_not_allowed",
     "agent_stopped": "child_actor_not_allowed",
+    "manifest_missing": "child_actor_not_allowed",
     "not_strict_subset": "not_strict_subset",
     "budget_short": "not_strict_subset",
     "fanout_exceeded": "fanout_exceeded",
@@ -138,6 +142,19 @@ def check_permitted(facts: Delegation) -> Delegable:
     return terms
 
 
+def check_told(facts: Delegation, required: Iterable[str]) -> Parts:
+    """The manifest of the agent that gets the child, with the parts that its type and the agent demand. Only that agent tells of itself.
+
+    Raises Refusal, Mistake.
+    """
+    wanted = facts.wanted
+    if wanted.manifest and facts.by != facts.receiver:
+        raise Mistake("an agent's manifest is told by that agent", code="body", hint="let the agent that gets the child ask for it")
+    parts = check_parts(wanted.manifest)
+    check_required(required, parts)
+    return parts
+
+
 def _check_alive(facts: Delegation) -> None:
     for one in (facts.parent, *facts.ancestors):
         if one.state is not TaskState.ACTIVE or facts.now >= one.deadline:
@@ -220,6 +237,7 @@ def plan(facts: Delegation, terms: Delegable, inputs: tuple[Traced, ...], child:
         type=parent.type,
         agent=facts.receiver.text,
         on_behalf_of=parent.on_behalf_of,
+        on_behalf_proof=parent.on_behalf_proof,
         opened_by=parent.agent.text,
         objective=wanted.objective,
         inputs=dict(wanted.inputs),
@@ -241,6 +259,7 @@ def plan(facts: Delegation, terms: Delegable, inputs: tuple[Traced, ...], child:
         ],
         autonomy=dict(parent.autonomy),
         watched=parent.watched,
+        manifest=dict(wanted.manifest),
         drift=dict(parent.drift_rules),
         ancestors=[parent.id, *parent.ancestors],
         chain=[parent.agent.text, *parent.chain],

@@ -1,4 +1,4 @@
-"""What must hold before the token of an OIDC issuer counts as proof of a workload's identity. Pure: its signature is checked before.
+"""What must hold before the token of an OIDC issuer counts as proof of who a workload or a person is. Pure: its signature is checked apart.
 
 Rules: the issuer was chosen by its exact name, and only that issuer's rule applies. One audience, ours: a token that others may take as
 well could have come from them. A token of another kind (an access token, a logout, a security event, a proof of possession, one bound
@@ -16,7 +16,8 @@ from remit.logic.identity_mapping import map_identity
 from remit.model.identity import Workload
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from collections.abc import Collection
+    from datetime import datetime, timedelta
 
     from remit.model.trust import IssuerRule
 
@@ -48,6 +49,22 @@ def check_id_token(claims: Claims, rule: IssuerRule, now: datetime) -> tuple[Wor
         raise Unauthenticated("the token has no subject")
     expires_at = check_times(claims, now, rule.lifetime_max)
     return Workload(agent=map_identity(claims, rule.identities), proof=f"oidc:{rule.name}"), expires_at
+
+
+def check_signed_in(claims: Claims, issuer: str, audiences: Collection[str], now: datetime, lifetime_max: timedelta) -> datetime:
+    """Until when an ID token proves who signed in at one of some clients of a provider (OpenID Connect Core §3.1.3.7).
+
+    Raises Unauthenticated.
+    """
+    audience = claims.get("aud")
+    alone = audience[0] if isinstance(audience, list) and len(audience) == 1 else audience
+    if claims.get("iss") != issuer or not isinstance(alone, str) or alone not in audiences:
+        raise Unauthenticated("the ID token is of another issuer, or not for us alone")
+    if claims.get("azp", alone) != alone:
+        raise Unauthenticated("the ID token was given to another client")
+    if any(name in claims for name in _OTHER_KINDS):
+        raise Unauthenticated("the token is of another kind")
+    return check_times(claims, now, lifetime_max)
 
 
 def use_of(token: str, claims: Claims) -> str:

@@ -77,6 +77,12 @@ def tokens_of(concern: Concern) -> frozenset[str]:
     return frozenset(token for clause in concern for token in clause.tokens)
 
 
+def only_tokens(concern: Concern) -> frozenset[str]:
+    """Ids of tokens, where the subject names tokens as such: then they are what is taken back, not their tasks. None: it does not."""
+    named = [one.tokens for one in concern if one.tokens and not (one.persons or one.agents or one.tasks)]
+    return frozenset.intersection(*named) if named else frozenset()
+
+
 def replaced(concern: Concern, tasks: Mapping[str, str]) -> Concern:
     """Tokens as the tasks that they open; a token of no live task is nobody's."""
     return tuple(

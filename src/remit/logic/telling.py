@@ -2,7 +2,7 @@
 
 Rules: a token is made from the entry alone, so it is the same at every attempt and on every node, and its id says which entry it tells.
 Nothing of a task is told but its id, its agent, how it moved, and (where configured) on whose behalf it ran: no reason that a person wrote,
-no objective, no input.
+no objective, no input. Nobody is told what followed from its own signal.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from remit.logic.arguments import digest_json
-from remit.model.record import TaskMoved, TaskOpened
-from remit.model.signal import SESSION_REVOKED, VERIFICATION, Stream, Told
+from remit.model.delegation_record import AgentsRestored, AgentsStopped
+from remit.model.record import TaskMoved, TaskOpened, TokenRevoked
+from remit.model.signal import ACCOUNT_DISABLED, ACCOUNT_ENABLED, SESSION_REVOKED, VERIFICATION, Stream, Told
 from remit.model.task import TASK_MOVES, TaskState
 
 if TYPE_CHECKING:
@@ -20,6 +21,34 @@ if TYPE_CHECKING:
     from remit.model.record import Record
 
 Json = dict[str, Any]
+
+
+def told_events(lifecycle: str) -> tuple[str, ...]:
+    """Types of all that can be told. ``lifecycle``: that of a task's moves ("" : they are not told)."""
+    return tuple(event for event in (SESSION_REVOKED, ACCOUNT_DISABLED, ACCOUNT_ENABLED, lifecycle) if event)
+
+
+def its_own(by: str, transmitter: str) -> bool:
+    """Whether something was done by a signal of the very party that would be told of it."""
+    return bool(transmitter) and by == f"signal:{transmitter}"
+
+
+def agents_told(record: Record, issuer: str) -> tuple[Told, ...]:
+    """The events of agents that were stopped, or may work again (RISC 1.0 §2): one for each."""
+    body = record.body
+    if not isinstance(body, AgentsStopped | AgentsRestored):
+        return ()
+    event = ACCOUNT_DISABLED if isinstance(body, AgentsStopped) else ACCOUNT_ENABLED
+    return tuple(Told(event=event, subject=_agent(agent, issuer), claims={}) for agent in (body.declared or body.agents) if agent != "*")
+
+
+def token_told(record: Record, issuer: str) -> tuple[Told, ...]:
+    """The event of a token that was revoked while its task lives on. Its subject is the token alone: whoever knows it not does nothing."""
+    body = record.body
+    if not isinstance(body, TokenRevoked):
+        return ()
+    subject = {"format": "jwt_id", "iss": issuer, "jti": body.jti}
+    return (Told(event=SESSION_REVOKED, subject=subject, claims={"event_timestamp": int(record.at.timestamp())}),)
 
 
 def told(record: Record, opened: TaskOpened, prior: str, *, issuer: str, lifecycle: str, persons: bool) -> tuple[Told, ...]:
@@ -55,11 +84,15 @@ def _subject(task: str, opened: TaskOpened, issuer: str, *, persons: bool) -> Js
     subject: Json = {
         "format": "complex",
         "session": {"format": "opaque", "id": task},
-        "application": {"format": "iss_sub", "iss": issuer, "sub": opened.agent},
+        "application": _agent(opened.agent, issuer),
     }
     if persons and opened.on_behalf_of:
         subject["user"] = {"format": "opaque", "id": opened.on_behalf_of}
     return subject
+
+
+def _agent(agent: str, issuer: str) -> Json:
+    return {"format": "iss_sub", "iss": issuer, "sub": agent}
 
 
 def verification(stream: str, state: str) -> Told:

@@ -81,7 +81,7 @@ class Wanted:
     """A child task as it is asked for. ``agent``: name of a declared agent. ``request``: an id of the asker's, good for one delegation.
 
     ``lifetime`` ``None``: as long as may be. ``ceiling`` "": the parent's. ``inputs``: values that the parent hands over. The amounts
-    are taken out of the parent's budgets; ``sums``: by name of the parent's.
+    are taken out of the parent's budgets; ``sums``: by name of the parent's. ``manifest``: what that agent is made of, as it says itself.
     """
 
     request: str
@@ -96,3 +96,4 @@ class Wanted:
     bytes_read: int = 0
     resources: int = 0
     rate_calls: int = 0
+    manifest: Mapping[str, str] = field(default_factory=dict)

@@ -73,30 +73,35 @@ class TaskReturned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DelegationRefused:
-    """A delegation that was asked for and not made. ``code``: why (``docs/delegation.md``); ``by``: who asked, as proved."""
+    """A delegation that was asked for and not made. ``code``: why (``docs/delegation.md``); ``by``: who asked, as proved. ``skipped``:
+    refusals of the same parent before it that were too many to be recorded.
+    """
 
     parent: str
     by: str
     code: str
     agent: str = ""
+    skipped: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentsStopped:
     """From here on no call of these agents, nor of what was delegated by them, is allowed, and they get no task and no token.
 
-    ``agents``: SPIFFE IDs; ``*`` is every agent, also those that are declared later.
+    ``agents``: SPIFFE IDs; ``*`` is every agent, also those that are declared later; ``declared``: those that are then.
     """
 
     agents: list[str]
     by: str
     reason: str = ""
+    declared: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentsRestored:
-    """These agents may be given tasks again. What has ended stays ended."""
+    """These agents may be given tasks again. What has ended stays ended. ``declared``: as when they were stopped."""
 
     agents: list[str]
     by: str
     reason: str = ""
+    declared: list[str] = field(default_factory=list)

@@ -52,7 +52,10 @@ class ClientRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignIn:
-    """``[sign_in]``: the OIDC provider at which people sign in. ``claim``: what names a person here; ``people``: who may consent."""
+    """``[sign_in]``: the OIDC provider at which people sign in. ``claim``: what names a person here; ``people``: who may consent.
+
+    ``audiences``: other clients of the provider, whose ID tokens prove for whom an agent works.
+    """
 
     issuer: str
     client_id: str
@@ -60,6 +63,7 @@ class SignIn:
     claim: str
     people: tuple[str, ...]
     clients: Mapping[str, ClientRule]
+    audiences: tuple[str, ...] = ()
     algorithms: frozenset[str] = frozenset({"RS256", "ES256"})
     jwks_uri: str = ""
     endpoint: Endpoint = field(default_factory=Endpoint)

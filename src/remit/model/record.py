@@ -152,7 +152,7 @@ class TokenIssued:
     """A token exchange. ``subject_proof``: how the agent proved itself; ``jti`` identifies the token, it is no secret.
 
     ``audience``: where it opens, where that is less than the whole gateway. ``bound``: what its holder must prove (thumbprints).
-    ``exchange``: the OAuth grant type it was given by.
+    ``exchange``: the OAuth grant type it was given by. ``status_number``: its place in the status lists (-1: in none).
     """
 
     agent: str
@@ -163,19 +163,22 @@ class TokenIssued:
     audience: str = ""
     bound: str = ""
     exchange: str = ""
+    status_number: int = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRefused:
     """A proof that did not hold, or an exchange that was refused. ``claimed``: what it claimed to be, unverified and cut short.
 
-    ``exchange``: the OAuth grant type that was tried, cut short; ``code``: what was answered.
+    ``exchange``: the OAuth grant type that was tried, cut short; ``code``: what was answered. ``skipped``: refusals before it that were
+    too many to be recorded.
     """
 
     why: str
     claimed: str = ""
     exchange: str = ""
     code: str = ""
+    skipped: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ CAEP = "https://schemas.openid.net/secevent/caep/event-type/"
 RISC = "https://schemas.openid.net/secevent/risc/event-type/"
 SSF = "https://schemas.openid.net/secevent/ssf/event-type/"
 SESSION_REVOKED, VERIFICATION = f"{CAEP}session-revoked", f"{SSF}verification"
+ACCOUNT_DISABLED, ACCOUNT_ENABLED = f"{RISC}account-disabled", f"{RISC}account-enabled"
 LIFECYCLE = "https://schemas.karlmcguinness.com/secevent/mission/lifecycle-change"  # Mission signals draft §4, a private namespace
 PUSH, POLL = "urn:ietf:rfc:8935", "urn:ietf:rfc:8936"
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512")
@@ -102,7 +103,7 @@ class ReceiverRule:
     """One configured receiver: whom we tell, and where. ``push``: addresses that it may choose from; none: it polls.
 
     ``events``: types it may ask for; none: all. ``persons``: it is told on whose behalf a task ran. ``everything``: streams begin with
-    all subjects, else with none.
+    all subjects, else with none. ``transmitter``: who of those that we believe it is as well: what its own signals did is not told it.
     """
 
     name: str
@@ -113,6 +114,7 @@ class ReceiverRule:
     persons: bool = False
     everything: bool = True
     private: bool = False
+    transmitter: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,13 +179,16 @@ class SignalReceived:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignalFollowed:
-    """What followed from a signal, all of it in force: tasks moved (the first thousand in ``tasks``), and those that were damaged."""
+    """What followed from a signal, all of it in force: tasks moved (the first thousand in ``tasks``), those that were damaged, and how many
+    single tokens were taken back.
+    """
 
     signal: str
     revoked: int
     suspended: int
     tasks: list[str] = field(default_factory=list)
     damaged: int = 0
+    tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -138,10 +138,12 @@ class TokenRules:
     """What ``[tokens]`` says.
 
     ``endpoint_audience``: a client assertion may also be addressed to the token endpoint (common before rfc7523bis). ``mission``:
-    tokens carry a ``mission`` claim and its status is served. ``rotate_days``: age at which the signing key is replaced, 0: never.
+    tokens carry a ``mission`` claim and its status is served. ``status_list``: they carry a ``status`` claim and lists of it are served.
+    ``rotate_days``: age at which the signing key is replaced, 0: never.
     """
 
     bound: Bound = Bound.NONE
     endpoint_audience: bool = False
     mission: bool = False
+    status_list: bool = False
     rotate_days: int = 0

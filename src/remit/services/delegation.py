@@ -13,12 +13,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from remit.errors import Outage, Refusal
-from remit.logic.delegation import Delegation, check_permitted, check_wanted, may_delegate, plan, refusal, traced_inputs
+from remit.logic.delegation import Delegation, check_permitted, check_told, check_wanted, may_delegate, plan, refusal, traced_inputs
 from remit.logic.life import fold
 from remit.logic.records import encode, leaf_hash
 from remit.model.delegation_record import DelegationRefused, TaskDelegated
 from remit.model.record import Body, Record, TaskMoved, TaskOpened
 from remit.model.task import Task, TaskState
+from remit.services.sparing import Sparing
 from remit.services.task_rows import task_row
 from remit.store.database import Append
 
@@ -52,7 +53,7 @@ class Delegations:
     ) -> None:
         """``records_max``: ledger records of one task."""
         self._tasks, self._sightings, self._rules, self._store = tasks, sightings, rules, store
-        self._clock, self._new_id, self._records_max = clock, new_id, records_max
+        self._clock, self._new_id, self._records_max, self._refusals = clock, new_id, records_max, Sparing()
 
     async def delegate(self, parent: Bearer, wanted: Wanted, *, by: SpiffeId) -> Task:
         """An active child of the bearer's task. ``by``: the agent that asks, proved: the parent's own, or the one that gets the child.
@@ -67,9 +68,12 @@ class Delegations:
             raise
 
     async def refused(self, parent: str, by: str, code: str, agent: str = "") -> None:
-        """Record a delegation that was not made. Raises Outage."""
-        body = DelegationRefused(parent=parent, by=by, code=code, agent=agent[:200])
-        await self._store.append(Append(body=encode(Record(at=self._clock(), body=body))))
+        """Record a delegation that was not made; of very many the rest is counted. Raises Outage."""
+        now = self._clock()
+        skipped = self._refusals.admit(parent, now)
+        if skipped is not None:
+            body = DelegationRefused(parent=parent, by=by, code=code, agent=agent[:200], skipped=skipped)
+            await self._store.append(Append(body=encode(Record(at=now, body=body))))
 
     async def _delegated(self, parent: Bearer, wanted: Wanted, by: SpiffeId) -> Task:
         declared = self._rules.configuration.agents.get(wanted.agent)
@@ -78,7 +82,7 @@ class Delegations:
         child = self._new_id("task")
 
         def build(task: Task, now: datetime) -> tuple[Body, TaskOpened]:
-            return self._built(task, wanted, declared.spiffe_id, by, child, now)
+            return self._built(task, wanted, declared.spiffe_id, by, child, now, declared.manifest.required)
 
         def beside(opened: TaskOpened, now: datetime) -> tuple[Append, ...]:
             return _opening(child, opened, now)
@@ -95,7 +99,7 @@ class Delegations:
         raise Outage(f"task {parent.task} is changed by too many at once", code="task_busy")
 
     def _built(
-        self, task: Task, wanted: Wanted, receiver: SpiffeId, by: SpiffeId, child: str, now: datetime
+        self, task: Task, wanted: Wanted, receiver: SpiffeId, by: SpiffeId, child: str, now: datetime, required: tuple[str, ...]
     ) -> tuple[TaskDelegated, TaskOpened]:
         seen, above = self._sightings.known(task), self._tasks.lineage(task)
         if seen is None or above is None:
@@ -108,6 +112,9 @@ class Delegations:
             parent=task, ancestors=above, wanted=wanted, receiver=receiver, by=by, now=now, classes=rules.classes, stopped=stopped
         )
         terms = check_permitted(facts)
+        kind = self._rules.configuration.task_types.get(task.type)
+        parts = check_told(facts, (*(kind.required if kind else ()), *required))
+        facts = replace(facts, wanted=replace(wanted, manifest=parts))
         inputs = traced_inputs(facts, seen)
         answer = may_delegate(facts, rules.policies, inputs)
         if not answer.permitted:

@@ -7,7 +7,7 @@ Rules
 * A token is for one task, and for the gateway or one server of it.
 
 Left out: who is proved how (``services/clients.py``), the opening of tasks (``services/opening.py``), what a person consents to
-(``services/front_channel.py``), delegation to child tasks: one more line of the table.
+(``services/front_channel.py``), whose token delegates what (``services/presenting.py``).
 """
 
 from __future__ import annotations
@@ -18,17 +18,20 @@ from typing import TYPE_CHECKING, NoReturn
 from remit.errors import Conflict, Mistake, NotFound, Refusal, Unauthenticated
 from remit.logic.token_requests import DETAIL_TYPE, resource_server, task_wanted
 from remit.model.token import TokenAnswer
+from remit.services.delegation_words import delegation_wanted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping
     from datetime import datetime
 
+    from remit.model.delegation import Wanted
     from remit.model.task import Task
     from remit.model.token import Client, Credential, Person, TaskWanted, TokenRequest
     from remit.services.clients import Clients
     from remit.services.codes import Codes, Redeemed
     from remit.services.opening import Dispatcher
     from remit.services.possession import Held, Possessions
+    from remit.services.presenting import Presenting
     from remit.services.refusals import Refusals
     from remit.services.tasks import Tasks
     from remit.services.tokens import Tokens
@@ -53,6 +56,7 @@ class Exchange:
         tasks: Tasks,
         tokens: Tokens,
         refusals: Refusals,
+        presenting: Presenting,
         clock: Callable[[], datetime],
         *,
         agents: Callable[[], Mapping[str, Agent]],
@@ -65,7 +69,7 @@ class Exchange:
         """
         self._clients, self._possessions, self._dispatcher = clients, possessions, dispatcher
         self._tasks, self._tokens, self._refusals, self._clock = tasks, tokens, refusals, clock
-        self._agents, self._servers, self._person, self._codes = agents, servers, person, codes
+        self._presenting, self._agents, self._servers, self._person, self._codes = presenting, agents, servers, person, codes
         self._grants: dict[str, Callable[[TokenRequest, Held], Awaitable[TokenAnswer]]] = {
             CLIENT_CREDENTIALS: self._client_credentials,
             JWT_BEARER: self._assertion,
@@ -111,7 +115,8 @@ class Exchange:
             actor = await self._actor(asked)
             return await self._given(actor, asked, held, person=await self._on_behalf(asked.subject_token))
         if asked.subject_token_type == ACCESS_TOKEN:
-            return await self._narrowed(asked, held)
+            delegation = delegation_wanted(asked.authorization_details)
+            return await (self._delegated(asked, held, *delegation) if delegation else self._narrowed(asked, held))
         if asked.subject_token_type != JWT or asked.actor_token:
             raise Mistake("these kinds of subject and actor are not exchanged", code="invalid_request")
         client = await self._proved(asked.subject_token, "subject_token")
@@ -140,9 +145,7 @@ class Exchange:
         return replace(answer, refresh_token=self._codes.refresh_token(asked, redeemed, held.possession))
 
     async def _narrowed(self, asked: TokenRequest, held: Held) -> TokenAnswer:
-        """An agent's own task token for another of the same task: for one server, bound to another key. Delegation to another agent's
-        child task begins here, when there is one.
-        """
+        """An agent's own task token for another of the same task: for one server, bound to another key."""
         client = await self._actor(asked)
         try:
             token, task = await self._tokens.look(asked.subject_token)
@@ -158,6 +161,21 @@ class Exchange:
         await self._hold(held)
         return await self._issued(client, task, asked, held, server)
 
+    async def _delegated(self, asked: TokenRequest, held: Held, wanted: Wanted, parent: str) -> TokenAnswer:
+        """Another agent's task token, for a child of its task: the agent that gets the child presents it and proves itself."""
+        if asked.scope:
+            raise Mistake("name the task by authorization_details or by scope, not by both", code="invalid_request")
+        server = self._resource(asked)
+        bearer = await self._presenting.exchanged_subject(asked.subject_token, held.possession)
+        await self._presenting.passed_on(bearer, asked.actor_token)
+        actor = await self._actor(asked)
+        await self._hold(held)  # before a child is opened that nobody could use
+        try:
+            child = await self._presenting.exchanged(bearer, actor, wanted, parent=parent)
+        except Mistake as mistake:
+            raise Mistake(mistake.message, code="invalid_authorization_details", hint=mistake.hint) from None
+        return await self._issued(actor, child, asked, held, server)
+
     async def _given(self, client: Client, asked: TokenRequest, held: Held, person: Person | None = None) -> TokenAnswer:
         """A token for the task that is asked for."""
         declared = self._agents().get(client.name)
@@ -172,6 +190,8 @@ class Exchange:
             given = await self._tokens.give(task.id, client.workload.proof, server=server, bound=bound, exchange=asked.grant_type)
         except Unauthenticated:
             raise Mistake("the task has ended", code="invalid_grant") from None
+        except Refusal as refusal:
+            raise Refusal(refusal.message, code="unauthorized_client" if refusal.code == "agent_stopped" else refusal.code) from None
         detail = {"type": DETAIL_TYPE, "task": task.id, "task_type": task.type}
         return TokenAnswer(
             access_token=given.token,
@@ -251,8 +271,11 @@ class Exchange:
             raise Mistake("no issuer for people is trusted here", code="invalid_request")
         try:
             return await self._person(token)
-        except Unauthenticated:
+        except Unauthenticated as refusal:
+            await self._refusals.note(refusal, exchange=f"{TOKEN_EXCHANGE} id_token", claimed="")
             raise Mistake("the subject token is not acceptable", code="invalid_request") from None
+        except Refusal as refusal:
+            raise Refusal("the task is for nobody who may have one opened here", code="access_denied") from refusal
 
     def _resource(self, asked: TokenRequest) -> str:
         return resource_server(asked.resources, self._tokens.audience, self._servers())

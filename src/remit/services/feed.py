@@ -30,6 +30,7 @@ _SWEEP_SECONDS = 1.0
 _BEHIND_MAX = 10_000
 _MOVED = (b'"kind":"task.moved"', b'"kind":"manifest.changed"', b'"kind":"lease.revoking"', b'"kind":"secret.found"')
 _STANDING = b'"kind":"agents.'
+_TAKES_BACK = (b'"kind":"task.moved"', b'"kind":"manifest.changed"', b'"kind":"token.revoked"', _STANDING)
 
 
 class Feed:
@@ -41,10 +42,13 @@ class Feed:
         tasks: Tasks,
         on_end: Callable[[str], Awaitable[None]],
         on_change: Callable[[str], Awaitable[None]] | None = None,
+        on_taken_back: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """``on_end``: called once with each task that has ended. ``on_change``: with each that was suspended, by a person or by
         a change of its manifest, or that loses a credential: what it holds is taken from it there.
+        ``on_taken_back``: called where a task, a token or an agent may have lost its authority; whatever rests on one is looked at.
         """
+        self._on_taken_back = on_taken_back
         self._store, self._tasks, self._on_end, self._on_change = store, tasks, on_end, on_change
         self._watchers: list[asyncio.Queue[Entry | None]] = []
         self.mark = 0
@@ -88,6 +92,8 @@ class Feed:
         self._tasks.seen(entries)
         if any(entry.task is None and _STANDING in entry.body for entry in entries):
             await self._tasks.standing.read()
+        if self._on_taken_back is not None and any(kind in entry.body for entry in entries for kind in _TAKES_BACK):
+            await self._on_taken_back()
         for entry in entries:
             for queue in self._watchers:
                 if queue.full():

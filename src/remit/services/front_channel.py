@@ -33,6 +33,7 @@ from remit.logic.task_types import checked_inputs, fill_objective, open_grant
 from remit.logic.token_requests import one, resource_server
 from remit.model.record import Record, TokenRefused
 from remit.services.codes import Codes
+from remit.services.people import People
 from remit.services.public_clients import PublicClients
 from remit.store.database import Append
 
@@ -125,6 +126,7 @@ class FrontChannel:
         provider: Provider,
         clients: PublicClients,
         codes: Codes,
+        people: People,
         dispatcher: Dispatcher,
         rules: Rules,
         replays: Replays,
@@ -136,7 +138,7 @@ class FrontChannel:
         servers: Callable[[], Collection[str]],
     ) -> None:
         """``issuer``: our URL. ``servers``: names of the gateway's servers now."""
-        self._rule, self._provider, self.clients, self.codes = rule, provider, clients, codes
+        self._rule, self._provider, self.clients, self.codes, self.people = rule, provider, clients, codes, people
         self._dispatcher, self._rules = dispatcher, rules
         self._replays, self._sealer, self._store, self._clock = replays, sealer, store, clock
         self._issuer, self._servers = issuer, servers
@@ -325,11 +327,13 @@ def make_front(
     if rule is None:
         return None
     fetcher = Fetcher(bytes_max=document_bytes_max, seconds_max=fetch_seconds_max)
+    provider = Provider(rule, fetcher, ticks, returns_to=issuer + CALLBACK)
     return FrontChannel(
         rule,
-        Provider(rule, fetcher, ticks, returns_to=issuer + CALLBACK),
+        provider,
         PublicClients(rule, fetcher, sealer, clock, ticks, endpoint=rule.endpoint),
         Codes(tasks, replays, sealer, clock, agents=lambda: rules.configuration.agents, end_task=end_task),
+        People(rule, provider, replays, clock),
         dispatcher,
         rules,
         replays,

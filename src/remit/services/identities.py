@@ -1,7 +1,7 @@
 """The embedded trust domain: gives declared agents their JWT-SVIDs, and tells who presents one, or another proof that is trusted.
 
 Rules: an agent that is not declared gets nothing and is nobody. Every exchange, given or refused, is in the ledger
-before its answer leaves. Outside, a refusal never says why.
+before its answer leaves; of very many refusals the rest is counted. Outside, a refusal never says why.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from remit.logic.claims import SVID_TYPE, check_svid, svid_claims
 from remit.logic.records import encode
 from remit.model.identity import PeerCertificate, Workload
 from remit.model.record import Record, TokenIssued, TokenRefused
+from remit.services.sparing import Sparing
 from remit.store.database import Append
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Identities:
         others that are trusted. ``authorities``: what X.509-SVIDs of our own domain lead to.
         """
         self._proofs, self._own_authorities = proofs, authorities
-        self._standing = standing
+        self._standing, self._refusals = standing, Sparing()
         self._store, self._signer, self._clock, self._new_id = store, signer, clock, new_id
         self._trust_domain, self._audience, self._svid_ttl, self._agents = trust_domain, audience, svid_ttl, agents
 
@@ -90,8 +91,10 @@ class Identities:
                     return name, workload
             raise Unauthenticated(f"{workload.agent} is not declared")
         except Unauthenticated as refusal:
-            refused = TokenRefused(why=refusal.message[:_WHY_CHARACTERS_MAX], claimed=_claimed(proof))
-            await self._store.append(Append(body=encode(Record(at=now, body=refused))))
+            skipped = self._refusals.admit("", now)
+            if skipped is not None:
+                refused = TokenRefused(why=refusal.message[:_WHY_CHARACTERS_MAX], claimed=_claimed(proof), skipped=skipped)
+                await self._store.append(Append(body=encode(Record(at=now, body=refused))))
             raise
 
     async def authorities(self) -> list[Certificate]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from remit.errors import Mistake, NotFound, Unauthenticated
-from remit.logic.claims import audience_of, confirmation, grant_details
+from remit.logic.claims import acting, audience_of, confirmation, grant_details
 from remit.logic.missions import mission_claim
 from remit.model.task import TaskState
 
@@ -84,7 +84,7 @@ class Introspection:
             "token_type": "DPoP" if known.bound.key else "Bearer",
             "task": {"id": task.id, "type": task.type, "on_behalf_of": task.on_behalf_of, "state": task.state.value},
             "authorization_details": grant_details(task, base, bearer.server),
-            **({"act": {"iss": self._issuer, "sub": agent}} if person else {}),
+            **acting(task, self._issuer),
             **confirmation(known.bound),
             **({"mission": mission_claim(task, self._issuer, base)} if self._mission else {}),
         }

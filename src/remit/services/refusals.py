@@ -1,6 +1,7 @@
 """Refusals of the token service, in the ledger before they are told.
 
-Rules: the ledger has the reason, outside it is told in a few plain words. What may hold values of a task's inputs is not recorded.
+Rules: the ledger has the reason, outside it is told in a few plain words. Of very many the rest is
+counted (``sparing.py``). What may hold values of a task's inputs is not recorded.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from remit.logic.records import encode
 from remit.model.record import Record, TokenRefused
+from remit.services.sparing import Sparing
 from remit.store.database import Append
 
 if TYPE_CHECKING:
@@ -26,10 +28,14 @@ class Refusals:
     """Writes them down."""
 
     def __init__(self, store: Store, clock: Callable[[], datetime]) -> None:
-        self._store, self._clock = store, clock
+        self._store, self._clock, self._sparing = store, clock, Sparing()
 
     async def note(self, refusal: RemitError, *, exchange: str, claimed: str) -> None:
         """``exchange``: the grant type, or what else was tried. ``claimed``: who it said it was. Raises Outage."""
         why = "the task cannot be opened so" if refusal.code == _OF_INPUTS else refusal.message
-        body = TokenRefused(why=why[:_CUT], claimed=claimed[:_CUT], exchange=exchange[:_CUT], code=refusal.code)
-        await self._store.append(Append(body=encode(Record(at=self._clock(), body=body))))
+        now = self._clock()
+        skipped = self._sparing.admit("", now)
+        if skipped is None:
+            return
+        body = TokenRefused(why=why[:_CUT], claimed=claimed[:_CUT], exchange=exchange[:_CUT], code=refusal.code, skipped=skipped)
+        await self._store.append(Append(body=encode(Record(at=now, body=body))))

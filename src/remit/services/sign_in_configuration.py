@@ -55,6 +55,7 @@ def read_sign_in(root: Reader, folder: Path, agents: Mapping[str, Agent]) -> Sig
         claim=claim,
         people=people,
         clients=_clients(table, agents),
+        audiences=table.texts("audiences"),
         algorithms=frozenset(algorithms),
         jwks_uri=read_address(table, "jwks_uri", endpoint, needed=False),
         endpoint=endpoint,

@@ -17,7 +17,8 @@ from remit.drivers.outward import check_address
 from remit.errors import Mistake
 from remit.logic.signals import DEFAULTS, event_type, short
 from remit.logic.subjects import FIELDS, unknown_fields
-from remit.model.signal import ALGORITHMS, LIFECYCLE, SESSION_REVOKED, Concerns, Consequence, ReceiverRule, SignalRules, TransmitterRule
+from remit.logic.telling import told_events
+from remit.model.signal import ALGORITHMS, LIFECYCLE, Concerns, Consequence, ReceiverRule, SignalRules, TransmitterRule
 from remit.services.reading import NAME, Reader, near, read_text
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def read_signals(root: Reader, folder: Path, issuer: str) -> SignalRules:
     if lifecycle and "://" not in lifecycle:
         table.wrong(f"lifecycle = {lifecycle[:80]!r} is no event type", f'"{LIFECYCLE}", or "": not told', "lifecycle")
     transmitters = {name: _transmitter(name, one, folder, issuer) for name, one in table.tables("transmitters")}
-    receivers = {name: _receiver(name, one, lifecycle) for name, one in table.tables("receivers")}
+    receivers = {name: _receiver(name, one, lifecycle, transmitters) for name, one in table.tables("receivers")}
     digests = [one.secret_digest for one in receivers.values() if one.secret_digest]
     if len(set(digests)) != len(digests):
         table.wrong("two receivers have the same secret", "one secret a receiver", "receivers")
@@ -82,7 +83,7 @@ def _transmitter(name: str, table: Reader, folder: Path, ours: str) -> Transmitt
     return rule
 
 
-def _receiver(name: str, table: Reader, lifecycle: str) -> ReceiverRule:
+def _receiver(name: str, table: Reader, lifecycle: str, transmitters: Mapping[str, TransmitterRule]) -> ReceiverRule:
     _check_name(name, table)
     private = table.value("private", bool, default=False)
     secret, audience, push = _secret(table, "secret"), table.value("audience", str, ""), table.texts("push")
@@ -92,13 +93,15 @@ def _receiver(name: str, table: Reader, lifecycle: str) -> ReceiverRule:
         table.wrong(f"receiver {name} has no audience", 'audience = "https://…", as it wants to be named', "audience")
     for address in push:
         _check_address(table, "push", address, private=private)
-    events = []
+    events, told = [], {short(event): event for event in told_events(lifecycle)}
     for word in table.texts("events"):
-        event = event_type(word)
-        if event not in {SESSION_REVOKED, lifecycle} - {""}:
-            told = [short(SESSION_REVOKED), *([lifecycle] if lifecycle else [])]
+        event = told.get(short(word), "")
+        if not event:
             table.wrong(f"nothing is told as {word[:80]!r}", near(word, told), "events")
         events.append(event)
+    transmitter = table.value("transmitter", str, name if name in transmitters else "")
+    if transmitter and transmitter not in transmitters:
+        table.wrong(f"there is no transmitter {transmitter[:80]!r}", near(transmitter, transmitters), "transmitter")
     rule = ReceiverRule(
         name=name,
         secret_digest=hashlib.sha256(secret.encode()).digest() if secret else b"",
@@ -108,6 +111,7 @@ def _receiver(name: str, table: Reader, lifecycle: str) -> ReceiverRule:
         persons=table.value("persons", bool, default=False),
         everything=table.value("everything", bool, default=True),
         private=private,
+        transmitter=transmitter,
     )
     table.done()
     return rule

@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
-from collections import defaultdict
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +26,7 @@ from remit.logic.signals import CODES, consequence, read_event_set, short
 from remit.logic.subjects import concern_of
 from remit.model.record import Record
 from remit.model.signal import SSF, Clause, Concern, Concerns, Consequence, SignalFollowed, SignalReceived
+from remit.services.sparing import Sparing
 from remit.store.database import Append
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("remit")
 _SEEN, _OPEN = "signal/seen/", "signal/open/"
 _UNDER_WAY_MAX, _NAMED_MAX = 64, 1_000
-_REFUSALS_PER_MINUTE = 60
 _ABANDONED = timedelta(seconds=60)  # an open signal of that age has nobody who works on it
 _PAGE = 1_000
 
@@ -78,8 +77,7 @@ class Signals:
         self._clock, self._new_id, self._issuer = clock, new_id, issuer
         self.bytes_max, self._kept_max = bytes_max, kept_max
         self._under_way: set[str] = set()
-        self._recorded: defaultdict[str, list[datetime]] = defaultdict(list)
-        self._skipped: defaultdict[str, int] = defaultdict(int)
+        self._refusals = Sparing()
 
     def pusher(self, name: str, credential: str) -> TransmitterRule | None:
         """The transmitter of that name, if the credential is its; else nobody, whatever the reason."""
@@ -149,7 +147,7 @@ class Signals:
             concerns=_kinds(concern),
             consequence=what.value,
             token_digest=digests[0],
-            skipped=self._skipped.pop(rule.name, 0),
+            skipped=self._refusals.untold(rule.name),
         )
         await self._append(received)
         if event.event == f"{SSF}stream-updated" and event.claims.get("status") != "enabled":
@@ -166,10 +164,11 @@ class Signals:
             suspended=len(done.suspended),
             tasks=[*done.revoked, *done.suspended][:_NAMED_MAX],
             damaged=len(done.damaged),
+            tokens=len(done.tokens),
         )
         await self._append(followed)
         await self._store.drop_document(f"{_OPEN}{work.signal}")
-        _LOG.info("%s: %d revoked, %d suspended", work.reason, followed.revoked, followed.suspended)
+        _LOG.info("%s: %d revoked, %d suspended, %d tokens", work.reason, followed.revoked, followed.suspended, followed.tokens)
 
     async def finish(self) -> None:
         """Do what a crash or an outage left open. Raises Outage."""
@@ -195,12 +194,9 @@ class Signals:
 
     async def refuse(self, name: str, via: str, refusal: RemitError, token: bytes = b"") -> None:
         """Record a refusal, unless there were very many."""
-        now, recent = self._clock(), self._recorded[name]
-        recent[:] = [moment for moment in recent if now - moment < timedelta(minutes=1)]
-        if len(recent) >= _REFUSALS_PER_MINUTE:
-            self._skipped[name] += 1
+        skipped = self._refusals.admit(name, self._clock())
+        if skipped is None:
             return
-        recent.append(now)
         received = SignalReceived(
             signal=self._new_id("sig"),
             transmitter=name,
@@ -208,7 +204,7 @@ class Signals:
             outcome="refused",
             why=f"{refusal.code}: {refusal.message}"[:300],
             token_digest=digest_bytes(token) if token else "",
-            skipped=self._skipped.pop(name, 0),
+            skipped=skipped,
         )
         await self._append(received)
 

@@ -86,12 +86,15 @@ class Standing:
             return now
         raise Outage("agents are stopped and restored by too many at once", code="agents_busy")
 
-    async def stop(self, agents: Collection[str], *, by: str, reason: str = "") -> None:
-        """From its return no call of these agents is allowed anywhere. Stopping a stopped one is a success. Raises Outage."""
-        await self._change(lambda before: before | {*agents}, AgentsStopped(agents=sorted(agents), by=by, reason=reason))
+    async def stop(self, agents: Collection[str], *, by: str, reason: str = "", declared: Collection[str] = ()) -> None:
+        """From its return no call of these agents is allowed anywhere. Stopping a stopped one is a success. ``declared``: all agents that
+        are, so that others can be told who was stopped where every one was. Raises Outage.
+        """
+        named = sorted(declared) if EVERY in agents else []
+        await self._change(lambda before: before | {*agents}, AgentsStopped(agents=sorted(agents), by=by, reason=reason, declared=named))
 
-    async def restore(self, agents: Collection[str], *, by: str, reason: str = "") -> None:
-        """Let agents work again; ``Subtrees.restore`` ends first what is left of them.
+    async def restore(self, agents: Collection[str], *, by: str, reason: str = "", declared: Collection[str] = ()) -> None:
+        """Let agents work again; ``Subtrees.restore`` ends first what is left of them. ``declared``: as of ``stop``.
 
         Raises Conflict where all agents are stopped and only some are named, Outage.
         """
@@ -104,7 +107,8 @@ class Standing:
                 raise Conflict("every agent is stopped", code="all_stopped", hint=hint)
             return before - {*agents}
 
-        await self._change(without, AgentsRestored(agents=sorted(agents), by=by, reason=reason))
+        named = sorted(declared) if EVERY in agents else []
+        await self._change(without, AgentsRestored(agents=sorted(agents), by=by, reason=reason, declared=named))
 
     async def _change(self, changed: Callable[[frozenset[str]], frozenset[str]], body: Body) -> None:
         for _ in range(_ATTEMPTS):

@@ -17,8 +17,9 @@ import msgspec
 from remit.errors import Conflict, Mistake, NotFound, Outage, Refusal, Unauthenticated
 from remit.logic.arguments import digest_json
 from remit.logic.records import encode
+from remit.logic.telling import told_events
 from remit.model.record import Record
-from remit.model.signal import POLL, PUSH, SESSION_REVOKED, ReceiverRule, SignalRules, Stream, StreamChanged
+from remit.model.signal import POLL, PUSH, ReceiverRule, SignalRules, Stream, StreamChanged
 from remit.services.kept_state import KeptState
 from remit.store.database import Append
 
@@ -68,7 +69,7 @@ class Streams:
 
     def supported(self, rule: ReceiverRule) -> tuple[str, ...]:
         """Event types that a receiver may ask for."""
-        every = tuple(event for event in (SESSION_REVOKED, self.rules.lifecycle) if event)
+        every = told_events(self.rules.lifecycle)
         return tuple(event for event in every if event in rule.events) if rule.events else every
 
     async def of(self, rule: ReceiverRule) -> Stream | None:

@@ -46,10 +46,10 @@ class Subtrees:
                 await self.follow()
             await asyncio.sleep(_SWEEP_SECONDS)
 
-    async def restore(self, agents: Collection[str], *, by: str, reason: str = "") -> None:
+    async def restore(self, agents: Collection[str], *, by: str, reason: str = "", declared: Collection[str] = ()) -> None:
         """Let stopped agents work again, after all that they were stopped in has ended. Raises Conflict, Outage."""
         await self.follow()
-        await self._tasks.standing.restore(agents, by=by, reason=reason)
+        await self._tasks.standing.restore(agents, by=by, reason=reason, declared=declared)
 
     async def follow(self) -> None:
         """Do all that there is to do now. Raises Outage."""

@@ -2,7 +2,8 @@
 
 Rules: when ``take_back`` returns, no call of any task that was open when it was called and is concerned will be allowed at any door: each
 was moved by compare and swap, and is found by its row, which is as durable as its opening. Doing it twice does no harm. Tasks are moved in
-bounded batches, so it takes as long as there are tasks.
+bounded batches, so it takes as long as there are tasks. Where a token alone is named, that token is revoked and its task lives on: a token
+cannot wait, so it is revoked too where others are suspended.
 
 The place to grow: one durable record that every decision honours (``remit kill``) can take the place of the batches; callers see
 nothing of it.
@@ -21,12 +22,13 @@ import msgspec
 from remit.errors import Broken, Conflict, NotFound
 from remit.logic.claims import LEEWAY, LIFETIME_MAX
 from remit.logic.records import decode
-from remit.logic.subjects import concerns, replaced, tokens_of
+from remit.logic.subjects import concerns, only_tokens, replaced, tokens_of
 from remit.model.signal import Consequence
 from remit.model.task import TASK_MOVES, TaskState
+from remit.services.tokens import revoke_token
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
     from datetime import datetime
 
     from remit.model.signal import Concern
@@ -42,11 +44,12 @@ _TOKEN_ISSUED = b'"kind":"token.issued"'
 
 @dataclass(slots=True, kw_only=True)
 class TakenBack:
-    """Tasks that were moved, and those that were damaged: they are opened for nobody."""
+    """Tasks that were moved, those that were damaged (they are opened for nobody), and tokens that were revoked."""
 
     revoked: list[str] = field(default_factory=list)
     suspended: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
+    tokens: list[str] = field(default_factory=list)
 
 
 class TakingBack:
@@ -60,7 +63,11 @@ class TakingBack:
         done = TakenBack()
         if consequence is Consequence.RECORD or not concern:
             return done
-        known = replaced(concern, await self._opened_by(tokens_of(concern)))
+        opened = await self._opened_by(tokens_of(concern))
+        known = replaced(concern, opened)
+        if alone := only_tokens(concern):
+            await self._revoke_tokens({token: opened[token] for token in alone if token in opened}, known, by, done)
+            return done
         batch: list[str] = []
         async for task, agent, on_behalf_of in self._candidates(known):
             if concerns(known, task=task, agent=agent, on_behalf_of=on_behalf_of):
@@ -70,6 +77,18 @@ class TakingBack:
                 batch = []
         await self._move_all(batch, consequence, by, reason, done)
         return done
+
+    async def _revoke_tokens(self, tokens: Mapping[str, str], concern: Concern, by: str, done: TakenBack) -> None:
+        """Revoke tokens, by id, of tasks for which all else that was said holds."""
+        for token, task_id in sorted(tokens.items()):
+            try:
+                task = await self._tasks.view(task_id)
+                if concerns(concern, task=task.id, agent=task.agent.text, on_behalf_of=task.on_behalf_of):
+                    await revoke_token(self._tasks, task_id, token, by)
+                    done.tokens.append(token)
+            except Broken as error:
+                _LOG.error("task %s is damaged; nothing can be opened by it: %s", task_id, error.message)
+                done.damaged.append(task_id)
 
     async def _candidates(self, concern: Concern) -> AsyncIterator[tuple[str, str, str]]:
         """Live tasks, each with its agent and on whose behalf it runs; all of them, or where ids are named those."""

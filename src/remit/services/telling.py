@@ -1,4 +1,4 @@
-"""Tells receivers what became of tasks: pushed (RFC 8935) or given when they poll (RFC 8936), from a cursor over the ledger.
+"""Tells receivers what became of tasks, agents and tokens, by push (RFC 8935) or poll (RFC 8936), from a cursor over the ledger.
 
 Rules: the ledger is the queue. What has to be told is made from its entries, and how far each stream was told is kept in the store, so a
 restart, another node or a receiver that is away loses nothing. A token may arrive twice, always with the same id; tokens of a stream are
@@ -21,8 +21,8 @@ from remit.errors import Broken, Mistake, Outage, RemitError
 from remit.logic.arguments import parse_json
 from remit.logic.records import decode, encode
 from remit.logic.signals import CODES
-from remit.logic.telling import after_acks, set_claims, token_id, told, verification, wanted
-from remit.model.record import Record, TaskMoved, TaskOpened
+from remit.logic.telling import after_acks, agents_told, its_own, set_claims, token_id, token_told, told, verification, wanted
+from remit.model.record import Record, TaskMoved, TaskOpened, TokenRevoked
 from remit.model.signal import PUSH, SignalRefused, Stream, StreamChanged
 from remit.model.task import TaskState
 from remit.services.kept_state import KeptState
@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from remit.store.database import Entry, Store
 
 _LOG = logging.getLogger("remit")
-_MOVED, _STREAM = b'"kind":"task.moved"', b'"kind":"signal.stream"'
+_MOVED, _STREAM, _REVOKED = b'"kind":"task.moved"', b'"kind":"signal.stream"', b'"kind":"token.revoked"'
+_AGENTS = (b'"kind":"agents.stopped"', b'"kind":"agents.restored"')
 _PAGE, _SCANNED_MAX, _OUTSTANDING_MAX, _ACKS_MAX = 500, 10_000, 100, 1_000
 _LOOK_SECONDS, _APART_SECONDS, _POLL_SECONDS, _POLLS_MAX = 2.0, 0.25, 20.0, 4
 _TURN_SECONDS = 30.0  # longer than one attempt may take (drivers/outward.py), twice
@@ -218,16 +219,24 @@ class Telling:
 
     async def _events(self, rule: ReceiverRule, stream: Stream, entry: Entry) -> tuple[Told, ...]:
         """What an entry would tell a stream."""
-        if entry.task is not None and _MOVED in entry.body:
-            opened, prior = await self._before(entry)
-            return told(
-                decode(entry.body), opened, prior, issuer=self._issuer, lifecycle=self._streams.rules.lifecycle, persons=rule.persons
-            )
+        if entry.task is not None and (_MOVED in entry.body or _REVOKED in entry.body):
+            return await self._of_task(rule, entry)
+        if entry.task is None and any(kind in entry.body for kind in _AGENTS):
+            return agents_told(decode(entry.body), self._issuer)
         if entry.task is None and _STREAM in entry.body:
             body = decode(entry.body).body
             if isinstance(body, StreamChanged) and body.stream == stream.id and body.what == "verification":
                 return (verification(stream.id, await self._streams.verification_state(stream, body.change)),)
         return ()
+
+    async def _of_task(self, rule: ReceiverRule, entry: Entry) -> tuple[Told, ...]:
+        record = decode(entry.body)
+        if its_own(getattr(record.body, "by", ""), rule.transmitter):
+            return ()
+        if isinstance(record.body, TokenRevoked):
+            return token_told(record, self._issuer)
+        opened, prior = await self._before(entry)
+        return told(record, opened, prior, issuer=self._issuer, lifecycle=self._streams.rules.lifecycle, persons=rule.persons)
 
     async def _before(self, moved: Entry) -> tuple[TaskOpened, str]:
         """How the task of an entry was opened, and its state before that entry."""

@@ -25,6 +25,7 @@ def read_tokens(root: Reader) -> TokenRules:
         bound=table.choice("bound", Bound) or defaults.bound,
         endpoint_audience=table.value("endpoint_audience", bool, defaults.endpoint_audience),
         mission=table.value("mission", bool, defaults.mission),
+        status_list=table.value("status_list", bool, defaults.status_list),
         rotate_days=table.number("rotate_days", 1, _DAYS_MAX) if "rotate_days" in table.data else defaults.rotate_days,
     )
     table.done()

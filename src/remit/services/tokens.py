@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from remit.errors import NotFound, Refusal, Unauthenticated
 from remit.logic.claims import TASK_TYPE, audience_of, check_bearer, check_held, check_task_token, task_claims
 from remit.logic.missions import mission_claim
+from remit.logic.status_list import status_claim
 from remit.logic.tree import cut_off
 from remit.model.record import Body, TokenIssued, TokenRevoked
 from remit.model.task import TaskState
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from remit.drivers.signing import TokenSigner
     from remit.model.identity import Bearer
     from remit.model.task import Task
+    from remit.services.status_lists import StatusNumbers
     from remit.services.tasks import Tasks
 
 _REMEMBERED_MAX, _DIGEST_BYTES = 10_000, 32
@@ -57,8 +59,10 @@ class Tokens:
         issuer: str,
         token_ttl: timedelta,
         rules: TokenRules | None = None,
+        numbers: StatusNumbers | None = None,
     ) -> None:
-        """``issuer``: our URL; the gateway below it is the audience."""
+        """``issuer``: our URL; the gateway below it is the audience. ``numbers``: of tokens in status lists (``None``: there are none)."""
+        self._numbers = numbers
         self._tasks, self._signer, self._clock, self._new_id = tasks, signer, clock, new_id
         self._issuer, self.audience, self._token_ttl = issuer, f"{issuer}/mcp", token_ttl
         self._rules = rules or TokenRules()
@@ -80,6 +84,7 @@ class Tokens:
         if not unbound_is_well:
             self.check_binding(bound)
         jti = self._new_id("tok")
+        number = await self._numbers.take() if self._numbers else -1
 
         def build(task: Task, now: datetime) -> tuple[Body, datetime]:
             if task.over or now >= task.deadline or cut_off(self._tasks.lineage(task) or (), now):
@@ -96,6 +101,7 @@ class Tokens:
                 audience=audience_of(self.audience, server) if server else "",
                 bound=bound.key or bound.certificate,
                 exchange=exchange,
+                status_number=number,
             )
             return issued, expires_at
 
@@ -103,6 +109,8 @@ class Tokens:
         claims = task_claims(task, self._issuer, self.audience, self._clock(), expires_at, jti, server=server, bound=bound)
         if self._rules.mission:
             claims["mission"] = mission_claim(task, self._issuer, self.audience)
+        if number >= 0:
+            claims["status"] = status_claim(number, self._issuer)
         details = tuple(claims["authorization_details"])
         return Given(token=self._signer.sign(claims, TASK_TYPE), expires_at=expires_at, task=task, details=details)
 
@@ -146,17 +154,7 @@ class Tokens:
 
     async def revoke(self, token: TaskToken, by: str) -> None:
         """From now on the token opens nothing, at any door and node; a revoked one again is a success. Raises NotFound, Outage."""
-        bearer = token.bearer
-
-        def build(task: Task, _now: datetime) -> tuple[Body, None]:
-            if bearer.token in task.revoked_tokens or task.over:
-                raise _DeadAlreadyError
-            return TokenRevoked(jti=bearer.token, by=by), None
-
-        try:
-            await self._tasks.change(bearer.task, build)
-        except _DeadAlreadyError:
-            return
+        await revoke_token(self._tasks, token.bearer.task, token.bearer.token, by)
 
     def forget(self) -> None:
         """Check signatures anew: the keys have changed."""
@@ -184,6 +182,21 @@ class Tokens:
         if now >= known.expires_at:
             raise Unauthenticated("the token is expired")
         return known
+
+
+async def revoke_token(tasks: Tasks, task_id: str, token: str, by: str) -> bool:
+    """Revoke a token of a task by its id; False where it was dead already. Raises NotFound, Outage."""
+
+    def build(task: Task, _now: datetime) -> tuple[Body, None]:
+        if token in task.revoked_tokens or task.over:
+            raise _DeadAlreadyError
+        return TokenRevoked(jti=token, by=by), None
+
+    try:
+        await tasks.change(task_id, build)
+    except _DeadAlreadyError:
+        return False
+    return True
 
 
 class _DeadAlreadyError(Exception):

@@ -52,6 +52,10 @@ def token_paths() -> Json:
         "/oauth/mission/lifecycle": {
             "post": _posted("Suspend, complete or revoke a task as a mission", "", ("mission_id", "operation", *_ASSERTION), "mission_id")
         },
+        "/oauth/status/{which}": {
+            "get": _read("A signed list of what task tokens are worth (where [tokens] status_list is on)")
+            | {"parameters": [{"name": "which", "in": "path", "required": True, "schema": {"type": "integer"}}]}
+        },
         "/oauth/jwks": {"get": _read("Keys that verify task tokens (RFC 7517)")},
         "/.well-known/oauth-authorization-server": {"get": _read("Metadata of the token service (RFC 8414)")},
         "/.well-known/openid-configuration": {"get": _read("The same metadata, where OpenID clients look")},
@@ -94,7 +98,7 @@ def token_components() -> Json:
         "OAuthError": {
             "type": "object",
             "required": ["error", "error_description"],
-            "properties": {"error": text, "error_description": text},
+            "properties": {"error": text, "error_description": text, "mission_denial_reason": text},
         },
     }
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from remit.model.identity import Bearer
     from remit.services.tasks import Tasks
 
+LISTEN = "subscriptions/listen"
 _RESOURCES_MAX = 100
 _NAME_CHARACTERS_MAX = 4_096
 _ACKNOWLEDGED = "notifications/subscriptions/acknowledged"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from remit.doors.gateway.exchange import NO_TOKEN, HttpExchange
+from remit.doors.gateway.listening import LISTEN
 from remit.doors.gateway.modern import is_modern
 from remit.doors.problems import INVALID_REQUEST, PARSE_ERROR, problem, rpc_error, rpc_status
 from remit.drivers.conversation import is_response
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from remit.doors.gateway.legacy import LegacyDoor
     from remit.doors.gateway.modern import ModernDoor
+    from remit.doors.gateway.open_streams import OpenStreams
     from remit.model.identity import Bearer
     from remit.model.token import Credential
 
@@ -62,6 +64,7 @@ class McpGateway:
         gatekeeper: Gatekeeper,
         legacy: LegacyDoor,
         modern: ModernDoor,
+        streams: OpenStreams,
         limits: GatewayLimits,
         *,
         issuer: str,
@@ -71,7 +74,7 @@ class McpGateway:
     ) -> None:
         """``issuer``: our URL. ``report`` takes faults of remit itself, for its log."""
         self._gatekeeper, self._legacy, self._modern, self._limits = gatekeeper, legacy, modern, limits
-        self._issuer, self._hosts, self._origins, self._report = issuer, hosts, origins, report
+        self._streams, self._issuer, self._hosts, self._origins, self._report = streams, issuer, hosts, origins, report
 
     async def __call__(
         self,
@@ -99,8 +102,10 @@ class McpGateway:
         if http.method == "POST":
             await self._post(http, bearer, server)
         elif http.method in {"GET", "DELETE"} and http.headers.get("mcp-session-id"):
-            door = self._legacy.get if http.method == "GET" else self._legacy.delete
-            await door(http, bearer, server)
+            if http.method == "GET":
+                await self._streams.hold(bearer, self._legacy.get(http, bearer, server))
+            else:
+                await self._legacy.delete(http, bearer, server)
         else:
             await http.respond(405, b"", [(b"allow", b"POST")])
 
@@ -145,8 +150,9 @@ class McpGateway:
             await http.answer(rpc_error(identifier, INVALID_REQUEST, wrong), 400)
             return
         door = self._modern if is_modern(http, message) else self._legacy
+        answered = door.post(http, bearer, server, message)
         try:
-            await door.post(http, bearer, server, message)
+            await (self._streams.hold(bearer, answered) if message.get("method") == LISTEN else answered)
         except RemitError as error:
             if not is_response(message) and "id" in message and isinstance(error, Mistake):
                 answer = rpc_error(message["id"], INVALID_REQUEST, error.message, problem(error))

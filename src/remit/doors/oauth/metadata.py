@@ -24,6 +24,7 @@ OPENID = "/.well-known/openid-configuration"
 RESOURCE = "/.well-known/oauth-protected-resource"
 TOKEN, INTROSPECT, REVOKE, JWKS = "/oauth/token", "/oauth/introspect", "/oauth/revoke", "/oauth/jwks"
 AUTHORIZE, REGISTER = "/oauth/authorize", "/oauth/register"
+STATUS_LIST = "/oauth/status/{which:int}"
 MISSION_STATUS, MISSION_LIFECYCLE = "/oauth/mission/status", "/oauth/mission/lifecycle"
 AUTHENTICATION = ["private_key_jwt", "spiffe_jwt"]
 _ASYMMETRIC = list(ALGORITHMS)

@@ -26,6 +26,7 @@ from remit.doors.oauth.metadata import (
     OPENID,
     RESOURCE,
     REVOKE,
+    STATUS_LIST,
     TOKEN,
     inserted,
     resource_metadata,
@@ -33,8 +34,9 @@ from remit.doors.oauth.metadata import (
 )
 from remit.doors.peer import peer_certificate
 from remit.doors.problems import oauth_error
-from remit.errors import Broken, Mistake, RemitError, Unauthenticated
+from remit.errors import Broken, Mistake, NotFound, RemitError, Unauthenticated
 from remit.logic.missions import STATUS_TYPE
+from remit.logic.status_list import STATUS_LIST_TYPE
 from remit.logic.token_requests import one, read_form, token_request
 from remit.model.access import Caller
 from remit.model.token import Credential
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from remit.services.missions import Missions
     from remit.services.possession import Possessions
     from remit.services.public_clients import PublicClients
+    from remit.services.status_lists import StatusLists
 
 _BODY_BYTES_MAX = 262_144  # three tokens of the largest kind and the task's inputs
 _FORM = "application/x-www-form-urlencoded"
@@ -63,7 +66,10 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenDoor:
-    """``issuer``: our URL. ``servers``: names of the gateway's servers now. ``front``: clients that people drive, where they may."""
+    """``issuer``: our URL. ``servers``: names of the gateway's servers now. ``front``: clients that people drive, where they may.
+
+    ``lists``: status lists, where they are served.
+    """
 
     exchange: Exchange
     introspection: Introspection
@@ -75,6 +81,7 @@ class TokenDoor:
     issuer: str
     servers: Callable[[], Collection[str]]
     front: PublicClients | None = None
+    lists: StatusLists | None = None
 
     def routes(self) -> list[Route]:
         """The endpoints."""
@@ -86,6 +93,7 @@ class TokenDoor:
             Route(MISSION_STATUS, self._guarded(self._mission_status), methods=["POST"]),
             Route(MISSION_LIFECYCLE, self._guarded(self._mission_lifecycle), methods=["POST"]),
             *(() if self.front else (Route(AUTHORIZE, self._guarded(self._authorize), methods=["GET"]),)),
+            *((Route(STATUS_LIST, self._guarded(self._status_list), methods=["GET"]),) if self.lists else ()),
             Route(JWKS, self._guarded(self._jwks), methods=["GET"]),
             *(Route(path, self._guarded(self._metadata), methods=["GET"]) for path in sorted(metadata)),
             *(Route(RESOURCE + path, self._guarded(self._resource), methods=["GET"]) for path in ("/mcp", "/mcp/{server}")),
@@ -120,6 +128,14 @@ class TokenDoor:
 
     async def _authorize(self, _request: Request) -> Response:
         raise Mistake("no response type is supported: nobody can sign in here", code="invalid_request")
+
+    async def _status_list(self, request: Request) -> Response:
+        assert self.lists is not None
+        try:
+            token, seconds = await self.lists.list(request.path_params["which"])
+        except NotFound:
+            return Response(status_code=404)
+        return Response(token, headers={"Cache-Control": f"max-age={seconds}"}, media_type=f"application/{STATUS_LIST_TYPE}")
 
     async def _jwks(self, _request: Request) -> Response:
         return _json({"keys": [key for signer in self.signers for key in signer.jwks()["keys"]]})
