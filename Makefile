@@ -53,10 +53,12 @@ bench: setup $(VENV)/.anchor
 	$(BIN)/python -m bench
 
 # AgentDojo brings the clients of every model vendor with it, so it stays out of .venv. ARGS: what bench/agentdojo takes.
+# The file pins everything, so nothing is resolved: pip takes no pin with a hash for what another package asks with an extra.
 .venv-agentdojo/.made: constraints/agentdojo.txt pyproject.toml
 	$(PYTHON) -m venv .venv-agentdojo
-	.venv-agentdojo/bin/pip --disable-pip-version-check --quiet install --require-hashes -r constraints/agentdojo.txt
+	.venv-agentdojo/bin/pip --disable-pip-version-check --quiet install --require-hashes --no-deps -r constraints/agentdojo.txt
 	.venv-agentdojo/bin/pip --disable-pip-version-check --quiet install --no-deps --no-build-isolation --editable .
+	.venv-agentdojo/bin/pip --disable-pip-version-check check
 	touch $@
 
 agentdojo: .venv-agentdojo/.made
