@@ -29,7 +29,7 @@ from remit.logic.explain import message_for_model
 from remit.logic.labelling import ResultRules, for_call, whole
 from remit.logic.laundering import marks
 from remit.logic.life import pending_approval
-from remit.logic.tracing import trace, trace_references
+from remit.logic.tracing import large, pointed, trace, trace_references
 from remit.model.approver import Terms
 from remit.model.call import Ending
 from remit.model.decision import Allow, Ask, Decision, Deny
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from remit.services.tasks import Tasks
     from remit.store.database import Row
 
-_LARGE_BYTES = 32_768  # of a result that is taken apart beside the loop
+_LARGE_BYTES = 32_768  # of a result that is taken apart beside the loop; characters of arguments in which references are looked for there
 _ATTEMPTS = 64  # of one decision against results that other processes record meanwhile
 
 
@@ -142,6 +142,7 @@ class Mediation:
         """
         decision_id = self._new_id("d")
         rules = self._rulebook()
+        points = await self._points(call)
         written: tuple[str, ...] = ()
         approved = b""
 
@@ -153,7 +154,7 @@ class Mediation:
             if task.seq >= self._records_max:
                 raise Refusal(f"task {task.id} has used up its {self._records_max} records", code="task_exhausted")
             check_bearer(bearer, task, call)
-            facts = self._facts(rules, bearer, call, task, now, seen_digest)
+            facts = self._facts(rules, bearer, call, task, now, seen_digest, points)
             decision = authorize(facts, rules.policies)
             approved = self._approved(facts, decision, decision_id)
             body, approval = self._record(facts, decision, decision_id, rules, learnt=bool(approved))
@@ -187,10 +188,10 @@ class Mediation:
 
     async def look(self, bearer: Bearer, call: Call, task: Task, now: datetime) -> tuple[Facts, Policies]:
         """What a decision would be taken from, for a search: nothing is decided, recorded or used up. Raises Outage."""
-        rules = self._rulebook()
+        rules, points = self._rulebook(), await self._points(call)
         for _ in range(_ATTEMPTS):
             try:
-                return self._facts(rules, bearer, call, task, now, ""), rules.policies
+                return self._facts(rules, bearer, call, task, now, "", points), rules.policies
             except _BehindError:
                 await self._catch_up(task)
         raise Outage(f"task {task.id} is changed by too many at once", code="task_busy")
@@ -309,7 +310,15 @@ class Mediation:
             waiting=whole(facts.tool, rules.classes),
         )
 
-    def _facts(self, rules: Rulebook, bearer: Bearer, call: Call, task: Task, now: datetime, seen_digest: str) -> Facts:
+    @staticmethod
+    async def _points(call: Call) -> tuple[tuple[str, str], ...]:
+        """What leads somewhere in the arguments. The agent chooses their size, so large ones hold nobody else up."""
+        is_large = large(call.arguments, _LARGE_BYTES)
+        return await asyncio.to_thread(pointed, call.arguments) if is_large else pointed(call.arguments)
+
+    def _facts(
+        self, rules: Rulebook, bearer: Bearer, call: Call, task: Task, now: datetime, seen_digest: str, points: tuple[tuple[str, str], ...]
+    ) -> Facts:
         seen, profile = self._sightings.known(task), self._behaviour.known(task)
         above = self._tasks.lineage(task) if task.ancestors else ()
         if seen is None or profile is None or above is None:
@@ -330,7 +339,7 @@ class Mediation:
             approvals_max=self._approvals_max,
             origins=trace(call.arguments, pinned.input_schema if pinned else {}, seen),
             terms=rules.consent.terms(tool, task, rules.classes) if tool else Terms(),
-            references=trace_references(call.arguments, seen),
+            references=trace_references(points, seen),
             rulebook=rules.kept,
             ancestors=above,
             stopped=self._tasks.standing.stopped([bearer.agent.text, task.agent.text, *task.chain]),
