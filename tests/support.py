@@ -240,7 +240,7 @@ class World:
             agent=AGENT.text,
             on_behalf_of=changes.get("on_behalf_of", "alice"),
             opened_by=changes.get("opened_by", "dispatcher"),
-            objective="Pay",
+            objective=changes.get("objective", "Pay"),
             inputs=changes.get("inputs", {}),
             grants=[
                 GrantLine(

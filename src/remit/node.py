@@ -25,6 +25,7 @@ from remit.doors.gateway.relay import Relay
 from remit.drivers.base import UpstreamLimits
 from remit.drivers.keys import load_or_make_keys
 from remit.drivers.sealing import Sealer
+from remit.drivers.sentence_model import SentenceModel, find_model
 from remit.drivers.upstream_http import http_session
 from remit.drivers.value_sealing import ValueSealer
 from remit.drivers.webhooks import WebhookClient
@@ -49,6 +50,7 @@ from remit.services.ledger import Ledger
 from remit.services.manifests import Manifests
 from remit.services.mediation import Mediation
 from remit.services.notices import Notices
+from remit.services.objective import Objectives
 from remit.services.opening import Dispatcher
 from remit.services.pins import Pins
 from remit.services.presenting import Presenting
@@ -250,6 +252,7 @@ async def open_node(
         apart = replace(configuration.settings, storage=scratch / "remit.db", storage_url="", keys=scratch / "keys")
         configuration = replace(configuration, settings=apart)
     settings, limits = configuration.settings, configuration.settings.limits
+    objectives = _objectives(settings)
     keys = load_or_make_keys(settings.keys)
     origin = f"{settings.trust_domain}/ledger"
 
@@ -277,6 +280,7 @@ async def open_node(
         records_max=limits.records_per_task,
         sealer=values_sealer if settings.keep_values else None,
         questions=questions,
+        objectives=objectives,
     )
     replays = Replays(store, clock, new_id)
     parts = token_parts(configuration, keys, store, tasks, clock, new_id, replays)
@@ -428,6 +432,15 @@ def _sightings(store: Store, key: bytes, limits: Limits) -> Sightings:
         values_in_memory_max=limits.values_in_memory,
         tasks_max=limits.tasks_in_memory,
     )
+
+
+def _objectives(settings: Settings) -> Objectives | None:
+    """Raises Mistake where a model is configured and not there."""
+    rules = settings.behaviour
+    if not rules.model:
+        return None
+    model = SentenceModel(find_model(rules.model))
+    return Objectives(model, similar_min=rules.similar_percent / 100, wait_seconds=settings.limits.objective_seconds)
 
 
 def _upstream_limits(limits: Limits) -> UpstreamLimits:

@@ -1,8 +1,9 @@
 """The small local model that turns sentences into directions: all-MiniLM-L6-v2 (BERT of six layers, mean of the tokens), in numpy.
 
-Rules: it runs offline, from a folder with ``config.json``, ``tokenizer.json`` and ``model.safetensors``, and reads nothing else: no hub is
-asked and no code of the folder runs. It is loaded when first used, in a thread of its own; one text at a time, at most ``_TOKENS_MAX`` tokens,
-so its work is bounded; only so many wait, and nobody longer than told. numpy, safetensors and tokenizers come with ``remit[objective]``.
+Rules: it runs offline, from a folder with ``config.json``, ``tokenizer.json`` and ``model.safetensors``, and reads nothing else: no
+hub is asked and no code of the folder runs. It is loaded when first used, in a thread of its own; one text at a time, at most
+``_TOKENS_MAX`` tokens, so its work is bounded; only so many wait, and nobody longer than told. numpy, safetensors and tokenizers come
+with ``remit[objective]``.
 Left out: other architectures. Layers and the mean are as the model's card describes them (Devlin 2018; Reimers and Gurevych 2019).
 """
 
@@ -46,7 +47,7 @@ def find_model(folder: str) -> Path:
 
 
 class SentenceModel:
-    """Sentences as unit vectors. Safe from any task of one loop."""
+    """Sentences as unit vectors. Safe from any task of one loop. Its thread ends with it."""
 
     def __init__(self, folder: Path) -> None:
         """``folder``: of ``find_model``. Nothing is read yet."""
@@ -66,10 +67,6 @@ class SentenceModel:
         except TimeoutError:
             raise Outage("the model takes too long", code="model_busy") from None
 
-    def close(self) -> None:
-        """Let the thread go; what waits is given up."""
-        self._worker.shutdown(wait=False, cancel_futures=True)
-
     def _vector(self, text: str) -> tuple[float, ...]:
         try:
             if self._network is None:
@@ -83,9 +80,9 @@ class _Network:
     """The loaded model."""
 
     def __init__(self, folder: Path) -> None:
-        import numpy as np  # noqa: PLC0415 - an optional extra, loaded when first used
-        from safetensors.numpy import load_file  # noqa: PLC0415 - as above
-        from tokenizers import Tokenizer  # noqa: PLC0415 - as above
+        import numpy as np
+        from safetensors.numpy import load_file
+        from tokenizers import Tokenizer
 
         self._np: Any = np
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -103,7 +100,9 @@ class _Network:
         np, weights = self._np, self._weights
         ids = self._tokenizer.encode(text).ids
         hidden = weights["embeddings.word_embeddings.weight"][ids]
-        hidden = hidden + weights["embeddings.position_embeddings.weight"][: len(ids)] + weights["embeddings.token_type_embeddings.weight"][0]
+        hidden = (
+            hidden + weights["embeddings.position_embeddings.weight"][: len(ids)] + weights["embeddings.token_type_embeddings.weight"][0]
+        )
         hidden = self._normed(hidden, "embeddings")
         for number in range(self._layers):
             hidden = self._layer(hidden, f"encoder.layer.{number}")

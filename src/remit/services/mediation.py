@@ -48,12 +48,14 @@ if TYPE_CHECKING:
     from remit.logic.policy import Policies
     from remit.logic.rulebook import Rulebook
     from remit.model.approval import Approval
+    from remit.model.behaviour import Signal
     from remit.model.call import Call
     from remit.model.catalog import ToolFacts
     from remit.model.identity import Bearer
     from remit.model.origin import Traced
     from remit.model.task import Task
     from remit.services.behaviour import Behaviour
+    from remit.services.objective import Objectives
     from remit.services.sightings import Learnt, Sightings
     from remit.services.tasks import Tasks
     from remit.store.database import Row
@@ -78,6 +80,14 @@ class Ticket:
     rules: ResultRules
     origins: tuple[Traced, ...] = ()
     waiting: Labels = field(default_factory=Labels)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ahead:
+    """What is known of a call before its task is looked at: what leads somewhere in it, and whether it is far from the objective."""
+
+    points: tuple[tuple[str, str], ...] = ()
+    far: tuple[Signal, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,17 +132,18 @@ class Mediation:
         records_max: int,
         sealer: SealsValues | None = None,
         questions: Asked | None = None,
+        objectives: Objectives | None = None,
     ) -> None:
         """``rulebook``: the policies and catalog in force now. ``records_max``: ledger records of one task.
 
         ``sealer``: keeps the arguments of each decided call, sealed; ``None``: they are not kept. ``questions``: told of what was
-        asked and allowed, for those who answer.
+        asked and allowed, for those who answer. ``objectives``: measures watched calls against them; ``None``: nobody does.
         """
         self._tasks, self._sightings, self._behaviour = tasks, sightings, behaviour
         self._rulebook, self._new_id = rulebook, new_id
         self._approval_ttl, self._approvals_max, self._records_max = approval_ttl, approvals_max, records_max
         self._sealer, self.sightings = sealer, sightings
-        self._questions = questions
+        self._questions, self._objectives = questions, objectives
 
     async def authorize(self, bearer: Bearer, call: Call, *, seen_digest: str = "") -> Ticket | Refused:
         """Decide one call and make the decision durable. ``seen_digest``: of the tool as its server declares it now.
@@ -142,7 +153,7 @@ class Mediation:
         """
         decision_id = self._new_id("d")
         rules = self._rulebook()
-        points = await self._points(call)
+        ahead = await self._ahead(rules, bearer.task, call)
         written: tuple[str, ...] = ()
         approved = b""
 
@@ -154,7 +165,7 @@ class Mediation:
             if task.seq >= self._records_max:
                 raise Refusal(f"task {task.id} has used up its {self._records_max} records", code="task_exhausted")
             check_bearer(bearer, task, call)
-            facts = self._facts(rules, bearer, call, task, now, seen_digest, points)
+            facts = self._facts(rules, bearer, call, task, now, seen_digest, ahead)
             decision = authorize(facts, rules.policies)
             approved = self._approved(facts, decision, decision_id)
             body, approval = self._record(facts, decision, decision_id, rules, learnt=bool(approved))
@@ -188,10 +199,11 @@ class Mediation:
 
     async def look(self, bearer: Bearer, call: Call, task: Task, now: datetime) -> tuple[Facts, Policies]:
         """What a decision would be taken from, for a search: nothing is decided, recorded or used up. Raises Outage."""
-        rules, points = self._rulebook(), await self._points(call)
+        rules = self._rulebook()
+        ahead = await self._ahead(rules, task.id, call)
         for _ in range(_ATTEMPTS):
             try:
-                return self._facts(rules, bearer, call, task, now, "", points), rules.policies
+                return self._facts(rules, bearer, call, task, now, "", ahead), rules.policies
             except _BehindError:
                 await self._catch_up(task)
         raise Outage(f"task {task.id} is changed by too many at once", code="task_busy")
@@ -310,15 +322,16 @@ class Mediation:
             waiting=whole(facts.tool, rules.classes),
         )
 
-    @staticmethod
-    async def _points(call: Call) -> tuple[tuple[str, str], ...]:
-        """What leads somewhere in the arguments. The agent chooses their size, so large ones hold nobody else up."""
+    async def _ahead(self, rules: Rulebook, task_id: str, call: Call) -> _Ahead:
+        """What would hold others up. Of the arguments the agent chooses the size: large ones are gone through beside the loop."""
         is_large = large(call.arguments, _LARGE_BYTES)
-        return await asyncio.to_thread(pointed, call.arguments) if is_large else pointed(call.arguments)
+        points = await asyncio.to_thread(pointed, call.arguments) if is_large else pointed(call.arguments)
+        if self._objectives is None:
+            return _Ahead(points=points)
+        pinned = rules.pinned.get(call.id) if call.kind == "tool" else None
+        return _Ahead(points=points, far=await self._objectives.signals(await self._tasks.view(task_id), call, pinned))
 
-    def _facts(
-        self, rules: Rulebook, bearer: Bearer, call: Call, task: Task, now: datetime, seen_digest: str, points: tuple[tuple[str, str], ...]
-    ) -> Facts:
+    def _facts(self, rules: Rulebook, bearer: Bearer, call: Call, task: Task, now: datetime, seen_digest: str, ahead: _Ahead) -> Facts:
         seen, profile = self._sightings.known(task), self._behaviour.known(task)
         above = self._tasks.lineage(task) if task.ancestors else ()
         if seen is None or profile is None or above is None:
@@ -339,12 +352,12 @@ class Mediation:
             approvals_max=self._approvals_max,
             origins=trace(call.arguments, pinned.input_schema if pinned else {}, seen),
             terms=rules.consent.terms(tool, task, rules.classes) if tool else Terms(),
-            references=trace_references(points, seen),
+            references=trace_references(ahead.points, seen),
             rulebook=rules.kept,
             ancestors=above,
             stopped=self._tasks.standing.stopped([bearer.agent.text, task.agent.text, *task.chain]),
         )
-        return replace(facts, signals=signals_of(facts, profile)) if task.watched else facts
+        return replace(facts, signals=(*signals_of(facts, profile), *ahead.far)) if task.watched else facts
 
     def _values(self, decision_id: str, call: Call) -> tuple[Row, ...]:
         if self._sealer is None:
