@@ -44,6 +44,7 @@ from remit.services.callers import Callers
 from remit.services.configuration import load_agents, load_configuration
 from remit.services.delegation import Delegations
 from remit.services.feed import Feed
+from remit.services.history import History
 from remit.services.identities import Identities
 from remit.services.invitations import Invitations
 from remit.services.ledger import Ledger
@@ -56,7 +57,6 @@ from remit.services.pins import Pins
 from remit.services.presenting import Presenting
 from remit.services.proofs import Proofs, make_proofs
 from remit.services.questions import Questions
-from remit.services.replay import History
 from remit.services.replays import Replays
 from remit.services.rules import Rules, make_rulebook
 from remit.services.sightings import Sightings
@@ -494,6 +494,7 @@ def _access_door(node: Node) -> AccessDoor:
         trust_domain=node.configuration.settings.trust_domain,
         agents=lambda: {agent.name: agent.spiffe_id for agent in rules.configuration.agents.values()},
         permit_ttl=timedelta(seconds=limits.permit_seconds),
+        sealer=node.sealer if node.configuration.settings.keep_values else None,
     )
     return AccessDoor(
         access=access,
