@@ -505,6 +505,7 @@ def _access_door(node: Node) -> AccessDoor:
         body_bytes_max=limits.body_bytes,
         depth_max=limits.json_depth,
         evaluations_max=limits.evaluations_per_request,
+        signed=node.signer.sign,
     )
 
 
