@@ -11,11 +11,15 @@ import pytest
 from remit.drivers.sentence_model import SentenceModel, find_model
 from remit.errors import Outage
 from remit.model.catalog import PinnedTool
+from remit.node import open_node
 from remit.services.objective import Objectives
+from remit.services.scaffold import write_folder
 from tests.support import call, task
 
 pytestmark = pytest.mark.anyio
 WAIT = 60
+SEND = PinnedTool(server="bank", name="send_money", digest="", input_schema={}, description="Sends a transaction to the recipient.")
+CALENDAR = "Which meetings are in my calendar on Friday?"
 
 
 @pytest.fixture
@@ -69,9 +73,18 @@ async def test_nobody_waits_longer_than_told_nor_do_more_wait_than_may(model):
 
 async def test_a_transfer_is_far_from_reading_a_calendar_and_near_to_paying_a_bill(model):
     objectives = Objectives(model, similar_min=0.05, wait_seconds=WAIT)
-    send = PinnedTool(server="bank", name="send_money", digest="", input_schema={}, description="Sends a transaction to the recipient.")
     wanted = call("bank/send_money", recipient="x")
     paying = task(watched=True, objective="Pay the bill of the car rental")
-    reading = task(watched=True, objective="Which meetings are in my calendar on Friday?")
-    assert await objectives.signals(paying, wanted, send) == ()
-    assert await objectives.signals(reading, wanted, send) == ("far_from_objective",)
+    reading = task(watched=True, objective=CALENDAR)
+    assert await objectives.signals(paying, wanted, SEND) == ()
+    assert await objectives.signals(reading, wanted, SEND) == ("far_from_objective",)
+
+
+async def test_a_node_that_is_configured_for_it_measures(tmp_path):
+    write_folder(tmp_path, None)
+    with (tmp_path / "remit.toml").open("a") as file:
+        file.write('\n[behaviour]\nobjective_model = "package"\n[limits]\nobjective_seconds = 60\n')
+    async with open_node(tmp_path) as node:
+        measured = node.mediation._objectives
+        far = await measured.signals(task(watched=True, objective=CALENDAR), call("bank/send_money"), SEND)
+        assert far == ("far_from_objective",)
