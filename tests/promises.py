@@ -289,6 +289,7 @@ PROMISES = (
             _LIFE,
             *_SIMULATION,
             "tests/property/test_replay.py",
+            "tests/integration/test_access_replay.py",
             "tests/integration/test_policy_work.py::test_a_changed_entry_is_not_replayed",
             "tests/integration/test_policy_work.py::test_another_ledger_is_refused",
         ),

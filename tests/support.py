@@ -29,10 +29,10 @@ from remit.model.task import Task, TaskState
 from remit.services.approvals import Approvals
 from remit.services.behaviour import Behaviour
 from remit.services.delegation import Delegations
+from remit.services.history import History
 from remit.services.ledger import Ledger
 from remit.services.mediation import Mediation
 from remit.services.questions import Questions
-from remit.services.replay import History
 from remit.services.rules import Rules
 from remit.services.sightings import Sightings
 from remit.services.standing import Standing
@@ -240,7 +240,7 @@ class World:
             agent=AGENT.text,
             on_behalf_of=changes.get("on_behalf_of", "alice"),
             opened_by=changes.get("opened_by", "dispatcher"),
-            objective="Pay",
+            objective=changes.get("objective", "Pay"),
             inputs=changes.get("inputs", {}),
             grants=[
                 GrantLine(

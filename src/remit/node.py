@@ -26,6 +26,7 @@ from remit.doors.gateway.relay import Relay
 from remit.drivers.base import UpstreamLimits
 from remit.drivers.keys import load_or_make_keys
 from remit.drivers.sealing import Sealer
+from remit.drivers.sentence_model import SentenceModel, find_model
 from remit.drivers.upstream_http import http_session
 from remit.drivers.value_sealing import ValueSealer
 from remit.drivers.webhooks import WebhookClient
@@ -44,18 +45,19 @@ from remit.services.callers import Callers
 from remit.services.configuration import load_agents, load_configuration
 from remit.services.delegation import Delegations
 from remit.services.feed import Feed
+from remit.services.history import History
 from remit.services.identities import Identities
 from remit.services.invitations import Invitations
 from remit.services.ledger import Ledger
 from remit.services.manifests import Manifests
 from remit.services.mediation import Mediation
 from remit.services.notices import Notices
+from remit.services.objective import Objectives
 from remit.services.opening import Dispatcher
 from remit.services.pins import Pins
 from remit.services.presenting import Presenting
 from remit.services.proofs import Proofs, make_proofs
 from remit.services.questions import Questions
-from remit.services.replay import History
 from remit.services.replays import Replays
 from remit.services.rules import Rules, make_rulebook
 from remit.services.sightings import Sightings
@@ -251,6 +253,7 @@ async def open_node(
         apart = replace(configuration.settings, storage=scratch / "remit.db", storage_url="", keys=scratch / "keys")
         configuration = replace(configuration, settings=apart)
     settings, limits = configuration.settings, configuration.settings.limits
+    objectives = _objectives(settings)
     keys = load_or_make_keys(settings.keys)
     origin = f"{settings.trust_domain}/ledger"
 
@@ -280,6 +283,7 @@ async def open_node(
         sealer=values_sealer if settings.keep_values else None,
         questions=questions,
         tripwires=leases.tripwires,
+        objectives=objectives,
     )
     replays = Replays(store, clock, new_id)
     parts = token_parts(configuration, keys, store, tasks, clock, new_id, replays)
@@ -436,6 +440,15 @@ def _sightings(store: Store, key: bytes, limits: Limits) -> Sightings:
     )
 
 
+def _objectives(settings: Settings) -> Objectives | None:
+    """Raises Mistake where a model is configured and not there."""
+    rules = settings.behaviour
+    if not rules.model:
+        return None
+    model = SentenceModel(find_model(rules.model))
+    return Objectives(model, similar_min=rules.similar_percent / 100, wait_seconds=settings.limits.objective_seconds)
+
+
 def _upstream_limits(limits: Limits) -> UpstreamLimits:
     return UpstreamLimits(
         message_bytes_max=limits.result_bytes,
@@ -489,6 +502,7 @@ def _access_door(node: Node) -> AccessDoor:
         trust_domain=node.configuration.settings.trust_domain,
         agents=lambda: {agent.name: agent.spiffe_id for agent in rules.configuration.agents.values()},
         permit_ttl=timedelta(seconds=limits.permit_seconds),
+        sealer=node.sealer if node.configuration.settings.keep_values else None,
     )
     return AccessDoor(
         access=access,
@@ -499,6 +513,7 @@ def _access_door(node: Node) -> AccessDoor:
         body_bytes_max=limits.body_bytes,
         depth_max=limits.json_depth,
         evaluations_max=limits.evaluations_per_request,
+        signed=node.signer.sign,
     )
 
 

@@ -66,6 +66,7 @@ class Limits:
     workload_requests: int = 16
     workload_idle_seconds: int = 300
     workload_issues_per_minute: int = 600
+    objective_seconds: int = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +99,16 @@ METRICS_FOR = ("loopback", "anyone", "off")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BehaviourSettings:
+    """``[behaviour]``. ``model``: folder of the model that measures objectives, ``package`` or "" (none). ``similar_percent``: cosine in
+    hundredths from which a tool is near its objective: measured in docs/configuration.md.
+    """
+
+    model: str = ""
+    similar_percent: int = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What ``remit.toml`` says."""
 
@@ -120,6 +131,7 @@ class Settings:
     bundle: Path | None = None  # policies come in this signed file instead of policies/*.cedar
     bundle_keys: tuple[Verifier, ...] = ()
     workload: WorkloadSettings = field(default_factory=WorkloadSettings)
+    behaviour: BehaviourSettings = field(default_factory=BehaviourSettings)
     limits: Limits = field(default_factory=Limits)
 
 

@@ -6,6 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from joserfc import jwt
+from joserfc.jwk import KeySet
 
 from tests.integration.access_node import OPEN, Served, served, write_access
 
@@ -259,6 +261,11 @@ def test_discovery(pdp):
     status, headers, data = pdp.http("GET", "/.well-known/authzen-configuration")
     assert (status, headers["content-type"]) == (200, "application/json")
     metadata, base = json.loads(data), f"https://127.0.0.1:{pdp.port}"
+    signed = metadata.pop("signed_metadata")
+    keys = KeySet.import_key_set(json.loads(pdp.http("GET", "/oauth/jwks")[2]))
+    token = jwt.decode(signed, keys, algorithms=["ES256"])
+    assert token.header["typ"] == "authzen-configuration+jwt"
+    assert token.claims == {**metadata, "iss": base}
     assert metadata.pop("policy_decision_point") == base
     assert len(metadata) == 5
     for name, endpoint in metadata.items():
@@ -266,6 +273,7 @@ def test_discovery(pdp):
         status = pdp.http("POST", endpoint.removeprefix(base), {"subject": user(), "action": do("read"), "resource": record()})[0]
         assert status == 200, name
     assert pdp.http("GET", "/.well-known/authzen-configuration/tenant")[0] == 404
+    assert pdp.http("POST", "/access/v1/evaluation", ALICE_READS, signed)[0] == 401, "signed by us, and no token"
 
 
 def test_every_answer_is_in_the_ledger_without_its_values(pdp):

@@ -1,13 +1,17 @@
-"""A large result of a stranger holds nobody up: it is taken apart beside the loop, and in pieces."""
+"""A large result of a stranger, and large arguments of an agent, hold nobody up: they are taken apart beside the loop, and in pieces."""
 
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 
+from remit.logic.records import decode
 from remit.logic.values import tokens
 from remit.model.call import Ending
+from remit.model.record import CallDecided
+from remit.services import mediation
 from remit.services.mediation import Ticket
 from tests.support import World, call
 
@@ -35,6 +39,26 @@ async def test_others_go_on_while_a_hostile_result_is_taken_apart(tmp_path, unit
         turns += not observing.done()
     assert (await observing).released
     assert turns > 3
+    await world.close()
+
+
+@pytest.mark.parametrize(("length", "beside"), [(1_000, False), (262_100, True)])
+async def test_references_of_an_agents_own_large_arguments_are_looked_for_beside_the_loop(tmp_path, monkeypatch, length, beside):
+    """A spy tells in which thread; what is found is what would have been found in the loop."""
+    threads, look = [], mediation.pointed
+
+    def spied(arguments):
+        threads.append(threading.current_thread() is not threading.main_thread())
+        return look(arguments)
+
+    monkeypatch.setattr(mediation, "pointed", spied)
+    world = World(tmp_path / "remit.db")
+    task = await world.open()
+    wanted = call("mail/read", folder="in", note=("a." * length)[:length] + " evil.example")
+    await world.mediation.authorize(world.bearer(task), wanted)
+    assert threads == [beside]
+    (decided,) = [body for entry in await world.store.task_entries(task.id) if isinstance(body := decode(entry.body).body, CallDecided)]
+    assert "/note" in [leaf.pointer for leaf in decided.references]
     await world.close()
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from remit.logic.authorize import authorize
 from remit.logic.evidence import origins_of
-from remit.logic.tracing import LEAVES_MAX, Inputs, admits, explained, trace, trace_references
+from remit.logic.tracing import LEAVES_MAX, Inputs, admits, explained, pointed, trace, trace_references
 from remit.model.catalog import Trust
 from remit.model.decision import Allow, Ask, Deny
 from remit.model.origin import Source, SourceKind, Traced
@@ -168,7 +168,7 @@ def test_more_arguments_than_can_be_looked_at_are_refused():
 def test_what_leads_somewhere_in_a_text_is_traced_by_itself():
     seen = Seen({"ours.example": CRM, "evil.example": MAIL, "evil.example/a/b": MAIL})
     text = {"body": "See ours.example, (evil.example/a/b) or write to a@new.example. And/or not, 5/10, e.g. this.", "to": ["evil.example"]}
-    assert [(leaf.pointer, leaf.names) for leaf in trace_references(text, seen)] == [
+    assert [(leaf.pointer, leaf.names) for leaf in trace_references(pointed(text), seen)] == [
         ("/body", ("crm/get",)),
         ("/body", ("untrusted:mail/read",)),
         ("/body", ("unknown",)),
@@ -177,9 +177,9 @@ def test_what_leads_somewhere_in_a_text_is_traced_by_itself():
 
 
 def test_too_many_references_are_one_unknown():
-    (*_, last) = trace_references({"body": " ".join(f"host{n}.example" for n in range(LEAVES_MAX + 1))}, Seen())
+    (*_, last) = trace_references(pointed({"body": " ".join(f"host{n}.example" for n in range(LEAVES_MAX + 1))}), Seen())
     assert (last.pointer, last.names) == ("/body", ("unknown",))
-    assert trace_references({"a": "x" * 300_000}, Seen())[0].names == ("unknown",)
+    assert trace_references(pointed({"a": "x" * 300_000}), Seen())[0].names == ("unknown",)
 
 
 def test_policies_see_references_of_what_is_no_selector():

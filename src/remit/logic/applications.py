@@ -47,11 +47,16 @@ class Application:
         self._types = self._cedar_types(files)
         self._known = self._index(files.entities)
         self._named: set[str] = set()
+        self._ids: dict[str, frozenset[str]] = {}
         self._policies = self._load(files)
 
     def answers(self, subject_type: str, resource_type: str) -> bool:
         """Whether questions of these types are this application's."""
         return subject_type in self.subjects and resource_type in self.resources
+
+    def ids(self, action: str) -> frozenset[str]:
+        """Policies that speak of an action."""
+        return self._ids.get(action, frozenset())
 
     def knows(self, entity: Entity) -> bool:
         """Whether the entities file has it."""
@@ -177,6 +182,7 @@ class Application:
                     by_action[action][name] = body
         if not places:
             raise self._mistake("an application without a policy permits nothing", f"write {self._file}/main.cedar")
+        self._ids = {action: frozenset(set_) for action, set_ in by_action.items()}
         empty: Json = {"templates": {}, "templateLinks": []}
         return {
             action: cedarpy.PolicySet.from_json_str(json.dumps({"staticPolicies": set_, **empty})) for action, set_ in by_action.items()

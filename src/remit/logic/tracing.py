@@ -57,23 +57,48 @@ def trace(arguments: Json, schema: Json, seen: Seen) -> tuple[Traced, ...]:
     return tuple(found)
 
 
-def trace_references(arguments: Json, seen: Seen) -> tuple[Traced, ...]:
-    """Whatever leads somewhere in the texts of the arguments, an entry for each, within bounds: beyond them one that is unknown."""
-    found: list[Traced] = []
+def pointed(arguments: Json) -> tuple[tuple[str, str], ...]:
+    """Whatever leads somewhere in the texts of the arguments, with its pointer, within bounds: beyond them one that is "" (unknown).
+
+    It needs nothing but the arguments, so large ones may be gone through beside everything else.
+    """
+    found: dict[tuple[str, str], None] = {}
     bounds, left = _Bounds(), _REFERENCED_CHARACTERS_MAX
     for name, value in arguments.items():
         pointer = f"/{escaped(name)}"
         for where, leaf in _leaves(value, {}, pointer, 0):
             left -= len(leaf) if isinstance(leaf, str) else 0
             if leaf is _TOO_DEEP or left < 0:
-                return (*found, Traced(pointer=pointer))
+                return (*found, (pointer, ""))
             for reference in references(leaf) if isinstance(leaf, str) else ():
-                source = seen.find(reference)
-                traced = Traced(pointer=where, sources=(source,) if source else ())
-                if not bounds.admit(traced):
-                    return (*found, Traced(pointer=pointer))
-                found.append(traced)
-    return tuple(dict.fromkeys(found))
+                if not bounds.admit(Traced(pointer=where)):
+                    return (*found, (pointer, ""))
+                found[where, reference] = None
+    return tuple(found)
+
+
+def trace_references(points: Iterable[tuple[str, str]], seen: Seen) -> tuple[Traced, ...]:
+    """Where each of ``pointed`` was seen first, within bounds: beyond them one that is unknown."""
+    found: dict[Traced, None] = {}
+    bounds = _Bounds()
+    for where, reference in points:
+        source = seen.find(reference) if reference else None
+        traced = Traced(pointer=where, sources=(source,) if source else ())
+        if not bounds.admit(traced):
+            return (*found, Traced(pointer="/" + where.split("/", 2)[1]))
+        found[traced] = None
+    return tuple(found)
+
+
+def large(arguments: Json, characters: int) -> bool:
+    """Whether the texts of the arguments together have more than so many characters."""
+    left = characters
+    for name, value in arguments.items():
+        for _where, leaf in _leaves(value, {}, name, 0):
+            left -= len(leaf) if isinstance(leaf, str) else 0
+            if left < 0:
+                return True
+    return False
 
 
 class _Bounds:

@@ -12,12 +12,14 @@ if TYPE_CHECKING:
 
 
 class Signal(StrEnum):
-    """What is unlike the past of the task type."""
+    """What is unlike the past of the task type, or far from the task's objective."""
 
     NEW_TOOL = "new_tool"
     NEW_ORDER = "new_order"
     NEW_RESOURCE = "new_resource"
     UNUSUAL_AMOUNT = "unusual_amount"
+    FAR_FROM_OBJECTIVE = "far_from_objective"
+    OBJECTIVE_UNMEASURED = "objective_unmeasured"  # beside the one above: no model answered in time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

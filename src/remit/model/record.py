@@ -361,6 +361,7 @@ class AccessDecided:
     """An answer to a question that belongs to no task: of an application, or one that named no task it may speak of.
 
     ``properties_digest``: of ``{"action","context","resource","subject"}``, what was sent of each beside its name.
+    ``evaluated_at``: the time that policies saw.
     """
 
     decision: str
@@ -376,6 +377,7 @@ class AccessDecided:
     policies: list[str] = field(default_factory=list)
     policy_set: str = ""
     properties_digest: str = ""
+    evaluated_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,10 +13,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import rfc8785
+
 from remit.errors import Mistake, NotFound, Refusal
 from remit.logic.access_answers import Answer, answer_of_call, answer_of_error, answer_of_verdict
 from remit.logic.arguments import digest_json
 from remit.logic.records import encode
+from remit.logic.replay_answers import properties_of
 from remit.logic.task_questions import TASK_BOUND, is_call, named_agent, named_call, named_task
 from remit.model.access import Caller, Entity, Question, Semantic, Verdict
 from remit.model.catalog import Kind
@@ -24,12 +27,13 @@ from remit.model.decision import Code, Reason
 from remit.model.identity import Bearer, SpiffeId
 from remit.model.record import AccessDecided, AccessSearched, ReasonLine, Record
 from remit.services.mediation import Ticket
-from remit.store.database import Append
+from remit.store.database import Append, ValueRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime, timedelta
 
+    from remit.drivers.value_sealing import SealsValues
     from remit.logic.applications import Application
     from remit.logic.rulebook import Rulebook
     from remit.model.task import Task
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
     from remit.store.database import Store
 
 Json = dict[str, Any]
+_Told = tuple[AccessDecided, tuple[ValueRow, ...]]  # a record, and what is kept beside it
 _AGENT_TYPES = frozenset({"agent", "workload"})  # whose id may be a declared name; a SPIFFE ID speaks for itself
 _BREATH = 64  # decisions in a row before others get their turn
 
@@ -57,36 +62,41 @@ class Access:
         trust_domain: str,
         agents: Callable[[], Mapping[str, SpiffeId]],
         permit_ttl: timedelta,
+        sealer: SealsValues | None = None,
     ) -> None:
-        """``agents``: declared names and their SPIFFE IDs. ``permit_ttl``: how long after an answer a permitted call may begin."""
+        """``agents``: declared names and their SPIFFE IDs. ``permit_ttl``: how long after an answer a permitted call may begin.
+
+        ``sealer``: keeps the properties of each question that has no task, sealed; ``None``: they are not kept.
+        """
         self._mediation, self._tasks, self._store, self._rulebook = mediation, tasks, store, rulebook
         self._clock, self._new_id, self._agents, self._permit_ttl = clock, new_id, agents, permit_ttl
+        self._sealer = sealer
         self._own = f"spiffe://{trust_domain}/"
 
     async def evaluate(self, caller: Caller, question: Question) -> Answer:
         """Answer one question, durably. Raises Refusal (the caller may not ask this), Mistake, Outage."""
-        answer, body = await self._answer(caller, question)
-        await self._record([body] if body else [])
+        answer, told = await self._answer(caller, question)
+        await self._record([told] if told else [])
         return answer
 
     async def evaluate_many(self, caller: Caller, questions: Sequence[Question | Mistake], semantic: Semantic) -> list[Answer]:
         """Answer questions in order, durably, up to and with the one that ``semantic`` stops at. Raises Outage."""
         answers: list[Answer] = []
-        bodies: list[AccessDecided] = []
+        told: list[_Told] = []
         for number, question in enumerate(questions, 1):
             try:
                 if isinstance(question, Mistake):
                     raise question
-                answer, body = await self._answer(caller, question)
+                answer, one = await self._answer(caller, question)
             except (Mistake, Refusal) as error:
-                answer, body = answer_of_error(error), None
+                answer, one = answer_of_error(error), None
             answers.append(answer)
-            bodies += [body] if body else []
+            told += [one] if one else []
             if semantic.stops(allowed=answer.decision):
                 break
             if number % _BREATH == 0:
                 await asyncio.sleep(0)
-        await self._record(bodies)
+        await self._record(told)
         return answers
 
     def application(self, caller: Caller, subject_type: str, resource_type: str) -> Application | None:
@@ -128,7 +138,7 @@ class Access:
         """Record a search. Raises Outage."""
         await self._store.append(Append(body=encode(Record(at=self._clock(), body=body))))
 
-    async def _answer(self, caller: Caller, question: Question) -> tuple[Answer, AccessDecided | None]:
+    async def _answer(self, caller: Caller, question: Question) -> tuple[Answer, _Told | None]:
         if question.resource.type in TASK_BOUND:
             return await self._about_task(caller, question)
         application = self.application(caller, question.subject.type, question.resource.type)
@@ -140,9 +150,9 @@ class Access:
             verdict = _refused(Code.TYPE_UNKNOWN, f"no application answers for {types}")
         else:
             verdict = application.evaluate(question, now)
-        return self._told(caller, question, verdict, application)
+        return self._told(caller, question, verdict, application, now)
 
-    async def _about_task(self, caller: Caller, question: Question) -> tuple[Answer, AccessDecided | None]:
+    async def _about_task(self, caller: Caller, question: Question) -> tuple[Answer, _Told | None]:
         kind = Kind(question.resource.type)
         task = await self.task(caller, question.context)
         if task is None:
@@ -186,9 +196,11 @@ class Access:
             return None
 
     def _told(
-        self, caller: Caller, question: Question, verdict: Verdict, application: Application | None = None
-    ) -> tuple[Answer, AccessDecided]:
+        self, caller: Caller, question: Question, verdict: Verdict, application: Application | None = None, at: datetime | None = None
+    ) -> tuple[Answer, _Told]:
+        """``at``: the time that policies saw."""
         decision_id, now = self._new_id("d"), self._clock()
+        properties = properties_of(question)
         body = AccessDecided(
             decision=decision_id,
             caller=caller.name,
@@ -202,22 +214,18 @@ class Access:
             reasons=[ReasonLine(code=reason.code.value) for reason in verdict.reasons],
             policies=list(verdict.policies),
             policy_set=application.digest if application else "",
-            properties_digest=digest_json(
-                {
-                    "subject": question.subject.properties,
-                    "action": question.action_properties,
-                    "resource": question.resource.properties,
-                    "context": question.context,
-                }
-            ),
+            properties_digest=digest_json(properties),
+            evaluated_at=at or now,
         )
+        sealed = self._sealer.seal(decision_id, rfc8785.dumps(properties)) if self._sealer else b""
+        rows = (ValueRow(decision=decision_id, sealed=sealed),) if sealed else ()
         explain = application is None or application.explain
         expires_at = now + self._permit_ttl if verdict.allowed else None
-        return answer_of_verdict(verdict, decision_id, now, expires_at, explain=explain), body
+        return answer_of_verdict(verdict, decision_id, now, expires_at, explain=explain), (body, rows)
 
-    async def _record(self, bodies: Sequence[AccessDecided]) -> None:
+    async def _record(self, told: Sequence[_Told]) -> None:
         now = self._clock()
-        appends = [Append(body=encode(Record(at=now, body=body))) for body in bodies]
+        appends = [Append(body=encode(Record(at=now, body=body)), rows=rows) for body, rows in told]
         if len(appends) == 1:
             await self._store.append(appends[0])
         elif appends:  # told at once, they are written in few transactions

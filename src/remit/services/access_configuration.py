@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from remit.errors import Mistake, Place
+from remit.errors import Broken, Mistake, Place
 from remit.logic.arguments import digest_json, parse_json
 from remit.logic.task_questions import TASK_BOUND
 from remit.model.access import AccessRules, ApplicationFiles, CallerRule, Entity
@@ -147,11 +147,38 @@ def _entities(table: Reader, name: str, text: str) -> tuple[Entity, ...]:
     if not text:
         return ()
     try:
-        listed = msgspec.convert(parse_json(text.encode()), list[_Entity])
+        return _listed(text)
     except (Mistake, msgspec.ValidationError) as error:
         hint = '[{"type": "…", "id": "…", "properties": {…}, "in": [{"type": "…", "id": "…"}]}]'
         table.found.append(Mistake(str(error), code="configuration", hint=hint, place=Place(file=name)))
         return ()
+
+
+def kept_application(name: str, digest: str, text: str) -> ApplicationFiles:
+    """An application again, from the text that is kept under its digest. Raises Broken where it is not what was named."""
+    try:
+        whole: Any = msgspec.json.decode(text)
+        if digest_json(whole) != digest:
+            raise Broken(f"the rules kept as {digest[:24]}… are not what the ledger names", code="kept_rules")
+        return ApplicationFiles(
+            name=name,
+            subjects=tuple(whole["subjects"]),
+            resources=tuple(whole["resources"]),
+            actions=tuple(whole["actions"]),
+            explain=whole["explain"],
+            policies=whole["policies"],
+            entities=_listed(whole["entities"]) if whole["entities"] else (),
+            schema=whole["schema"],
+            text=text,
+            digest=digest,
+        )
+    except (msgspec.MsgspecError, Mistake, KeyError, TypeError) as error:
+        raise Broken(f"the rules kept as {digest[:24]}… cannot be read: {error}", code="kept_rules") from None
+
+
+def _listed(text: str) -> tuple[Entity, ...]:
+    """Raises Mistake, ValidationError."""
+    listed = msgspec.convert(parse_json(text.encode()), list[_Entity])
     return tuple(
         Entity(type=one.type, id=one.id, properties=one.properties, within=tuple((up.type, up.id) for up in one.within)) for one in listed
     )

@@ -22,6 +22,7 @@ from remit.model.identity import SpiffeId
 from remit.model.labels import DEFAULT_CLASSES, DataClasses
 from remit.services.access_configuration import read_access
 from remit.services.approvers import read_consent
+from remit.services.behaviour_configuration import read_behaviour
 from remit.services.candidates import read_bundle
 from remit.services.catalog import read_detected, read_entry
 from remit.services.equipment import LEASED
@@ -72,6 +73,7 @@ _TABLES = (
     "tokens",
     "sign_in",
     "targets",
+    "behaviour",
 )
 
 
@@ -203,6 +205,7 @@ def _settings(root: Reader, folder: Path) -> tuple[Settings, DataClasses]:
         bundle=folder / bundle if bundle else None,
         bundle_keys=_bundle_keys(policies, needed=bool(bundle)),
         workload=read_workload_settings(root, folder, svid_ttl),
+        behaviour=read_behaviour(root, folder),
         limits=Limits(**bounds),
     )
     for table in (server, storage, limits, ledger, policies):

@@ -29,7 +29,7 @@ from remit.logic.explain import message_for_model
 from remit.logic.labelling import ResultRules, for_call, whole
 from remit.logic.laundering import marks
 from remit.logic.life import pending_approval
-from remit.logic.tracing import trace, trace_references
+from remit.logic.tracing import large, pointed, trace, trace_references
 from remit.model.approver import Terms
 from remit.model.call import Ending
 from remit.model.decision import Allow, Ask, Decision, Deny
@@ -49,18 +49,20 @@ if TYPE_CHECKING:
     from remit.logic.policy import Policies
     from remit.logic.rulebook import Rulebook
     from remit.model.approval import Approval
+    from remit.model.behaviour import Signal
     from remit.model.call import Call
     from remit.model.catalog import ToolFacts
     from remit.model.identity import Bearer
     from remit.model.origin import Traced
     from remit.model.task import Task
     from remit.services.behaviour import Behaviour
+    from remit.services.objective import Objectives
     from remit.services.sightings import Learnt, Sightings
     from remit.services.tasks import Tasks
     from remit.services.tripwire import Look, Tripwires
     from remit.store.database import Row
 
-_LARGE_BYTES = 32_768  # of a result that is taken apart beside the loop
+_LARGE_BYTES = 32_768  # of a result that is taken apart beside the loop; characters of arguments in which references are looked for there
 _ATTEMPTS = 64  # of one decision against results that other processes record meanwhile
 
 
@@ -80,6 +82,14 @@ class Ticket:
     rules: ResultRules
     origins: tuple[Traced, ...] = ()
     waiting: Labels = field(default_factory=Labels)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ahead:
+    """What is known of a call before its task is looked at: what leads somewhere in it, and whether it is far from the objective."""
+
+    points: tuple[tuple[str, str], ...] = ()
+    far: tuple[Signal, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,17 +135,19 @@ class Mediation:
         sealer: SealsValues | None = None,
         questions: Asked | None = None,
         tripwires: Tripwires | None = None,
+        objectives: Objectives | None = None,
     ) -> None:
         """``rulebook``: the policies and catalog in force now. ``records_max``: ledger records of one task.
 
         ``sealer``: keeps the arguments of each decided call, sealed; ``None``: they are not kept. ``questions``: told of what was
         asked and allowed, for those who answer. ``tripwires``: look for leased secrets in what is called and in what comes of it.
+        ``objectives``: measures watched calls against them; ``None``: nobody does.
         """
         self._tasks, self._sightings, self._behaviour = tasks, sightings, behaviour
         self._rulebook, self._new_id = rulebook, new_id
         self._approval_ttl, self._approvals_max, self._records_max = approval_ttl, approvals_max, records_max
         self._sealer, self.sightings = sealer, sightings
-        self._questions = questions
+        self._questions, self._objectives = questions, objectives
         self._tripwires = tripwires
 
     async def authorize(self, bearer: Bearer, call: Call, *, seen_digest: str = "") -> Ticket | Refused:
@@ -146,6 +158,7 @@ class Mediation:
         """
         decision_id = self._new_id("d")
         rules = self._rulebook()
+        ahead = await self._ahead(rules, bearer.task, call)
         written: tuple[str, ...] = ()
         approved = b""
         look = self._tripwires.look([call.name, call.arguments]) if self._tripwires is not None else None
@@ -160,7 +173,7 @@ class Mediation:
             if task.seq >= self._records_max:
                 raise Refusal(f"task {task.id} has used up its {self._records_max} records", code="task_exhausted")
             check_bearer(bearer, task, call)
-            facts = self._facts(rules, bearer, call, task, now, seen_digest, look)
+            facts = self._facts(rules, bearer, call, task, now, seen_digest, ahead, look)
             decision = authorize(facts, rules.policies)
             approved = self._approved(facts, decision, decision_id)
             body, approval = self._record(facts, decision, decision_id, rules, learnt=bool(approved))
@@ -197,9 +210,10 @@ class Mediation:
     async def look(self, bearer: Bearer, call: Call, task: Task, now: datetime) -> tuple[Facts, Policies]:
         """What a decision would be taken from, for a search: nothing is decided, recorded or used up. Raises Outage."""
         rules = self._rulebook()
+        ahead = await self._ahead(rules, task.id, call)
         for _ in range(_ATTEMPTS):
             try:
-                return self._facts(rules, bearer, call, task, now, ""), rules.policies
+                return self._facts(rules, bearer, call, task, now, "", ahead), rules.policies
             except _BehindError:
                 await self._catch_up(task)
         raise Outage(f"task {task.id} is changed by too many at once", code="task_busy")
@@ -334,8 +348,25 @@ class Mediation:
             waiting=whole(facts.tool, rules.classes),
         )
 
+    async def _ahead(self, rules: Rulebook, task_id: str, call: Call) -> _Ahead:
+        """What would hold others up. Of the arguments the agent chooses the size: large ones are gone through beside the loop."""
+        is_large = large(call.arguments, _LARGE_BYTES)
+        points = await asyncio.to_thread(pointed, call.arguments) if is_large else pointed(call.arguments)
+        if self._objectives is None:
+            return _Ahead(points=points)
+        pinned = rules.pinned.get(call.id) if call.kind == "tool" else None
+        return _Ahead(points=points, far=await self._objectives.signals(await self._tasks.view(task_id), call, pinned))
+
     def _facts(
-        self, rules: Rulebook, bearer: Bearer, call: Call, task: Task, now: datetime, seen_digest: str, look: Look | None = None
+        self,
+        rules: Rulebook,
+        bearer: Bearer,
+        call: Call,
+        task: Task,
+        now: datetime,
+        seen_digest: str,
+        ahead: _Ahead,
+        look: Look | None = None,
     ) -> Facts:
         seen, profile = self._sightings.known(task), self._behaviour.known(task)
         above = self._tasks.lineage(task) if task.ancestors else ()
@@ -357,13 +388,13 @@ class Mediation:
             approvals_max=self._approvals_max,
             origins=trace(call.arguments, pinned.input_schema if pinned else {}, seen),
             terms=rules.consent.terms(tool, task, rules.classes) if tool else Terms(),
-            references=trace_references(call.arguments, seen),
+            references=trace_references(ahead.points, seen),
             rulebook=rules.kept,
             ancestors=above,
             stopped=self._tasks.standing.stopped([bearer.agent.text, task.agent.text, *task.chain]),
             leaked=tuple(sorted({leak.name for leak in look.leaks})) if look is not None else (),
         )
-        return replace(facts, signals=signals_of(facts, profile)) if task.watched else facts
+        return replace(facts, signals=(*signals_of(facts, profile), *ahead.far)) if task.watched else facts
 
     def _values(self, decision_id: str, call: Call) -> tuple[Row, ...]:
         if self._sealer is None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from remit.logic.policy import Policies
     from remit.model.task import Task
     from remit.model.task_type import GrantTemplate, TaskType
-    from remit.services.replay import History, Moment
+    from remit.services.history import History, Moment
 
 _CALLS_MAX = 100_000
 _ARGUMENT = 2  # segments of a pointer to a whole argument: "", its name

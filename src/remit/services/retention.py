@@ -1,4 +1,5 @@
-"""Forgets what was kept of calls beside the ledger: the sealed values (``[ledger] keep_values``) of calls decided before some time.
+"""Forgets what was kept of calls beside the ledger: the sealed values (``[ledger] keep_values``) of calls, and of questions about
+applications, decided before some time.
 
 Rules: the record of it is durable before anything is deleted, and deleting is done again where it was interrupted. The ledger itself
 never forgets; it holds no values. What was forgotten cannot be replayed in full any more, and replay says so. Left out: backups, and
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from remit.errors import Mistake
 from remit.logic.records import decode, encode
-from remit.model.record import CallDecided, Record, ValuesForgotten
+from remit.model.record import AccessDecided, CallDecided, Record, ValuesForgotten
 from remit.store.database import Append
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from remit.store.database import Store
 
 _PAGE = 1_000
-_DECIDED = b'"kind":"call.decided"'
+_DECIDED = (b'"kind":"call.decided"', b'"kind":"access.decided"')
 
 
 class Retention:
@@ -51,7 +52,9 @@ class Retention:
         index = 0
         while entries := await self._store.entries(index, _PAGE):
             index += len(entries)
-            records = [decode(entry.body) for entry in entries if _DECIDED in entry.body]
-            yield [record.body.decision for record in records if isinstance(record.body, CallDecided) and record.at < before]
+            records = [decode(entry.body) for entry in entries if any(kind in entry.body for kind in _DECIDED)]
+            yield [
+                record.body.decision for record in records if isinstance(record.body, CallDecided | AccessDecided) and record.at < before
+            ]
             if records and records[-1].at >= before:
                 return

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 _PORT = re.compile(r":\d{1,5}\Z")
 _LOG = logging.getLogger("remit")
 METADATA_PATH = "/.well-known/authzen-configuration"
+SIGNED_METADATA = "authzen-configuration+jwt"  # no token of ours has this type, so it opens nothing
 PATHS = {
     "access_evaluation_endpoint": "/access/v1/evaluation",
     "access_evaluations_endpoint": "/access/v1/evaluations",
@@ -49,7 +50,8 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessDoor:
-    """``issuer``: the address we are known by; ``hosts``: names by which a caller without proof may reach us.
+    """``issuer``: the address we are known by; ``hosts``: names by which a caller without proof may reach us. ``signed``: signs the
+    metadata, with a type of its own, by a key of ``/oauth/jwks``.
 
     ``body_bytes_max`` and ``depth_max`` bound a request, ``evaluations_max`` its items.
     """
@@ -62,6 +64,7 @@ class AccessDoor:
     body_bytes_max: int
     depth_max: int
     evaluations_max: int
+    signed: Callable[[Json, str], str]
 
     def routes(self) -> list[Route]:
         """The endpoints."""
@@ -100,7 +103,8 @@ class AccessDoor:
         issuer = urlsplit(self.issuer)
         if issuer.scheme != "https" or request.path_params["tenant"] != issuer.path:  # §9.2: between host and path
             raise NotFound("there is no metadata here: server.issuer is no https address, or another one")
-        return _json({"policy_decision_point": self.issuer, **{name: self.issuer + path for name, path in PATHS.items()}})
+        plain = {"policy_decision_point": self.issuer, **{name: self.issuer + path for name, path in PATHS.items()}}
+        return _json({**plain, "signed_metadata": self.signed({**plain, "iss": self.issuer}, SIGNED_METADATA)})
 
     async def _asked(self, request: Request) -> tuple[Caller, object]:
         """Who asks, then what: a stranger's body is not parsed."""

@@ -1,0 +1,1 @@
+"""With the small model itself: `make test-objective`."""
