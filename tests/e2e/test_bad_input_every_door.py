@@ -42,7 +42,7 @@ SIEM, IDP = "a-receiver-secret-of-tests", "a-transmitter-secret-of-tests"
 MORE = '[approvers.ann]\ntools = ["*"]\nsecret = "${ANN}"\n[access.callers.pep]\nsecret = "${PEP}"\ntasks = true\n'
 MORE += '[signals.receivers.siem]\nsecret = "${SIEM}"\naudience = "https://siem.example"\n'
 MORE += '[signals.transmitters.idp]\nissuer = "https://idp.example"\npush_secret = "${IDP}"\n'
-MORE += '[tokens]\nstatus_list = true\n'
+MORE += "[tokens]\nstatus_list = true\n"
 MORE += '[sign_in]\nissuer = "https://idp.example"\nclient_id = "remit"\nsecret = "${SIGN_IN}"\npeople = ["*"]\n'
 MORE += '[sign_in.clients.any]\nagent = "tester"\nregistered = true\n'
 
