@@ -178,8 +178,10 @@ def _decide(policies: Policies, check: Callable[[], object], tasks: Iterable[Tas
         sightings._keep(task.id, seen)  # as if each had read it
     rulebook = Rulebook(policies=policies, catalog=_CATALOG, pinned={tool.id: tool for tool in _TOOLS}, classes=DataClasses())
     nothing: Any = None  # is neither read nor written to look
+    made = [_facts(number) for number in range(2_000)]
+    clock = lambda: made[0].now  # noqa: E731
     mediation = Mediation(
-        nothing,
+        Tasks(nothing, clock, lambda prefix: prefix, 10, Standing(nothing, clock)),
         sightings,
         Behaviour(nothing),
         lambda: rulebook,
@@ -188,7 +190,6 @@ def _decide(policies: Policies, check: Callable[[], object], tasks: Iterable[Tas
         approvals_max=100,
         records_max=10**6,
     )
-    made = [_facts(number) for number in range(2_000)]
     asked, turn = itertools.cycle([facts.call for facts in made]), itertools.cycle(given)
     agent, now = made[0].agent, made[0].now
 

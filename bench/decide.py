@@ -123,7 +123,7 @@ def _decide(policies: Policies, *, fresh: bool) -> Callable[[], object]:
 
 def _bare(policies: Policies, *, narrowed: bool = False) -> Callable[[], object]:
     """The same requests in the same order, with the whole context, given to cedarpy with handles on the same slice and a schema that has
-    no origins, selectors and drift (no policy here reads them). ``narrowed``: with what these policies read of the context only, as
+    no origins, selectors, drift and chain (no policy here reads them). ``narrowed``: with what these policies read of the context only, as
     remit does it.
     """
     facts = _facts(0)
@@ -145,6 +145,8 @@ def _without_origins(schema: dict[str, Any]) -> dict[str, Any]:
         attributes = action.get("appliesTo", {}).get("context", {}).get("attributes", {})
         for name in ("origins", "selectors", "references", "drift"):
             attributes.pop(name, None)
+        for name in ("depth", "chain"):
+            attributes.get("task", {}).get("attributes", {}).pop(name, None)
     return schema
 
 

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.common import bank_over_http, row, write_folder
+from remit.doors.oauth.service import TokenDoor
 from remit.drivers.keys import token_key
 from remit.drivers.signing import TokenSigner
 from remit.logic.records import encode
 from remit.model.record import Record, TokenIssued
 from remit.model.token import Credential, TokenRequest
 from remit.node import Node, open_node, utc_now
-from remit.node_tokens import token_door
+from remit.node_tokens import token_doors
 from remit.services.configuration import load_configuration
 from remit.services.exchange import JWT, TOKEN_EXCHANGE
 from remit.services.pinning import pin_servers
@@ -29,7 +30,6 @@ from remit.store.database import Append
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from remit.doors.oauth.service import TokenDoor
 
 _AT_ONCE, _EACH, _ROUNDS = 64, 10, 7
 
@@ -107,6 +107,16 @@ def _bare(node: Node, folder: Path) -> Callable[[], Awaitable[object]]:
 
 
 def _door(node: Node) -> TokenDoor:
-    return token_door(
-        node.token_parts, node.rules, node.identities, node.dispatcher, node.tasks, node.store, node.clock, node.door.end_task
+    door, *_ = token_doors(
+        node.token_parts,
+        node.rules,
+        node.identities,
+        node.dispatcher,
+        node.tasks,
+        node.store,
+        node.clock,
+        node.door.end_task,
+        node.door.presenting,
     )
+    assert isinstance(door, TokenDoor), "the door of programs comes first"
+    return door

@@ -25,6 +25,7 @@ from remit.model.record import LeaseLine, TaskOpened
 from remit.model.task import TaskState
 from remit.node import new_id, utc_now
 from remit.node_leases import LeaseParts, lease_parts
+from remit.services.standing import Standing
 from remit.services.tasks import Tasks
 from remit.settings import Limits
 from remit.store.database import Append, LeaseRow
@@ -139,7 +140,7 @@ async def _sweep_us(parts: LeaseParts) -> float:
 @contextlib.asynccontextmanager
 async def _working(folder: Path, server: PostgresTarget) -> AsyncIterator[tuple[Tasks, LeaseParts, SqliteStore]]:
     store = SqliteStore(folder / "remit.db", lambda size, root: sign_checkpoint(Checkpoint("bench.test/ledger", size, root), _KEY))
-    tasks = Tasks(store, utc_now, new_id, 10_000)
+    tasks = Tasks(store, utc_now, new_id, 10_000, Standing(store, utc_now))
     settings = TargetSettings(
         name="orders", kind="postgresql", values={"url": server.url, "sessions": 10}, secret=server.password, connections=4
     )

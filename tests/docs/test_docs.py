@@ -9,6 +9,7 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
+from bench.__main__ import PARTS
 from remit.cli.main import main
 from remit.doors.api.openapi import openapi
 from remit.logic.denial_reasons import DENIAL_REASONS
@@ -67,3 +68,8 @@ def test_pins_carry_hashes_and_no_address():
         text = path.read_text(encoding="utf-8")
         assert "://" not in re.sub(r'"(url|funding|homepage)": "[^"]*"', "", text), path
         assert "resolved" not in text
+
+
+def test_every_benchmark_is_there_and_readable():
+    """They are not run here; what they need of the house must be there all the same."""
+    assert {path.stem for path in (ROOT / "bench").glob("*.py")} - {"__init__", "__main__", "common", "load"} == set(PARTS)
