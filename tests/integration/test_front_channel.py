@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from bench.common import free_port
 from remit.model.record import TokenIssued, TokenRefused
 from remit.model.task import TaskState
+from remit.services.sparing import PER_MINUTE
 from tests.certificates import Authority
 from tests.integration.token_service import Service, token_service
 from tests.oidc.provider import Provider, a_browser, ec_key, provider, visit
@@ -260,6 +261,21 @@ def test_a_person_says_no(place):
         assert "ann@corp.example did not consent" in refused.why
         status, _, page = await off(where.post, browser, {"answer": "deny"})
         assert status == 401 or "begin again" in page.lower()
+
+    place.run(work)
+
+
+def test_whoever_fails_very_often_does_not_fill_the_ledger(place):
+    async def work(where: Front) -> None:
+        browser = a_browser()
+        _, to_provider, _ = await off(visit, browser, where.asked())
+        state = parse_qs(urlsplit(to_provider).query)["state"][0]
+        before = len(await where.service.records("TokenRefused"))
+        back = f"{where.service.url}/oauth/callback?{urlencode({'code': 'made-up', 'state': state, 'iss': where.idp.issuer})}"
+        for _ in range(PER_MINUTE + 5):
+            with pytest.raises(AssertionError, match=r"401 [\s\S]*You could not be signed in"):
+                await off(visit, browser, back)
+        assert 0 < len(await where.service.records("TokenRefused")) - before <= PER_MINUTE
 
     place.run(work)
 

@@ -28,14 +28,12 @@ from remit.drivers.fetching import Fetcher
 from remit.drivers.provider import Provider
 from remit.errors import Conflict, Mistake, NotFound, Refusal, RemitError, Unauthenticated
 from remit.logic.front_channel import check_state, person_of, read_wish, redirect_of
-from remit.logic.records import encode
 from remit.logic.task_types import checked_inputs, fill_objective, open_grant
 from remit.logic.token_requests import one, resource_server
-from remit.model.record import Record, TokenRefused
 from remit.services.codes import Codes
 from remit.services.people import People
 from remit.services.public_clients import PublicClients
-from remit.store.database import Append
+from remit.services.refusals import Refusals
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -56,7 +54,7 @@ CONSENT = "/oauth/consent"
 CALLBACK = "/oauth/callback"
 _BROWSER_TTL = timedelta(minutes=15)
 _SEALED_CHARACTERS_MAX = 11_000  # what three cookies hold
-_CUT = 200
+_STATE_CHARACTERS_MAX = 1_000
 
 
 class _Begun(msgspec.Struct, frozen=True):
@@ -131,7 +129,7 @@ class FrontChannel:
         rules: Rules,
         replays: Replays,
         sealer: Sealer,
-        store: Store,
+        refusals: Refusals,
         clock: Callable[[], datetime],
         *,
         issuer: str,
@@ -140,7 +138,7 @@ class FrontChannel:
         """``issuer``: our URL. ``servers``: names of the gateway's servers now."""
         self._rule, self._provider, self.clients, self.codes, self.people = rule, provider, clients, codes, people
         self._dispatcher, self._rules = dispatcher, rules
-        self._replays, self._sealer, self._store, self._clock = replays, sealer, store, clock
+        self._replays, self._sealer, self._refusals, self._clock = replays, sealer, refusals, clock
         self._issuer, self._servers = issuer, servers
 
     async def begin(self, form: Form) -> Step:
@@ -153,7 +151,7 @@ class FrontChannel:
             wish, resources = read_wish(form)
             server = resource_server(resources, f"{self._issuer}/mcp", self._servers())
         except Mistake as mistake:
-            return self._back(redirect, state if len(state) <= _CUT * 5 else "", mistake.code, mistake.message)
+            return self._back(redirect, state if len(state) <= _STATE_CHARACTERS_MAX else "", mistake.code, mistake.message)
         verifier, browser, nonce = (secrets.token_urlsafe(32) for _ in range(3))
         begun = _Begun(
             browser=browser,
@@ -290,8 +288,7 @@ class FrontChannel:
         return Step(to=f"{redirect}{joined}{urlencode({**answer, 'iss': self._issuer})}")
 
     async def _refused(self, refusal: RemitError, client: str) -> None:
-        body = TokenRefused(why=refusal.message[:_CUT], claimed=client[:_CUT], exchange="authorization_code", code=refusal.code)
-        await self._store.append(Append(body=encode(Record(at=self._clock(), body=body))))
+        await self._refusals.note(refusal, exchange="authorization_code", claimed=client)
 
 
 def _mark(browser: str) -> str:
@@ -338,7 +335,7 @@ def make_front(
         rules,
         replays,
         sealer,
-        store,
+        Refusals(store, clock),
         clock,
         issuer=issuer,
         servers=lambda: rules.configuration.servers,
