@@ -12,7 +12,7 @@ import json
 import tempfile
 import time
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -179,7 +179,10 @@ def _decide(policies: Policies, check: Callable[[], object], tasks: Iterable[Tas
     rulebook = Rulebook(policies=policies, catalog=_CATALOG, pinned={tool.id: tool for tool in _TOOLS}, classes=DataClasses())
     nothing: Any = None  # is neither read nor written to look
     made = [_facts(number) for number in range(2_000)]
-    clock = lambda: made[0].now  # noqa: E731
+
+    def clock() -> datetime:
+        return made[0].now
+
     mediation = Mediation(
         Tasks(nothing, clock, lambda prefix: prefix, 10, Standing(nothing, clock)),
         sightings,
