@@ -264,14 +264,15 @@ _STATUS: tuple[tuple[type[RemitError], int], ...] = (
     (Mistake, 400),
     (Outage, 503),
 )
-_STATUS_OF_CODE = {"too_large": 413, "content_type": 415, "too_slow": 408}
+_STATUS_OF_CODE = {(Mistake, "too_large"): 413, (Mistake, "content_type"): 415, (Mistake, "too_slow"): 408, (Refusal, "too_often"): 429}
 _KINDS: dict[int, type[RemitError]] = {401: Unauthenticated, 403: Refusal, 404: NotFound, 409: Conflict}
 
 
 def http_status(error: RemitError) -> int:
     """The status an error is answered with."""
-    if isinstance(error, Mistake) and error.code in _STATUS_OF_CODE:
-        return _STATUS_OF_CODE[error.code]
+    for (kind, code), status in _STATUS_OF_CODE.items():
+        if isinstance(error, kind) and error.code == code:
+            return status
     return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
 
 

@@ -12,12 +12,11 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response
 
-from remit.doors.problems import http_status, problem, problem_headers
+from remit.doors.answers import problem_answer
 from remit.errors import Broken, NotFound, RemitError
 
 if TYPE_CHECKING:
@@ -47,10 +46,10 @@ class MetricsDoor:
             headers = {"content-type": CONTENT_TYPE_LATEST, "cache-control": "no-store"}
             response = Response(await self.metrics.text(), 200, headers)
         except RemitError as error:
-            response = _problem(error)
+            response = problem_answer(error)
         except Exception as error:
             _LOG.error("a fault of remit", exc_info=error)
-            response = _problem(Broken("fault"))
+            response = problem_answer(Broken("fault"))
         await response(scope, receive, send)
 
     def _admits(self, request: Request) -> bool:
@@ -70,8 +69,3 @@ def _name(host: str) -> str:
     """A Host header without its port."""
     name, colon, port = host.rpartition(":")
     return name if colon and port.isdigit() else host
-
-
-def _problem(error: RemitError) -> Response:
-    headers = {name.decode(): value.decode() for name, value in problem_headers(error)}
-    return Response(msgspec.json.encode(problem(error)), http_status(error), headers)

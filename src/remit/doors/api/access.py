@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import msgspec
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from remit.doors.answers import json_answer
 from remit.doors.api.access_words import question, questions, search
-from remit.doors.api.peer import proof_of
 from remit.doors.bodies import whole_body
+from remit.doors.peer import proof_of
 from remit.doors.problems import http_status
 from remit.errors import Broken, Mistake, NotFound, Outage, RemitError, Unauthenticated
 from remit.logic.arguments import parse_json
@@ -78,15 +78,15 @@ class AccessDoor:
 
     async def _evaluation(self, request: Request) -> Response:
         caller, body = await self._asked(request)
-        return _json((await self.access.evaluate(caller, question(body))).words)
+        return json_answer((await self.access.evaluate(caller, question(body))).words)
 
     async def _evaluations(self, request: Request) -> Response:
         caller, body = await self._asked(request)
         many = questions(body, self.evaluations_max)
         if many is None:
-            return _json((await self.access.evaluate(caller, question(body))).words)
+            return json_answer((await self.access.evaluate(caller, question(body))).words)
         answers = await self.access.evaluate_many(caller, *many)
-        return _json({"evaluations": [answer.words for answer in answers]})
+        return json_answer({"evaluations": [answer.words for answer in answers]})
 
     def _search(self, sought: Sought) -> Callable[[Request], Awaitable[Response]]:
         async def call(request: Request) -> Response:
@@ -95,7 +95,7 @@ class AccessDoor:
             found = await self.searches.search(caller, sought, asked, page)
             paged = page.limit or page.token or found.next_token
             shown: Json = {"page": {"next_token": found.next_token, "count": len(found.results)}} if paged else {}
-            return _json({**shown, "results": found.results})
+            return json_answer({**shown, "results": found.results})
 
         return call
 
@@ -104,7 +104,7 @@ class AccessDoor:
         if issuer.scheme != "https" or request.path_params["tenant"] != issuer.path:  # §9.2: between host and path
             raise NotFound("there is no metadata here: server.issuer is no https address, or another one")
         plain = {"policy_decision_point": self.issuer, **{name: self.issuer + path for name, path in PATHS.items()}}
-        return _json({**plain, "signed_metadata": self.signed({**plain, "iss": self.issuer}, SIGNED_METADATA)})
+        return json_answer({**plain, "signed_metadata": self.signed({**plain, "iss": self.issuer}, SIGNED_METADATA)})
 
     async def _asked(self, request: Request) -> tuple[Caller, object]:
         """Who asks, then what: a stranger's body is not parsed."""
@@ -149,7 +149,3 @@ def _sentence(error: RemitError) -> Response:
     if isinstance(error, Outage):
         headers["Retry-After"] = str(error.retry_after_seconds)
     return PlainTextResponse(error.message, status, headers)
-
-
-def _json(value: object) -> Response:
-    return Response(msgspec.json.encode(value), media_type="application/json")

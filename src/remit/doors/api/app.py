@@ -15,12 +15,12 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from remit.doors.answers import guarded, json_answer
 from remit.doors.api.approvals import ApproversApi
 from remit.doors.api.openapi import openapi
-from remit.doors.api.peer import proof_of
 from remit.doors.bodies import whole_body
-from remit.doors.problems import http_status, problem, problem_headers
-from remit.errors import Broken, Mistake, RemitError, Unauthenticated
+from remit.doors.peer import proof_of
+from remit.errors import Mistake, Unauthenticated
 from remit.logic.arguments import parse_json
 from remit.wire import AuthorizeCall, DelegateTask, ObserveCall, OpenTask, ReportManifest
 
@@ -52,28 +52,28 @@ class _Api:
     settings: Settings
 
     async def open_task(self, request: Request) -> Response:
-        return _json(await self.door.open(_proof(request), self._body(request, OpenTask)), 201)
+        return json_answer(await self.door.open(_proof(request), self._body(request, OpenTask)), 201)
 
     async def delegate_task(self, request: Request) -> Response:
         read = self._body(request, DelegateTask)
-        return _json(await self.door.delegate(_proof(request), request.path_params["task"], read), 201)
+        return json_answer(await self.door.delegate(_proof(request), request.path_params["task"], read), 201)
 
     async def show_task(self, request: Request) -> Response:
-        return _json(await self.door.show(_proof(request), request.path_params["task"]))
+        return json_answer(await self.door.show(_proof(request), request.path_params["task"]))
 
     async def renew_token(self, request: Request) -> Response:
-        return _json(await self.door.renew(_proof(request), request.path_params["task"]))
+        return json_answer(await self.door.renew(_proof(request), request.path_params["task"]))
 
     async def complete_task(self, request: Request) -> Response:
-        return _json(await self.door.complete(_proof(request), request.path_params["task"]))
+        return json_answer(await self.door.complete(_proof(request), request.path_params["task"]))
 
     async def report_manifest(self, request: Request) -> Response:
         read = self._body(request, ReportManifest)
-        return _json(await self.door.manifest(_proof(request), request.path_params["task"], read))
+        return json_answer(await self.door.manifest(_proof(request), request.path_params["task"], read))
 
     async def authorize_call(self, request: Request) -> Response:
         read = self._body(request, AuthorizeCall)
-        return _json(await self.door.authorize(_proof(request), request.path_params["task"], read))
+        return json_answer(await self.door.authorize(_proof(request), request.path_params["task"], read))
 
     async def observe_call(self, request: Request) -> Response:
         read = self._body(request, ObserveCall, self.settings.limits.result_bytes)
@@ -81,7 +81,7 @@ class _Api:
         return Response(status_code=204)
 
     async def bundle(self, _request: Request) -> Response:
-        return _json(await self.trust_bundle())
+        return json_answer(await self.trust_bundle())
 
     async def checkpoint(self, _request: Request) -> Response:
         return PlainTextResponse(await self.ledger.publish())
@@ -94,7 +94,7 @@ class _Api:
         return PlainTextResponse("ready\n")
 
     async def document(self, _request: Request) -> Response:
-        return _json(openapi())
+        return json_answer(openapi())
 
     def _body(self, request: Request, kind: type[Words], bytes_max: int = 0) -> Callable[[], Awaitable[Words]]:
         limits = self.settings.limits
@@ -150,29 +150,5 @@ def api_app(
         ("GET", "/readyz"): api.ready,
         ("GET", "/openapi.json"): api.document,
     }
-    routes = [Route(path, _guarded(endpoint), methods=[method]) for (method, path), endpoint in endpoints.items()]
+    routes = [Route(path, guarded(endpoint), methods=[method]) for (method, path), endpoint in endpoints.items()]
     return Starlette(routes=[*routes, *access.routes(), *more])
-
-
-def _guarded(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-    """Errors in their HTTP form; no caller sees a stack trace."""
-
-    async def call(request: Request) -> Response:
-        try:
-            return await endpoint(request)
-        except RemitError as error:
-            return _problem(error)
-        except Exception as error:
-            _LOG.error("a fault of remit", exc_info=error)
-            return _problem(Broken("fault"))
-
-    return call
-
-
-def _problem(error: RemitError) -> Response:
-    headers = {name.decode(): value.decode() for name, value in problem_headers(error)}
-    return Response(msgspec.json.encode(problem(error)), http_status(error), headers)
-
-
-def _json(value: object, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(value), status, media_type="application/json")

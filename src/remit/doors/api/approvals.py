@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl
 import msgspec
 from starlette.responses import HTMLResponse, Response
 
+from remit.doors.answers import json_answer
 from remit.doors.api.page import notice_page, question_page, secret_page
 from remit.doors.bodies import whole_body
 from remit.doors.html import headers
@@ -139,7 +140,7 @@ def _view(question: Question) -> QuestionView:
 
 
 def _json(value: object) -> Response:
-    return Response(msgspec.json.encode(value), 200, {"cache-control": "no-store"}, media_type="application/json")
+    return json_answer(value, kept=False)
 
 
 def _page(html: str, status: int = 200) -> Response:

@@ -15,9 +15,9 @@ import msgspec
 from starlette.responses import Response
 from starlette.routing import Route
 
+from remit.doors.answers import guarded, json_answer
 from remit.doors.bodies import whole_body
-from remit.doors.problems import http_status, problem, problem_headers
-from remit.errors import Broken, Mistake, NotFound, RemitError
+from remit.errors import Mistake, NotFound
 from remit.logic.arguments import parse_json
 from remit.model.signal import POLL, PUSH
 from remit.services.streams import VERIFY_SECONDS_MIN, Wish
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("remit")
 _BODY_BYTES_MAX = 131_072
-_TOO_OFTEN = 429
 METADATA_PATH, JWKS_PATH, STREAMS_PATH, STATUS_PATH = "/.well-known/ssf-configuration", "/ssf/jwks", "/ssf/streams", "/ssf/status"
 ADD_PATH, REMOVE_PATH, VERIFY_PATH, POLL_PATH = "/ssf/subjects/add", "/ssf/subjects/remove", "/ssf/verify", "/ssf/poll"
 Words = TypeVar("Words")
@@ -122,7 +121,7 @@ class StreamsDoor:
             ("POST", VERIFY_PATH, self._verify),
             ("POST", POLL_PATH, self._poll),
         ]
-        return [Route(path, _guarded(endpoint), methods=[method]) for method, path, endpoint in endpoints]
+        return [Route(path, guarded(endpoint), methods=[method]) for method, path, endpoint in endpoints]
 
     async def _metadata(self, request: Request) -> Response:
         if request.path_params["tenant"].rstrip("/") != urlsplit(self.issuer).path:  # SSF 1.0 §7.2.1: between host and path
@@ -253,26 +252,5 @@ def _wish(said: StreamWords) -> Wish:
     )
 
 
-def _guarded(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-    """Errors in their HTTP form; no caller sees a stack trace."""
-
-    async def call(request: Request) -> Response:
-        try:
-            return await endpoint(request)
-        except RemitError as error:
-            return _problem(error)
-        except Exception as error:
-            _LOG.error("a fault of remit", exc_info=error)
-            return _problem(Broken("fault"))
-
-    return call
-
-
-def _problem(error: RemitError) -> Response:
-    headers = {name.decode(): value.decode() for name, value in problem_headers(error)}
-    status = _TOO_OFTEN if error.code == "too_often" else http_status(error)
-    return Response(msgspec.json.encode({**problem(error), "status": status}), status, headers)
-
-
 def _json(value: object, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(value), status, {"cache-control": "no-store"}, media_type="application/json")
+    return json_answer(value, status, kept=False)
