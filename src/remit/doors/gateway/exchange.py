@@ -14,7 +14,7 @@ import msgspec
 
 from remit.doors.bodies import whole_body
 from remit.doors.peer import peer_certificate
-from remit.doors.problems import http_status, problem, problem_headers
+from remit.doors.problems import http_status, problem, problem_headers, rpc_problem
 from remit.drivers.sse import event
 from remit.errors import Mistake, Refusal, RemitError, Unauthenticated
 from remit.model.token import Credential
@@ -48,6 +48,7 @@ class HttpExchange:
         self._doubled = next((name.decode("latin-1") for name in names if _is_single(name) and names.count(name) > 1), "")
         self.headers: dict[str, str] = {name.decode("latin-1"): value.decode("latin-1").strip(" \t") for name, value in scope["headers"]}
         self.extra: list[tuple[bytes, bytes]] = []
+        self.asked: str | int | None = None  # the id of the JSON-RPC request that is answered, if it is one
         self._receive, self._send = receive, send
         self._streaming = self._ended = False
         self._sending = asyncio.Lock()
@@ -133,9 +134,13 @@ class HttpExchange:
 
     async def fail(self, error: RemitError, challenge: list[tuple[bytes, bytes]] | None = None) -> None:
         """Answer with an error, in whatever form is still possible. ``challenge``: headers in place of the plain one."""
-        if self._streaming:
+        if self._ended:
+            return
+        if self._streaming and self.asked is not None:
+            await self.answer(rpc_problem(self.asked, error))
+        elif self._streaming:
             await self.end_stream()
-        elif not self._ended:
+        else:
             headers = problem_headers(error)
             if challenge is not None:
                 headers = [header for header in headers if header[0] != b"www-authenticate"] + challenge

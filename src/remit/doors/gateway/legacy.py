@@ -17,9 +17,9 @@ from remit.doors.gateway.relay import unopened
 from remit.doors.gateway.sessions import Session
 from remit.doors.gateway.streams import Stream, Streams
 from remit.doors.gateway.translate import LEGACY_VERSIONS, known_capabilities, legacy_opening
-from remit.doors.problems import INVALID_PARAMS, INVALID_REQUEST, rpc_error, rpc_status
+from remit.doors.problems import INVALID_PARAMS, INVALID_REQUEST, rpc_error, rpc_problem, rpc_status
 from remit.drivers.conversation import is_response
-from remit.errors import Mistake, NotFound, Outage
+from remit.errors import Broken, Mistake, NotFound, Outage, RemitError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -177,7 +177,8 @@ class LegacyDoor:
                     await write(None)
                 patience = _KEEP_ALIVE_SECONDS
             if not work.cancelled() and stream is not None:
-                await write(work.result())
+                failed = work.exception()
+                await write(work.result() if failed is None else _told(request_id, failed))
         finally:
             work.cancel()
             session.under_way.pop(request_id, None)
@@ -187,6 +188,8 @@ class LegacyDoor:
         if stream is not None or work.cancelled():
             await http.begin_stream()  # cancelled by the agent or with the session: no answer follows
             await http.end_stream()
+            if not work.cancelled():
+                work.result()  # a fault is reported all the same
             return
         answer = work.result()
         await http.answer(answer, rpc_status(answer) if rpc_status(answer) != 404 else 200)
@@ -275,6 +278,11 @@ class LegacyDoor:
                 hearers.remove(session.push)
         session.link.subscriptions.pop(session.id, None)
         await self._links.leave(session.link)
+
+
+def _told(request_id: object, failed: BaseException) -> Message:
+    """What an agent reads of a failure in the stream that its answer has become."""
+    return rpc_problem(request_id, failed if isinstance(failed, RemitError) else Broken("fault"))
 
 
 class _AtClient:

@@ -149,13 +149,14 @@ class McpGateway:
             identifier = message.get("id") if isinstance(message, dict) and _is_id(message.get("id")) else None
             await http.answer(rpc_error(identifier, INVALID_REQUEST, wrong), 400)
             return
+        http.asked = None if is_response(message) else message.get("id")
         door = self._modern if is_modern(http, message) else self._legacy
         answered = door.post(http, bearer, server, message)
         try:
             await (self._streams.hold(bearer, answered) if message.get("method") == LISTEN else answered)
         except RemitError as error:
-            if not is_response(message) and "id" in message and isinstance(error, Mistake):
-                answer = rpc_error(message["id"], INVALID_REQUEST, error.message, problem(error))
+            if http.asked is not None and isinstance(error, Mistake):
+                answer = rpc_error(http.asked, INVALID_REQUEST, error.message, problem(error))
                 await http.answer(answer, rpc_status(answer))
                 return
             raise
