@@ -18,7 +18,7 @@ import tempfile
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
@@ -41,6 +41,8 @@ from remit.services.receipt import make_receipt
 from tests.support import Clock
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from remit.node import Node
 
 pytestmark = pytest.mark.anyio
@@ -142,11 +144,38 @@ async def test_a_new_authority_is_known_before_it_signs_and_until_all_it_signed_
     assert b"PRIVATE KEY" not in b"".join(file.read_bytes() for file in (tmp_path / "state").glob("remit.db*"))
 
 
+@dataclass
+class Overtaken:
+    """A real store, on which another process does something between the first look of this one and what it does then."""
+
+    store: Any
+    meanwhile: Callable[[], Awaitable[object]] | None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+    async def document_keys(self, beginning: str, after: str, limit: int) -> tuple[str, ...]:
+        found = await self.store.document_keys(beginning, after, limit)
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            await meanwhile()
+        return found
+
+
 async def test_two_processes_have_one_authority(tmp_path):
     async with served(tmp_path) as one, open_node(tmp_path, clock=one.clock) as other:
         first, second = await asyncio.gather(one.node.workload.authority.bundle(), other.workload.authority.bundle())
         assert first == second
         assert first["spiffe_sequence"] > 0
+
+
+async def test_of_two_processes_that_make_an_authority_at_once_the_first_wins(tmp_path):
+    async with served(tmp_path) as one, open_node(tmp_path, clock=one.clock) as other:
+        late = other.workload.authority
+        late._store = Overtaken(late._store, one.node.workload.authority.bundle)
+        told = await late.bundle()
+        assert told == await one.node.workload.authority.bundle()
+        assert len([key for key in told["keys"] if key["use"] == "x509-svid"]) == 1
 
 
 def request(name, **fields):

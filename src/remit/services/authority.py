@@ -94,10 +94,10 @@ class Authority:
         """Those that count, oldest first; looks into the store now and then, and makes the next when it is due."""
         async with self._lock:
             if self._look_at is None or now >= self._look_at or next_is_due(self._begins(), self._life, now):
-                self._known = await self._read()
+                self._known, last = await self._read()
                 if next_is_due(self._begins(), self._life, now):
-                    await self._make(now)
-                    self._known = await self._read()
+                    await self._make(last + 1, now)
+                    self._known, _ = await self._read()
                 self._look_at = now + min(_LOOK_EVERY, prepared_for(self._life) / 4)
             counting = published(self._begins(), self._life, now)
             if not counting:  # another secret's authority took our number, or the clock went astray
@@ -107,20 +107,22 @@ class Authority:
     def _begins(self) -> list[datetime]:
         return [one.begins for one in self._known]
 
-    async def _read(self) -> tuple[AuthorityKey, ...]:
-        found = []
+    async def _read(self) -> tuple[tuple[AuthorityKey, ...], int]:
+        """Those that we can sign under, oldest first, and the last number that is taken, by whatever secret."""
+        found, last = [], 0
         for key in await self._store.document_keys(self._beginning, "", _KEPT_MAX):
+            number = int(key.removeprefix(self._beginning))
+            last = max(last, number)
             sealed = await self._store.document(key)
             try:
                 text = self._sealer.open(sealed or "", key)
             except Unauthenticated:  # of a secret that is no longer here: nobody can sign under it, so nobody need know it
                 continue
-            found.append(AuthorityKey.parse(int(key.removeprefix(self._beginning)), text.decode()))
-        return tuple(sorted(found, key=lambda one: one.number))
+            found.append(AuthorityKey.parse(number, text.decode()))
+        return tuple(sorted(found, key=lambda one: one.number)), last
 
-    async def _make(self, now: datetime) -> None:
-        taken = await self._store.document_keys(self._beginning, "", _KEPT_MAX)
-        number = 1 + max((int(key.removeprefix(self._beginning)) for key in taken), default=0)
+    async def _make(self, number: int, now: datetime) -> None:
+        """``number`` follows what was read when the next was found due: where another process was faster, it has taken that one."""
         made = make_authority(self._trust_domain, number, now, self._life)
         body = AuthorityMade(number=number, fingerprint=made.fingerprint, begins_at=now, ends_at=now + self._life)
         await self._store.append(Append(body=encode(Record(at=now, body=body))))
