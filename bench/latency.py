@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 from mcp import Client, StdioServerParameters
 
 from bench.common import BANK, ROOT, bank_over_http, free_port, row, write_folder
+from remit.application import application
 from remit.cli.server import serving
-from remit.node import application, open_node
+from remit.node import open_node
 from remit.services.configuration import load_configuration
 from remit.services.pinning import pin_servers
 
@@ -102,7 +103,7 @@ async def _serve(folder: Path) -> None:
         node.start()
         task = await node.dispatcher.open(agent="bench", task_type="work", inputs={}, on_behalf_of="bench", opened_by="bench")
         async with serving(application(node), "127.0.0.1", 0) as port:
-            print(f"http://127.0.0.1:{port}/run/{node.gate.open_endpoint(task.id)}/mcp/bank", flush=True)
+            print(f"http://127.0.0.1:{port}/run/{node.gateway.gate.open_endpoint(task.id)}/mcp/bank", flush=True)
             await asyncio.Event().wait()
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.common import bank_over_http, row, write_folder
+from remit.application import application
 from remit.cli.server import serving
-from remit.node import application, open_node
+from remit.node import open_node
 from remit.services.configuration import load_configuration
 from remit.services.pinning import pin_servers
 from remit.store.database import Append
@@ -109,7 +110,7 @@ async def _serve(folder: Path) -> None:
         paths = []
         for _ in range(_AGENTS):
             task = await node.dispatcher.open(agent="bench", task_type="work", inputs={}, on_behalf_of="bench", opened_by="bench")
-            paths.append(f"/run/{node.gate.open_endpoint(task.id)}/mcp/bank")
+            paths.append(f"/run/{node.gateway.gate.open_endpoint(task.id)}/mcp/bank")
         app = application(node)
 
         async def both(scope: Scope, receive: Receive, send: Send) -> None:

@@ -18,10 +18,11 @@ import aiohttp
 
 from bench.agentdojo.script import Outcome, Step
 from bench.agentdojo.tools import ToolServer
+from remit.application import application
 from remit.cli.server import serving
 from remit.logic.evidence import evidence_lines
 from remit.model.task import TaskState
-from remit.node import application, open_node
+from remit.node import open_node
 from remit.services.configuration import load_configuration
 from remit.services.pinning import pin_servers
 
@@ -64,7 +65,7 @@ class Deployment:
         opened = await self.node.dispatcher.open(
             agent="dojo", task_type=task_type, inputs={"prompt": prompt}, on_behalf_of="user", opened_by="dispatcher"
         )
-        secret = self.node.gate.open_endpoint(opened.id)
+        secret = self.node.gateway.gate.open_endpoint(opened.id)
         try:
             yield Agent(self.node, opened, self._client, f"{self._url}/run/{secret}/mcp/{self.server.name}", approver)
         finally:

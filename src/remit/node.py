@@ -11,19 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from remit.doors.api.access import AccessDoor
-from remit.doors.api.app import api_app
-from remit.doors.api.leases import LeasesApi
 from remit.doors.api.tasks import TaskDoor
-from remit.doors.gateway.asking import Asking
-from remit.doors.gateway.gate import Gate
-from remit.doors.gateway.legacy import LegacyDoor
-from remit.doors.gateway.links import Links
-from remit.doors.gateway.mcp import GatewayLimits, McpGateway
-from remit.doors.gateway.modern import ModernDoor
-from remit.doors.gateway.open_streams import OpenStreams
-from remit.doors.gateway.relay import Relay
-from remit.drivers.base import UpstreamLimits
 from remit.drivers.keys import load_or_make_keys
 from remit.drivers.sealing import Sealer
 from remit.drivers.sentence_model import SentenceModel, find_model
@@ -33,15 +21,13 @@ from remit.drivers.webhooks import WebhookClient
 from remit.errors import Outage
 from remit.logic.checkpoint import Checkpoint, Verifier, sign_checkpoint
 from remit.logic.leases import lost
+from remit.node_gateway import GatewayParts, gateway_parts
 from remit.node_leases import LeaseParts, lease_parts
 from remit.node_signals import SignalParts, signal_parts
-from remit.node_tokens import TokenParts, token_doors, token_parts
+from remit.node_tokens import TokenParts, token_parts
 from remit.node_workload import WorkloadParts, workload_parts
-from remit.services.access import Access
-from remit.services.access_search import AccessSearch
 from remit.services.approvals import Approvals
 from remit.services.behaviour import Behaviour
-from remit.services.callers import Callers
 from remit.services.configuration import load_agents, load_configuration
 from remit.services.delegation import Delegations
 from remit.services.feed import Feed
@@ -73,8 +59,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import aiohttp
-    from starlette.applications import Starlette
-    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from remit.drivers.key_ring import KeyRing
     from remit.logic.rulebook import Rulebook
@@ -123,10 +107,7 @@ class Node:
     approvals: Approvals
     invitations: Invitations
     notices: Notices
-    gate: Gate
-    links: Links
-    legacy: LegacyDoor
-    gateway: McpGateway
+    gateway: GatewayParts
     door: TaskDoor
     feed: Feed
     signals: SignalParts
@@ -141,10 +122,10 @@ class Node:
         """Let go of everything that hangs on an ended task. ``told`` by the ledger: somebody else may be at its leases, nobody waits."""
         await self.tasks.settle()
         self.questions.forget(task_id)
-        self.gate.close_endpoints(task_id)
+        self.gateway.gate.close_endpoints(task_id)
         self.leases.revocations.begin(task_id, claim=told)
-        await self.legacy.end_task(task_id)
-        await self.links.end_task(task_id)
+        await self.gateway.legacy.end_task(task_id)
+        await self.gateway.links.end_task(task_id)
         if not told:
             await self.leases.end_task(task_id)
 
@@ -152,7 +133,7 @@ class Node:
         """The ledger says that a task has ended, was suspended, or has lost a credential: elsewhere perhaps, where that is seen to."""
         self.leases.revocations.begin(task_id, claim=True)
         with contextlib.suppress(Outage):
-            await self.links.end_leased(task_id, lost(await self.tasks.view(task_id)))
+            await self.gateway.links.end_leased(task_id, lost(await self.tasks.view(task_id)))
 
     async def prepare(self, rulebook: Rulebook | None) -> None:
         """Learn who is stopped; with a rulebook, record that it decides from here on. Raises Outage, Refusal (an older bundle)."""
@@ -172,7 +153,7 @@ class Node:
         await asyncio.gather(*self._background, return_exceptions=True)
         await self.notices.close()
         await self.signals.close()
-        await self.links.close()
+        await self.gateway.links.close()
         await self.leases.close()
         await self.tasks.settle()
         await self.client.close()
@@ -197,7 +178,7 @@ class Node:
     async def _end_idle(self) -> None:
         while True:
             await asyncio.sleep(_IDLE_CHECK_SECONDS)
-            await self.legacy.end_idle()
+            await self.gateway.legacy.end_idle()
 
     async def _look_at_keys(self) -> None:
         """Take up keys that were replaced, and replace those that are too old."""
@@ -289,31 +270,19 @@ async def open_node(
     parts = token_parts(configuration, keys, store, tasks, clock, new_id, replays)
     signer, tokens = parts.signer, parts.tokens
     manifests = Manifests(tasks, store, lambda: rules.rulebook, drifts_max=limits.drifts_per_task)
-    links = Links(
-        lambda: rules.configuration.servers,
-        _upstream_limits(limits),
-        client,
-        limits.conversations,
-        leases.equipment.equipped,
-        listed=manifests.listed,
-        wire=leases.tripwires.passes,
-        in_use=leases.rotation.in_use,
-    )
-    asking = Asking(approvals, invitations, sealer, clock, lambda: rules.rulebook.consent)
-    relay = Relay(mediation, tasks, limits.result_bytes, asking, saw=manifests.saw, transactions=parts.transactions(tasks, rules, clock))
-    legacy = LegacyDoor(relay, links, limits.sessions, limits.session_idle_seconds)
-    gate = Gate(tokens, tasks, parts.possessions, clock)
-    streams = OpenStreams(tasks)
-    gateway = McpGateway(
-        gate,
-        legacy,
-        ModernDoor(relay, links, asking),
-        streams,
-        GatewayLimits(body_bytes_max=limits.body_bytes, depth_max=limits.json_depth),
-        issuer=settings.issuer,
-        hosts=settings.allowed_hosts,
-        origins=settings.allowed_origins,
-        report=lambda error: _LOG.error("a fault of remit", exc_info=error),
+    gateway = gateway_parts(
+        settings=settings,
+        mediation=mediation,
+        tasks=tasks,
+        rules=rules,
+        approvals=approvals,
+        invitations=invitations,
+        manifests=manifests,
+        leases=leases,
+        tokens=parts,
+        sealer=sealer,
+        client=client,
+        clock=clock,
     )
     ending: list[Node] = []
 
@@ -375,9 +344,6 @@ async def open_node(
         approvals=approvals,
         invitations=invitations,
         notices=notices,
-        gate=gate,
-        links=links,
-        legacy=legacy,
         gateway=gateway,
         door=TaskDoor(
             identities=identities,
@@ -396,7 +362,7 @@ async def open_node(
             end_task=on_end,
         ),
         signals=signal_parts(configuration, keys, store, tasks, clock, new_id),
-        feed=Feed(store, tasks, functools.partial(on_end, told=True), lambda task: ending[0].task_changed(task), streams.look),  # noqa: PLW0108  # made below
+        feed=Feed(store, tasks, functools.partial(on_end, told=True), lambda task: ending[0].task_changed(task), gateway.streams.look),  # noqa: PLW0108  # made below
         leases=leases,
         subtrees=Subtrees(store, tasks),
         client=client,
@@ -447,74 +413,6 @@ def _objectives(settings: Settings) -> Objectives | None:
         return None
     model = SentenceModel(find_model(rules.model))
     return Objectives(model, similar_min=rules.similar_percent / 100, wait_seconds=settings.limits.objective_seconds)
-
-
-def _upstream_limits(limits: Limits) -> UpstreamLimits:
-    return UpstreamLimits(
-        message_bytes_max=limits.result_bytes,
-        exchanges_max=limits.calls_under_way,
-        exchange_seconds=limits.call_seconds,
-        start_seconds=limits.server_start_seconds,
-    )
-
-
-def application(node: Node) -> ASGIApp:
-    """The ASGI application of a node: the gateway's paths go to the gateway, all others to the API."""
-    api = api_of(node)
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        is_gateway = scope["type"] == "http" and scope["path"].startswith(("/mcp", "/run/"))
-        await (node.gateway if is_gateway else api)(scope, receive, send)
-
-    return app
-
-
-def api_of(node: Node) -> Starlette:
-    """The API of a node, beside the gateway."""
-    parts, door = node.token_parts, node.door
-    tokens = token_doors(
-        parts, node.rules, node.identities, node.dispatcher, node.tasks, node.store, node.clock, door.end_task, door.presenting
-    )
-    return api_app(
-        access=_access_door(node),
-        more=[*node.signals.doors, *(route for one in tokens for route in one.routes())],
-        approvals=node.approvals,
-        invitations=node.invitations,
-        leases=LeasesApi(tokens=node.tokens, tasks=node.tasks, clock=utc_now),
-        door=node.door,
-        ledger=node.ledger,
-        signer=node.signer,
-        trust_bundle=node.workload.authority.bundle,
-        settings=node.configuration.settings,
-    )
-
-
-def _access_door(node: Node) -> AccessDoor:
-    """The decision API of a node."""
-    rules, limits = node.rules, node.configuration.settings.limits
-    access = Access(
-        node.mediation,
-        node.tasks,
-        node.store,
-        lambda: rules.rulebook,
-        utc_now,
-        new_id,
-        trust_domain=node.configuration.settings.trust_domain,
-        agents=lambda: {agent.name: agent.spiffe_id for agent in rules.configuration.agents.values()},
-        permit_ttl=timedelta(seconds=limits.permit_seconds),
-        sealer=node.sealer if node.configuration.settings.keep_values else None,
-    )
-    return AccessDoor(
-        access=access,
-        searches=AccessSearch(access, node.mediation, lambda: rules.rulebook, utc_now, page_max=limits.search_page),
-        callers=Callers(node.tokens, node.identities, lambda: rules.configuration.access),
-        issuer=node.configuration.settings.issuer,
-        hosts=frozenset(node.configuration.settings.allowed_hosts),
-        body_bytes_max=limits.body_bytes,
-        depth_max=limits.json_depth,
-        evaluations_max=limits.evaluations_per_request,
-        signed=node.signer.sign,
-    )
 
 
 def _stamps(folder: Path, bundle: Path | None) -> tuple[tuple[str, int, int], ...]:

@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
+from remit.application import application
 from remit.doors.metrics import PATH, MetricsDoor
-from remit.node import application
 from remit.services.metrics import Metrics
 
 if TYPE_CHECKING:

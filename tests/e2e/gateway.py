@@ -13,11 +13,12 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from remit.application import application
 from remit.cli.server import serving
 from remit.logic.records import decode
 from remit.model.record import CallDecided, CallFinished
 from remit.model.task import Task, TaskState
-from remit.node import Node, application, open_node
+from remit.node import Node, open_node
 from remit.services.configuration import load_configuration
 from remit.services.pinning import pin_servers
 
@@ -95,7 +96,7 @@ async def gateway(
         node.start()
         async with serving(application(node), "127.0.0.1", port) as port:
             token, _ = await node.tokens.issue(opened.id, "jwt-svid")
-            base = f"http://127.0.0.1:{port}/run/{node.gate.open_endpoint(opened.id)}/mcp"
+            base = f"http://127.0.0.1:{port}/run/{node.gateway.gate.open_endpoint(opened.id)}/mcp"
             yield Running(node=node, task=opened, port=port, base=base, token=token)
             await node.tasks.end(opened.id, TaskState.COMPLETED, by="tester")
             await node.end_task(opened.id)

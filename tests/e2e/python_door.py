@@ -18,11 +18,12 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route as StarletteRoute
 
 import remit
+from remit.application import application
 from remit.cli.server import serving
 from remit.logic.records import decode
 from remit.model.record import CallDecided, CallFinished
 from remit.model.task import TaskState
-from remit.node import Node, application, open_node
+from remit.node import Node, open_node
 from remit.services.configuration import load_configuration
 from remit.services.pinning import pin_servers
 

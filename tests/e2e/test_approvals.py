@@ -466,7 +466,7 @@ async def test_an_agent_that_opened_its_own_task_does_not_answer_as_the_person_i
         agent = here.running.task.agent.text
         own = await here.node.dispatcher.open(agent="tester", task_type="all", inputs={}, on_behalf_of="alice", opened_by=agent)
         says_yes = person("accept", approve=True)
-        url = f"{here.base}/run/{here.node.gate.open_endpoint(own.id)}/mcp/bank"
+        url = f"{here.base}/run/{here.node.gateway.gate.open_endpoint(own.id)}/mcp/bank"
         async with Client(url, mode="legacy", elicitation_callback=says_yes) as client:
             assert "Not yet" in text(await client.call_tool("echo", {"text": "hello"}))
         assert says_yes.asked == []

@@ -22,6 +22,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from starlette.routing import Route
 
+from remit.application import api_of
 from remit.doors import bodies
 from remit.doors.api.openapi import openapi
 from remit.doors.metrics import PATH as METRICS
@@ -29,7 +30,6 @@ from remit.drivers.signing import TokenSigner
 from remit.logic.claims import SVID_TYPE, TASK_TYPE, svid_claims, task_claims
 from remit.model.record import CallDecided
 from remit.model.task import TaskState
-from remit.node import api_of
 from tests.e2e.gateway import Running, gateway, stdio
 
 pytestmark = pytest.mark.anyio

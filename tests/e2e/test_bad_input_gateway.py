@@ -314,7 +314,7 @@ async def test_what_is_no_http(running: Running) -> None:
 
 
 async def test_a_body_that_never_comes(running: Running) -> None:
-    gate = running.node.gateway
+    gate = running.node.gateway.door
     gate._limits = replace(gate._limits, body_seconds_max=0.2)
     late = await post(running, b"{", {"Content-Length": "100"})
     assert late.status == 408

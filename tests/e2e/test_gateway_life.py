@@ -271,7 +271,7 @@ async def test_what_ends_with_the_task(running: Running, wire: Wire, log: Path) 
 
 async def test_an_end_that_nobody_waits_for_any_more_is_an_end(running: Running) -> None:
     """Whoever lets go of an ended task may be cancelled meanwhile, as when the node stops: the server's process is gone all the same."""
-    links = running.node.links
+    links = running.node.gateway.links
     link = await links.get(running.task.id, "old", "", None, {})
     letting_go = asyncio.create_task(links.end_task(running.task.id))
     await asyncio.sleep(0)

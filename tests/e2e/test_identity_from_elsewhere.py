@@ -23,12 +23,13 @@ import aiohttp
 import pytest
 
 from bench.common import free_port
+from remit.application import application
 from remit.cli.server import serving
 from remit.cli.tls import ServerTls, trusting
 from remit.logic.records import decode
 from remit.model.record import TaskOpened, TokenIssued, TokenRefused
 from remit.model.trust import TrustRules
-from remit.node import Node, application, open_node
+from remit.node import Node, open_node
 from remit.services.pins import Pins
 from remit.services.proofs import examine
 from tests.certificates import Authority

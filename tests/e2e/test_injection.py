@@ -63,7 +63,7 @@ def said(result: Any) -> str:
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 async def test_a_header_for_one_task(running: Running, server: PostgresTarget, mode: str) -> None:
     other, _ = await running.another_task()
-    others = f"http://127.0.0.1:{running.port}/run/{running.node.gate.open_endpoint(other.id)}/mcp/keyed"
+    others = f"http://127.0.0.1:{running.port}/run/{running.node.gateway.gate.open_endpoint(other.id)}/mcp/keyed"
     async with Client(running.url("keyed"), mode=mode) as client, Client(others, mode=mode) as second:
         names = {said(await client.call_tool("whoami", {})), said(await second.call_tool("whoami", {}))}
         assert said(await client.call_tool("count", {})) == "3"

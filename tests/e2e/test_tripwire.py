@@ -57,7 +57,7 @@ async def secret_of(node: Node, task: str) -> str:
 async def fresh(running: Running) -> tuple[str, str, str]:
     """A task of its own for each way: its id, its address, and the secret of its lease."""
     task, _ = await running.another_task()
-    url = f"http://127.0.0.1:{running.port}/run/{running.node.gate.open_endpoint(task.id)}/mcp/give"
+    url = f"http://127.0.0.1:{running.port}/run/{running.node.gateway.gate.open_endpoint(task.id)}/mcp/give"
     return task.id, url, await secret_of(running.node, task.id)
 
 
@@ -166,7 +166,7 @@ async def test_at_the_other_doors(running: Running, server: PostgresTarget) -> N
 async def test_in_another_task_of_the_agent(running: Running, server: PostgresTarget) -> None:
     secret = await secret_of(running.node, running.task.id)
     other, _ = await running.another_task()
-    base = f"http://127.0.0.1:{running.port}/run/{running.node.gate.open_endpoint(other.id)}/mcp"
+    base = f"http://127.0.0.1:{running.port}/run/{running.node.gateway.gate.open_endpoint(other.id)}/mcp"
     async with Client(f"{base}/give") as client:
         result = await client.call_tool("take", {"text": base64.b64encode(secret.encode()).decode()})
     assert "leased credential" in str(result.content)
@@ -180,7 +180,7 @@ async def test_a_secret_that_opens_nothing_any_more_holds_nobody_up(running: Run
     await running.node.tasks.end(running.task.id, TaskState.COMPLETED, by="tester")
     await running.node.end_task(running.task.id)
     await until(lambda: standing(server) == [], 20)
-    base = f"http://127.0.0.1:{running.port}/run/{running.node.gate.open_endpoint(other.id)}/mcp"
+    base = f"http://127.0.0.1:{running.port}/run/{running.node.gateway.gate.open_endpoint(other.id)}/mcp"
     async with Client(f"{base}/give") as client:
         result = await client.call_tool("take", {"text": secret})
     assert not result.is_error

@@ -22,8 +22,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from bench.common import free_port
+from remit.application import application
 from remit.logic.records import decode
-from remit.node import Node, application, open_node
+from remit.node import Node, open_node
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator

@@ -21,10 +21,11 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from bench.common import free_port
+from remit.application import application
 from remit.cli.server import serving
 from remit.logic.records import decode
 from remit.model.signal import CAEP
-from remit.node import Node, application, open_node
+from remit.node import Node, open_node
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

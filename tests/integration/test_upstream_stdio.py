@@ -234,7 +234,7 @@ async def test_a_server_that_will_not_die_dies_with_its_task(running: Running) -
     assert alive(server)
     assert alive(child)
     async with asyncio.timeout(60):
-        await running.node.links.end_task(running.task.id)
+        await running.node.gateway.links.end_task(running.task.id)
     await until(lambda: not alive(server) and not alive(child))
     await check(running, "ok")
 

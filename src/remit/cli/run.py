@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from remit.application import application
 from remit.cli.common import emit, folder_option, json_option, operator, reports_errors, safe, say
 from remit.cli.proof import VARIABLE, presented, proved, token_option
 from remit.cli.run_manifest import manifest_files, manifest_options, watch_manifest
@@ -29,7 +30,7 @@ from remit.model.manifest import ManifestAccepted, ManifestChanged
 from remit.model.record import ApprovalAnswered, CallDecided, TaskMoved
 from remit.model.task import TaskState
 from remit.model.tripwire import SecretFound
-from remit.node import application, open_node, utc_now
+from remit.node import open_node, utc_now
 from remit.services.configuration import environment_names, load_configuration
 from remit.services.pinning import pin_servers
 from remit.services.receipt import Receipt, describe_call, make_receipt
@@ -174,7 +175,7 @@ async def _supervise(node: Node, task: Task, agent: str, proof: str, command: tu
     with tempfile.TemporaryDirectory(prefix="remit-") as scratch:
         socket = Path(scratch) / "workload.sock" if node.configuration.settings.workload.socket else None
         async with serving(application(node), host, 0) as port, node.workload.serving(socket):
-            secret = node.gate.open_endpoint(task.id)
+            secret = node.gateway.gate.open_endpoint(task.id)
             base = f"http://{host}:{port}/run/{secret}/mcp"
             token, _ = await node.tokens.issue(task.id, proof)
             environment = _environment(node.configuration, task, base, token, Path(scratch))
