@@ -115,7 +115,7 @@ class KeyRing(TokenSigner):
         """Header and claims of a token that a key of the ring signed. Raises Unauthenticated."""
         known = self.remembered(token)
         if known is None:
-            known = self._opened[_digest(token)] = self._checked(token)
+            known = self._opened[_digest(token)] = self.verified(token)
             if len(self._opened) > _OPENED_MAX:
                 self._opened.popitem(last=False)
         return known
@@ -124,14 +124,15 @@ class KeyRing(TokenSigner):
         """Header and claims of a token whose signature held before, under the keys that are there now."""
         return self._opened.get(_digest(token))
 
-    def _checked(self, token: str) -> tuple[Claims, Claims]:
+    def verified(self, token: str) -> tuple[Claims, Claims]:
+        """As ``open``, without remembering. Raises Unauthenticated."""
         head = token.partition(".")[0]
         signer = self._by_header.get(head)
         if signer is None:
             signer = self._signers.get(_key_id(head)) or self._signers[self.key_id]  # without a name, or a wrong one: refused there
             if len(self._by_header) < _HEADERS_MAX:
                 self._by_header[head] = signer
-        return super().open(token) if signer.key_id == self.key_id else signer.open(token)
+        return super().verified(token) if signer.key_id == self.key_id else signer.verified(token)
 
     def jwks(self) -> Claims:
         """Public keys for verifiers of task tokens (RFC 7517): also the one that will sign next."""

@@ -174,7 +174,7 @@ class Tokens:
         known = self._remembered.get(digest)
         now = self._clock()
         if known is None:
-            header, claims = self._signer.open(token)
+            header, claims = self._signer.verified(token)
             known = check_task_token(header, claims, self._issuer, self.audience, now)
             self._remembered[digest] = known
             if len(self._remembered) > _REMEMBERED_MAX:
