@@ -179,6 +179,12 @@ PROMISES = (
         tests=("tests/property/test_ledger.py",),
     ),
     Promise(
+        says="Whoever follows the log from outside can tell whether it only grew, and with a witness that everybody is shown the same log; "
+        "its entries are read by its readers alone.",
+        against=("insider with the database",),
+        tests=("tests/property/test_transparency.py", "tests/integration/test_transparency_log.py"),
+    ),
+    Promise(
         says="What a tool counts as is what a person accepted: a tool that changes is not called until it is pinned again.",
         against=("hostile or changed tool server",),
         tests=(

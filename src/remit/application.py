@@ -40,7 +40,7 @@ def api_of(node: Node) -> Starlette:
     )
     return api_app(
         access=_access_door(node),
-        more=[*node.signals.doors, *(route for one in tokens for route in one.routes())],
+        more=[*node.transparency.doors, *node.signals.doors, *(route for one in tokens for route in one.routes())],
         approvals=node.approvals,
         invitations=node.invitations,
         leases=LeasesApi(bearers=parts.bearers, issuer=node.configuration.settings.issuer, tasks=node.tasks, clock=node.clock),
@@ -66,7 +66,7 @@ def _access_door(node: Node) -> AccessDoor:
         trust_domain=node.configuration.settings.trust_domain,
         agents=lambda: {agent.name: agent.spiffe_id for agent in rules.configuration.agents.values()},
         permit_ttl=timedelta(seconds=limits.permit_seconds),
-        sealer=node.sealer if node.configuration.settings.keep_values else None,
+        sealer=node.sealer if node.configuration.settings.ledger.keep_values else None,
     )
     return AccessDoor(
         access=access,

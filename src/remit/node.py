@@ -23,6 +23,7 @@ from remit.logic.checkpoint import Checkpoint, Verifier, sign_checkpoint
 from remit.logic.leases import lost
 from remit.node_gateway import GatewayParts, gateway_parts
 from remit.node_leases import LeaseParts, lease_parts
+from remit.node_ledger import LedgerParts, ledger_parts
 from remit.node_signals import SignalParts, signal_parts
 from remit.node_tokens import TokenParts, token_parts
 from remit.node_workload import WorkloadParts, workload_parts
@@ -34,7 +35,6 @@ from remit.services.feed import Feed
 from remit.services.history import History
 from remit.services.identities import Identities
 from remit.services.invitations import Invitations
-from remit.services.ledger import Ledger
 from remit.services.manifests import Manifests
 from remit.services.mediation import Mediation
 from remit.services.notices import Notices
@@ -62,6 +62,7 @@ if TYPE_CHECKING:
 
     from remit.drivers.key_ring import KeyRing
     from remit.logic.rulebook import Rulebook
+    from remit.services.ledger import Ledger
     from remit.services.tokens import Tokens
     from remit.settings import Agent, Configuration, Limits, Settings
     from remit.store.database import CheckpointSigner, Store
@@ -92,6 +93,7 @@ class Node:
     store: Store
     sealer: ValueSealer
     ledger: Ledger
+    transparency: LedgerParts
     signer: KeyRing
     tasks: Tasks
     tokens: Tokens
@@ -153,6 +155,7 @@ class Node:
         await asyncio.gather(*self._background, return_exceptions=True)
         await self.notices.close()
         await self.signals.close()
+        await self.transparency.close()
         await self.gateway.links.close()
         await self.leases.close()
         await self.tasks.settle()
@@ -171,7 +174,7 @@ class Node:
             self._drop_questions(),
             self._look_at_keys(),
         )
-        for work in (*working, *self.leases.work()):
+        for work in (*working, *self.leases.work(), *self.transparency.work()):
             self._background.append(asyncio.create_task(work))
         self._background += [asyncio.create_task(work) for work in self.signals.work()]
 
@@ -231,7 +234,8 @@ async def open_node(
     """
     configuration, rulebook = load_rules(folder)
     if scratch is not None:
-        apart = replace(configuration.settings, storage=scratch / "remit.db", storage_url="", keys=scratch / "keys")
+        unseen = replace(configuration.settings.ledger, witnesses=())
+        apart = replace(configuration.settings, storage=scratch / "remit.db", storage_url="", keys=scratch / "keys", ledger=unseen)
         configuration = replace(configuration, settings=apart)
     settings, limits = configuration.settings, configuration.settings.limits
     objectives = _objectives(settings)
@@ -242,6 +246,7 @@ async def open_node(
         return sign_checkpoint(Checkpoint(origin, size, root), keys.ledger)
 
     store, client = _store(settings, sign), http_session()
+    transparency = ledger_parts(store, Verifier.of(origin, keys.ledger), settings.ledger)
     values_sealer, sealer = ValueSealer(keys.derived("values of calls")), Sealer(keys.derived("questions"))
     tasks = Tasks(store, clock, new_id, limits.tasks_in_memory, Standing(store, clock))
     rules = Rules(store, clock, configuration, rulebook)
@@ -261,7 +266,7 @@ async def open_node(
         approval_ttl=settings.approval_ttl,
         approvals_max=limits.questions_per_task,
         records_max=limits.records_per_task,
-        sealer=values_sealer if settings.keep_values else None,
+        sealer=values_sealer if settings.ledger.keep_values else None,
         questions=questions,
         tripwires=leases.tripwires,
         objectives=objectives,
@@ -328,7 +333,8 @@ async def open_node(
         configuration=configuration,
         store=store,
         sealer=values_sealer,
-        ledger=Ledger(store, Verifier.of(origin, keys.ledger)),
+        ledger=transparency.ledger,
+        transparency=transparency,
         signer=signer,
         tasks=tasks,
         tokens=tokens,

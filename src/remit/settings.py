@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from remit.drivers.targets.base import TargetSettings
     from remit.logic.bundle import Bundle
     from remit.logic.checkpoint import Verifier
+    from remit.logic.cosignature import Witness
     from remit.logic.rulebook import Catalog
     from remit.model.front_channel import SignIn
     from remit.model.identity import SpiffeId
@@ -95,6 +96,16 @@ class WorkloadSettings:
     authority_ttl: timedelta = timedelta(hours=24)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerSettings:
+    """``[ledger]``. ``readers``: digests of the secrets by which entries are read; ``witness_every``: how often witnesses are asked."""
+
+    keep_values: bool = False
+    witnesses: tuple[Witness, ...] = ()
+    witness_every: timedelta = timedelta(seconds=10)
+    readers: Mapping[str, bytes] = field(default_factory=dict)
+
+
 METRICS_FOR = ("loopback", "anyone", "off")
 
 
@@ -127,7 +138,7 @@ class Settings:
     svid_ttl: timedelta = timedelta(minutes=5)
     token_ttl: timedelta = timedelta(minutes=10)
     approval_ttl: timedelta = timedelta(minutes=15)
-    keep_values: bool = False
+    ledger: LedgerSettings = field(default_factory=LedgerSettings)
     bundle: Path | None = None  # policies come in this signed file instead of policies/*.cedar
     bundle_keys: tuple[Verifier, ...] = ()
     workload: WorkloadSettings = field(default_factory=WorkloadSettings)

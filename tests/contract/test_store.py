@@ -522,6 +522,23 @@ async def test_appends_that_go_together_are_written_together_or_not_at_all(engin
             assert verify_inclusion(index, 4, leaf_hash(body(number)), await ledger.inclusion(index, 4), head.root)
 
 
+async def test_a_checkpoint_keeps_the_note_with_the_most_cosignatures(engine):
+    async with opened(engine) as store:
+        assert await store.cosigned() is None
+        await store.append(Append(body=body(1)))
+        first = await store.publish_checkpoint()
+        await store.keep_cosigned(1, first + "two\n", 2)
+        await store.keep_cosigned(1, first + "one\n", 1)
+        await store.keep_cosigned(7, "never published\n", 3)
+        assert await store.cosigned() == first + "two\n"
+        await store.append(Append(body=body(2)))
+        second = await store.publish_checkpoint()
+        assert await store.cosigned() == first + "two\n", "the latest that a witness cosigned"
+        await store.keep_cosigned(2, second + "one\n", 1)
+        assert await store.cosigned() == second + "one\n"
+        assert await store.checkpoints(0, 10) == (first + "two\n", second + "one\n")
+
+
 async def test_what_is_left_to_do_below_an_end(engine):
     async with opened(engine) as store:
         states = {"root": "active", "a": "active", "b": "active", "below": "active"}

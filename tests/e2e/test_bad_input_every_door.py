@@ -38,10 +38,12 @@ TAKING = [path for path, methods in DOCUMENT.items() if "requestBody" in methods
 PROVED = [(method, path) for path, methods in DOCUMENT.items() for method, told in methods.items() if told.get("security")]
 SECRET = "an-approver-secret-of-tests"
 CALLER = "a-caller-secret-of-tests"
+AUDITOR = "a-reader-secret-of-tests"
 SIEM, IDP = "a-receiver-secret-of-tests", "a-transmitter-secret-of-tests"
 MORE = '[approvers.ann]\ntools = ["*"]\nsecret = "${ANN}"\n[access.callers.pep]\nsecret = "${PEP}"\ntasks = true\n'
 MORE += '[signals.receivers.siem]\nsecret = "${SIEM}"\naudience = "https://siem.example"\n'
 MORE += '[signals.transmitters.idp]\nissuer = "https://idp.example"\npush_secret = "${IDP}"\n'
+MORE += '[ledger.readers.auditor]\nsecret = "${AUDITOR}"\n'
 MORE += "[tokens]\nstatus_list = true\n"
 MORE += '[sign_in]\nissuer = "https://idp.example"\nclient_id = "remit"\nsecret = "${SIGN_IN}"\npeople = ["*"]\n'
 MORE += '[sign_in.clients.any]\nagent = "tester"\nregistered = true\n'
@@ -79,6 +81,7 @@ async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run
         environment.setenv("SIEM", SIEM)
         environment.setenv("SIGN_IN", "a-secret-of-remit-at-its-provider")
         environment.setenv("IDP", IDP)
+        environment.setenv("AUDITOR", AUDITOR)
         async with gateway(Path(tmp_path_factory.mktemp("doors")), stdio("bank", "bank.py", "--stdio"), more=MORE) as node:
             yield node
 
@@ -94,6 +97,8 @@ async def proof(running: Running, told: dict[str, Any]) -> str:
         return SIEM
     if "transmitter_secret" in kinds:
         return IDP
+    if "ledger_reader" in kinds:
+        return AUDITOR
     if "task_token" in kinds:
         return running.token
     return await running.node.identities.issue_svid("tester", attested="test")
@@ -114,7 +119,7 @@ async def decisions(running: Running) -> int:
 
 async def test_the_document_tells_of_every_route(running: Running) -> None:
     served = {
-        (method.lower(), route.path.replace("{tenant:path}", "").replace(":int}", "}"))
+        (method.lower(), route.path.replace("{tenant:path}", "").replace(":int}", "}").replace(":path}", "}"))
         for route in api_of(running.node).routes
         if isinstance(route, Route)
         for method in route.methods or ()
@@ -241,7 +246,7 @@ async def test_ids_that_name_nothing(running: Running, name: str) -> None:
         if "{" not in path:
             continue
         token = await proof(running, DOCUMENT[path][method])
-        where = path.replace("{task}", name).replace("{approval}", name)
+        where = path.replace("{task}", name).replace("{approval}", name).replace("{bundle}", name)
         bodies_of = {"authorize": b'{"tool":"bank/echo"}', "observe": b'{"decision":"d_none","ending":"ok"}'}
         status, told = await ask(running, method.upper(), where, token, bodies_of.get(path.rsplit("/", 1)[-1], b'{"answer":"deny"}'))
         assert status in {400, 404}, (path, status, told[:200])

@@ -26,6 +26,7 @@ from remit.services.behaviour_configuration import read_behaviour
 from remit.services.candidates import read_bundle
 from remit.services.catalog import read_detected, read_entry
 from remit.services.equipment import LEASED
+from remit.services.ledger_configuration import read_ledger
 from remit.services.manifest_files import placed, read_source
 from remit.services.reading import FILE, NAME, VARIABLE, Mistakes, Reader, fill, near, parsed, read_text, read_texts
 from remit.services.sign_in_configuration import read_sign_in
@@ -163,7 +164,7 @@ def _policies(folder: Path, settings: Settings, found: list[Mistake]) -> tuple[d
 
 def _settings(root: Reader, folder: Path) -> tuple[Settings, DataClasses]:
     server, storage, trust, data, approvals = (root.table(key) for key in ("server", "storage", "trust", "data", "approvals"))
-    ledger, policies = root.table("ledger"), root.table("policies")
+    policies = root.table("policies")
     bundle = policies.value("bundle", str, "")
     defaults = Settings(folder=folder)
     limits = root.table("limits")
@@ -201,14 +202,14 @@ def _settings(root: Reader, folder: Path) -> tuple[Settings, DataClasses]:
         svid_ttl=svid_ttl,
         token_ttl=trust.duration("token_ttl", defaults.token_ttl, _TTL_MAX),
         approval_ttl=approvals.duration("ttl", defaults.approval_ttl, DEADLINE_MAX),
-        keep_values=ledger.value("keep_values", bool, defaults.keep_values),
+        ledger=read_ledger(root.table("ledger")),
         bundle=folder / bundle if bundle else None,
         bundle_keys=_bundle_keys(policies, needed=bool(bundle)),
         workload=read_workload_settings(root, folder, svid_ttl),
         behaviour=read_behaviour(root, folder),
         limits=Limits(**bounds),
     )
-    for table in (server, storage, limits, ledger, policies):
+    for table in (server, storage, limits, policies):
         table.done()
     trust.done("issuers", "domains")
     data.done("detected")

@@ -211,6 +211,12 @@ class Store(Protocol):
     async def publish_checkpoint(self) -> str:
         """Keep the latest checkpoint among the published ones and return the signed note."""
 
+    async def keep_cosigned(self, size: int, note: str, cosignatures: int) -> None:
+        """Give a published checkpoint the cosignatures of witnesses, unless the one that is kept has as many."""
+
+    async def cosigned(self) -> str | None:
+        """The latest published checkpoint that a witness cosigned."""
+
     async def checkpoints(self, after_size: int, limit: int) -> tuple[str, ...]:
         """Published checkpoints of a size above ``after_size``, smallest first."""
 

@@ -67,6 +67,15 @@ class PostgresStore(ThreadedStore[Connection]):
 
         return await self._read(publish)
 
+    async def keep_cosigned(self, size: int, note: str, cosignatures: int) -> None:
+        """See Store."""
+        await self._read(lambda db: db.execute(_SQL["keep_cosigned"], (note, cosignatures, size, cosignatures)))
+
+    async def cosigned(self) -> str | None:
+        """See Store."""
+        rows = await self._all("cosigned")
+        return rows[0][0] if rows else None
+
     async def checkpoints(self, after_size: int, limit: int) -> tuple[str, ...]:
         """See Store."""
         return tuple(row[0] for row in await self._all("checkpoints", after_size, limit))

@@ -89,6 +89,15 @@ class SqliteStore(ThreadedStore[sqlite3.Connection]):
 
         return await self._read(publish)
 
+    async def keep_cosigned(self, size: int, note: str, cosignatures: int) -> None:
+        """See Store."""
+        await self._read(lambda db: db.execute(_SQL["keep_cosigned"], (note, cosignatures, size, cosignatures)))
+
+    async def cosigned(self) -> str | None:
+        """See Store."""
+        row = await self._read(lambda db: db.execute(_SQL["cosigned"]).fetchone())
+        return row[0] if row else None
+
     async def checkpoints(self, after_size: int, limit: int) -> tuple[str, ...]:
         """See Store."""
         rows = await self._read(lambda db: db.execute(_SQL["checkpoints"], (after_size, limit)).fetchall())

@@ -83,9 +83,6 @@ class _Api:
     async def bundle(self, _request: Request) -> Response:
         return json_answer(await self.trust_bundle())
 
-    async def checkpoint(self, _request: Request) -> Response:
-        return PlainTextResponse(await self.ledger.publish())
-
     async def healthy(self, _request: Request) -> Response:
         return PlainTextResponse("ok\n")
 
@@ -146,7 +143,6 @@ def api_app(
         ("GET", "/approve/{token}"): approvers.page,
         ("POST", "/approve/{token}"): approvers.posted,
         ("GET", "/spiffe/bundle"): api.bundle,
-        ("GET", "/ledger/checkpoint"): api.checkpoint,
         ("GET", "/healthz"): api.healthy,
         ("GET", "/readyz"): api.ready,
         ("GET", "/openapi.json"): api.document,

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from remit.doors.api.access_openapi import access_components, access_paths
+from remit.doors.api.ledger_openapi import ledger_components, ledger_paths
 from remit.doors.api.signals_openapi import signal_components, signal_paths
 from remit.doors.api.token_openapi import token_components, token_paths
 from remit.wire import (
@@ -98,17 +99,17 @@ def openapi() -> Json:
                 "post": _operation("The approver's secret, then the answer, from that page's forms", kind="text/html", parameters=link),
             },
             "/spiffe/bundle": {"get": _operation("The trust domain's bundle")},
-            "/ledger/checkpoint": {"get": _operation("The signed head of the ledger (C2SP tlog-checkpoint)", kind="text/plain")},
             "/healthz": {"get": _operation("Whether the process runs", kind="text/plain")},
             "/readyz": {"get": _operation("Whether the store answers", kind="text/plain")},
             "/metrics": {"get": _operation("The node's numbers for Prometheus (server.metrics says for whom)", kind="text/plain")},
             "/openapi.json": {"get": _operation("This document")},
+            **ledger_paths(),
             **access_paths(),
             **signal_paths(),
             **token_paths(),
         },
         "components": {
-            "schemas": {**components, **access_components(), **signal_components(), **token_components()},
+            "schemas": {**components, **ledger_components(), **access_components(), **signal_components(), **token_components()},
             "securitySchemes": {
                 "jwt_svid": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT-SVID, or the token of a trusted OIDC issuer"},
                 "x509_svid": {"type": "mutualTLS", "description": "an X.509-SVID of a trusted domain, and no Authorization header"},
@@ -123,6 +124,7 @@ def openapi() -> Json:
                     "bearerFormat": "at+jwt",
                     "description": "one bound to a key comes as `Authorization: DPoP`, with a proof in the header `DPoP` (RFC 9449)",
                 },
+                "ledger_reader": {"type": "http", "scheme": "bearer", "bearerFormat": "a secret of [ledger.readers]"},
                 "approver_secret": {"type": "http", "scheme": "bearer"},
                 "receiver_secret": {"type": "http", "scheme": "bearer"},
                 "transmitter_secret": {"type": "http", "scheme": "bearer"},

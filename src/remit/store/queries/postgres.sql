@@ -48,6 +48,14 @@ SELECT position, hashes FROM remit.entries WHERE position = ANY(%s)
 -- Keep a checkpoint that leaves the house.
 INSERT INTO remit.checkpoints (size, note) VALUES (%s, %s) ON CONFLICT DO NOTHING
 
+-- name: keep_cosigned
+-- Give a published checkpoint its witnesses' cosignatures; the note with more of them stays.
+UPDATE remit.checkpoints SET note = %s, cosigned = %s WHERE size = %s AND cosigned < %s
+
+-- name: cosigned
+-- The latest checkpoint that a witness cosigned.
+SELECT note FROM remit.checkpoints WHERE cosigned > 0 ORDER BY size DESC LIMIT 1
+
 -- name: checkpoints
 -- Published checkpoints above a size, smallest first.
 SELECT note FROM remit.checkpoints WHERE size > %s ORDER BY size LIMIT %s

@@ -44,6 +44,14 @@ SELECT hashes FROM entries WHERE position = ?;
 -- Keep a checkpoint that leaves the house.
 INSERT OR IGNORE INTO checkpoints (size, note) VALUES (?, ?);
 
+-- name: keep_cosigned
+-- Give a published checkpoint its witnesses' cosignatures; the note with more of them stays.
+UPDATE checkpoints SET note = ?, cosigned = ? WHERE size = ? AND cosigned < ?;
+
+-- name: cosigned
+-- The latest checkpoint that a witness cosigned.
+SELECT note FROM checkpoints WHERE cosigned > 0 ORDER BY size DESC LIMIT 1;
+
 -- name: checkpoints
 -- Published checkpoints above a size, smallest first.
 SELECT note FROM checkpoints WHERE size > ? ORDER BY size LIMIT ?;

@@ -1,0 +1,3 @@
+-- How many witnesses cosigned a published checkpoint (services/witnesses.py).
+ALTER TABLE checkpoints ADD COLUMN cosigned INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX checkpoints_cosigned ON checkpoints (size) WHERE cosigned > 0;
