@@ -43,7 +43,8 @@ def api_of(node: Node) -> Starlette:
         more=[*node.signals.doors, *(route for one in tokens for route in one.routes())],
         approvals=node.approvals,
         invitations=node.invitations,
-        leases=LeasesApi(tokens=node.tokens, tasks=node.tasks, clock=node.clock),
+        leases=LeasesApi(bearers=parts.bearers, issuer=node.configuration.settings.issuer, tasks=node.tasks, clock=node.clock),
+        nonce=parts.bearers.nonce,
         door=node.door,
         ledger=node.ledger,
         signer=node.signer,
@@ -70,11 +71,12 @@ def _access_door(node: Node) -> AccessDoor:
     return AccessDoor(
         access=access,
         searches=AccessSearch(access, node.mediation, lambda: rules.rulebook, node.clock, page_max=limits.search_page),
-        callers=Callers(node.tokens, node.identities, lambda: rules.configuration.access),
+        callers=Callers(node.token_parts.bearers, node.identities, lambda: rules.configuration.access),
         issuer=node.configuration.settings.issuer,
         hosts=frozenset(node.configuration.settings.allowed_hosts),
         body_bytes_max=limits.body_bytes,
         depth_max=limits.json_depth,
         evaluations_max=limits.evaluations_per_request,
         signed=node.signer.sign,
+        nonce=node.token_parts.bearers.nonce,
     )

@@ -348,12 +348,14 @@ async def open_node(
         door=TaskDoor(
             identities=identities,
             tokens=tokens,
+            bearers=parts.bearers,
             tasks=tasks,
             dispatcher=dispatcher,
             presenting=Presenting(
                 Delegations(tasks, mediation.sightings, rules, store, clock, new_id, records_max=limits.records_per_task),
                 identities,
                 tokens,
+                parts.bearers,
             ),
             tickets=tickets,
             manifests=manifests,

@@ -76,7 +76,7 @@ def gateway_parts(
     )
     asking = Asking(approvals, invitations, sealer, clock, lambda: rules.rulebook.consent)
     relay = Relay(mediation, tasks, limits.result_bytes, asking, saw=manifests.saw, transactions=tokens.transactions(tasks, rules, clock))
-    gate = Gate(tokens.tokens, tasks, tokens.possessions, clock)
+    gate = Gate(tokens.bearers, tasks, clock)
     legacy, streams = LegacyDoor(relay, links, limits.sessions, limits.session_idle_seconds), OpenStreams(tasks)
     door = McpGateway(
         gate,

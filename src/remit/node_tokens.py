@@ -13,6 +13,7 @@ from remit.drivers.key_ring import KeyRing
 from remit.drivers.keys import token_key
 from remit.drivers.sealing import Sealer
 from remit.drivers.signing import TokenSigner
+from remit.services.bearers import Bearers
 from remit.services.callers import Callers
 from remit.services.clients import Clients
 from remit.services.exchange import Exchange
@@ -52,6 +53,7 @@ class TokenParts:
     replays: Replays
     possessions: Possessions
     tokens: Tokens
+    bearers: Bearers
     transaction_signer: TokenSigner
     front_sealer: Sealer
 
@@ -86,12 +88,14 @@ def token_parts(
     numbers = StatusNumbers(store, new_id) if rules.status_list else None
     tokens = Tokens(tasks, signer, clock, new_id, issuer=settings.issuer, token_ttl=settings.token_ttl, rules=rules, numbers=numbers)
     age_max = timedelta(days=rules.rotate_days) if rules.rotate_days else None
+    possessions = Possessions(keys.derived("DPoP nonces"), replays, clock, alone=not settings.storage_url)
     return TokenParts(
         signer=signer,
         rotation=Rotation(signer, store, clock, tokens.forget, age_max=age_max),
         replays=replays,
-        possessions=Possessions(keys.derived("DPoP nonces"), replays, clock),
+        possessions=possessions,
         tokens=tokens,
+        bearers=Bearers(tokens, possessions),
         transaction_signer=TokenSigner(token_key(settings.keys / "transactions.key")),
         front_sealer=Sealer(keys.derived("front channel")),
     )
@@ -137,7 +141,7 @@ def token_doors(
         ),
         introspection=Introspection(clients, parts.tokens, refusals, issuer=issuer, mission=token_rules.mission),
         missions=Missions(tasks, parts.tokens, parts.signer, clock, end_task, issuer=issuer, served=token_rules.mission),
-        callers=Callers(parts.tokens, identities, lambda: rules.configuration.access),
+        callers=Callers(parts.bearers, identities, lambda: rules.configuration.access),
         lists=StatusLists(store, tasks, parts.signer, clock, issuer=issuer) if token_rules.status_list else None,
         possessions=parts.possessions,
         signers=(parts.signer, parts.transaction_signer),

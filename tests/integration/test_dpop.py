@@ -7,10 +7,17 @@ import time
 import uuid
 from typing import Any
 
+import pytest
 from joserfc import jwt
 from joserfc.jwk import OctKey, OKPKey
 
+from remit.errors import Unauthenticated
 from remit.logic.dpop import NONCE_TTL, check_proof, make_nonce, nonce_age, token_hash
+from remit.model.token import Possession
+from remit.node import new_id
+from remit.services.possession import Held, Possessions
+from remit.services.replays import Replays
+from remit.store.sqlite import SqliteStore
 from tests.integration.token_service import CREDENTIALS, EXCHANGE, TYPE, Service, new_key, token_service
 from tests.support import NOW
 
@@ -100,6 +107,56 @@ def test_a_proof_is_for_one_request_once(tmp_path):
             secret = OctKey.generate_key(256)
             by_secret = at_the_gateway(service, token, key=secret, header={"alg": "HS256"})
             assert (await service.listed(token, scheme="DPoP", DPoP=by_secret)).status == 401
+
+    asyncio.run(run())
+
+
+def test_a_bound_token_opens_the_control_api_with_its_key_each_proof_once(tmp_path):
+    async def run() -> None:
+        async with token_service(tmp_path) as service:
+            token = await bound(service)
+
+            async def ask(method: str, path: str, scheme: str = "DPoP", **changes: Any) -> tuple[int, Any, str]:
+                key = changes.pop("key", KEY)
+                shown = proof(service, service.url + path, key=key, **{"htm": method, "ath": token_hash(token), **changes})
+                headers = {"Authorization": f"{scheme} {token}", "DPoP": changes.pop("again", shown)}
+                async with service.http.request(method, service.url + path, headers=headers) as answer:
+                    return answer.status, answer.headers, answer.headers.get("www-authenticate", "")
+
+            assert (await ask("GET", "/v1/tasks/current"))[0] == 200
+            assert (await ask("GET", "/v1/leases"))[0] == 200
+            assert (await ask("GET", "/v1/tasks/current", scheme="Bearer"))[0] == 401
+            assert (await ask("GET", "/v1/tasks/current", key=new_key()))[0] == 401
+            once = proof(service, f"{service.url}/v1/tasks/current", htm="GET", ath=token_hash(token))
+            assert [(await ask("GET", "/v1/tasks/current", again=once))[0] for _ in range(2)] == [200, 401]
+            status, headers, challenge = await ask("GET", "/v1/tasks/current", nonce=None)
+            assert (status, 'error="use_dpop_nonce"' in challenge) == (401, True)
+            assert (await ask("GET", "/v1/tasks/current", nonce=headers["dpop-nonce"]))[0] == 200
+            status, _, challenge = await ask("GET", "/v1/leases", htm="POST")
+            assert (status, 'error="invalid_dpop_proof"' in challenge) == (401, True)
+            status, headers, challenge = await ask("POST", "/access/v1/search/action", nonce=None)
+            assert (status, 'error="use_dpop_nonce"' in challenge, bool(headers["dpop-nonce"])) == (401, True, True)
+            assert (await ask("POST", "/access/v1/search/action"))[0] == 400, "who asks is known; what is asked is not"
+            assert (await ask("POST", "/v1/tasks/current/complete"))[0] == 200
+            assert (await ask("GET", "/v1/tasks/current"))[0] == 401
+
+    asyncio.run(run())
+
+
+def test_a_proof_that_was_used_on_one_node_is_used_on_all(tmp_path):
+    async def run() -> None:
+        store = SqliteStore(tmp_path / "remit.db", lambda size, _: f"{size}")
+        try:
+            nodes = [Possessions(b"k" * 32, Replays(store, lambda: NOW, new_id), lambda: NOW, alone=False) for _ in range(2)]
+            claims = {"jti": "1", "htm": "POST", "htu": "http://a.example/mcp", "iat": NOW.timestamp(), "nonce": nodes[0].nonce()}
+            made = check_proof(claims, key="k", method="POST", url="http://a.example/mcp", token="", nonce_key=b"k" * 32, now=NOW)
+            held = Held(possession=Possession(key="k"), proof=made)
+            await nodes[0].spend(held)
+            for node in nodes:
+                with pytest.raises(Unauthenticated):
+                    await node.spend(held)
+        finally:
+            await store.close()
 
     asyncio.run(run())
 

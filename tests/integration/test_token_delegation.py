@@ -14,6 +14,7 @@ from authlib.integrations.requests_client import OAuth2Session
 from authlib.oauth2.rfc7523 import PrivateKeyJWT
 
 from remit.errors import Unauthenticated
+from remit.logic.dpop import token_hash
 from remit.model.task import TaskState
 from remit.services.sparing import PER_MINUTE
 from tests.e2e.gateway import stdio
@@ -251,6 +252,39 @@ def test_a_parent_s_token_that_is_bound_to_a_key_delegates_only_with_it_and_the_
             status, body = await service.token(presented(free) | writer(service), DPoP=proof(service, endpoint, childs))
             assert (status, body["token_type"]) == (200, "DPoP"), body
             assert not await service.opens(body["access_token"])
+
+    asyncio.run(run())
+
+
+def test_agents_that_all_must_be_bound_to_keys_of_their_own_delegate(tmp_path):
+    async def run() -> None:
+        async with serving(tmp_path, '[tokens]\nbound = "dpop"\nmission = true\n') as service:
+            endpoint, parents, childs = f"{service.url}/oauth/token", new_key(), new_key()
+            form = {"grant_type": "client_credentials", "scope": "task:all"} | service.client()
+            _, given = await service.token(form, DPoP=proof(service, endpoint, parents))
+            token, path = given["access_token"], "/v1/tasks/current/children"
+            words = {name: value for name, value in json.loads(child())[0].items() if name != "type"}
+            for key, status in ((childs, 401), (parents, 201)):
+                shown = proof(service, service.url + path, key, ath=token_hash(token))
+                headers = {"Authorization": f"DPoP {token}", "DPoP": shown}
+                async with service.http.post(service.url + path, json=words, headers=headers) as answer:
+                    assert answer.status == status, await answer.text()
+                    opened = await answer.json()
+            assert "token" not in opened, "a parent never holds the token of its child"
+            form = {"grant_type": "client_credentials", "scope": f"task:{opened['task']}"} | writer(service)
+            status, body = await service.token(form, DPoP=proof(service, endpoint, childs))
+            assert (status, body["token_type"]) == (200, "DPoP"), body
+            shown = proof(service, f"{service.url}/mcp/bank", childs, ath=token_hash(body["access_token"]))
+            assert await service.opens(body["access_token"], scheme="DPoP", DPoP=shown)
+            mission = claims(body["access_token"])["mission"]
+            above = claims(token)["mission"]
+            assert mission["parent"] | {"created_at": "", "delegation_id": ""} == {
+                **above,
+                "cascade_mode": "immediate",
+                "created_at": "",
+                "delegation_id": "",
+            }
+            assert (mission["id"], mission["parent"]["delegation_id"]) == (opened["task"], opened["task"])
 
     asyncio.run(run())
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from remit.model.identity import PeerCertificate
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
@@ -49,6 +51,10 @@ class Credential:
     method: str = "POST"
     url: str = ""
     certificate: str = ""
+
+
+Presented = str | PeerCertificate | Credential
+"""What a request says of whoever sends it: a bearer token, a certificate, or a token with what it may be bound to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

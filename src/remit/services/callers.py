@@ -16,26 +16,28 @@ from typing import TYPE_CHECKING
 from remit.errors import Unauthenticated
 from remit.model.access import AccessRules, Caller, CallerRule
 from remit.model.identity import PeerCertificate
+from remit.services.bearers import identity_in, is_dpop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from remit.model.identity import Proof
+    from remit.model.token import Presented
+    from remit.services.bearers import Bearers
     from remit.services.identities import Identities
-    from remit.services.tokens import Tokens
 
 
 class Callers:
     """Tells callers by what they present."""
 
-    def __init__(self, tokens: Tokens, identities: Identities, rules: Callable[[], AccessRules]) -> None:
+    def __init__(self, bearers: Bearers, identities: Identities, rules: Callable[[], AccessRules]) -> None:
         """``rules``: as configured now."""
-        self._tokens, self._identities, self._rules = tokens, identities, rules
+        self._bearers, self._identities, self._rules = bearers, identities, rules
 
-    async def caller(self, credential: Proof, address: str) -> Caller:
-        """Who presents a bearer credential ("" : none) or a certificate from an IP address.
+    async def caller(self, credential: Presented, address: str) -> Caller:
+        """Who presents a credential ("" : none) or a certificate from an IP address.
 
-        Raises Unauthenticated (always the same words), Outage.
+        Raises Unauthenticated (always the same words, but for what is wrong with a DPoP proof), Outage.
         """
         rules = self._rules()
         if isinstance(credential, PeerCertificate):
@@ -44,14 +46,16 @@ class Callers:
             if rules.anyone_on_loopback_may_ask and _loopback(address):
                 return Caller(name="anyone on loopback", applications=None)
             raise Unauthenticated("who asks must say who it is", hint="Authorization: Bearer <secret, task token or JWT-SVID>")
-        rule = _by_secret(rules, credential)
+        rule = None if is_dpop(credential) else _by_secret(rules, credential if isinstance(credential, str) else credential.token)
         if rule is not None:
             return Caller(name=rule.name, applications=rule.applications, tasks=rule.tasks)
         try:
-            bearer = await self._tokens.bearer(credential)
+            bearer = await self._bearers.bearer(credential)
             return Caller(name=bearer.agent.text, agent=bearer.agent, task=bearer.task)
         except Unauthenticated:
-            return await self._agent(credential, rules)
+            if is_dpop(credential):
+                raise
+            return await self._agent(identity_in(credential), rules)
 
     async def _agent(self, credential: Proof, rules: AccessRules) -> Caller:
         try:

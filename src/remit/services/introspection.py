@@ -51,7 +51,8 @@ class Introspection:
             return INACTIVE
         if task.state is not TaskState.ACTIVE or not (caller.tasks or caller.agent == task.agent):
             return INACTIVE
-        return self._active(known, task)
+        parent = await self._tokens.parent(task) if self._mission else None
+        return self._active(known, task, parent)
 
     async def revoke(self, agent: SpiffeId, token: str) -> None:
         """From now on the token opens nothing anywhere. What is no live token is a success (RFC 7009 §2.2).
@@ -69,7 +70,7 @@ class Introspection:
         except NotFound:
             return
 
-    def _active(self, known: TaskToken, task: Task) -> Json:
+    def _active(self, known: TaskToken, task: Task, parent: Task | None) -> Json:
         bearer, agent = known.bearer, task.agent.text
         person = task.on_behalf_of if task.on_behalf_proof else ""
         base = self._tokens.audience
@@ -86,5 +87,5 @@ class Introspection:
             "authorization_details": grant_details(task, base, bearer.server),
             **acting(task, self._issuer),
             **confirmation(known.bound),
-            **({"mission": mission_claim(task, self._issuer, base)} if self._mission else {}),
+            **({"mission": mission_claim(task, self._issuer, base, parent)} if self._mission else {}),
         }

@@ -57,7 +57,7 @@ class Missions:
             "iat": int(now.timestamp()),
             "exp": int((now + _STATUS_TTL).timestamp()),
             **({"nonce": nonce} if nonce else {}),
-            **mission_status(task, self._issuer, self._tokens.audience, now),
+            **mission_status(task, self._issuer, self._tokens.audience, now, await self._tokens.parent(task)),
         }
         return self._signer.sign(claims, STATUS_TYPE)
 

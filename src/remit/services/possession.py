@@ -1,9 +1,8 @@
 """Proofs of possession: which key or certificate whoever sends a request has shown to hold (RFC 9449, RFC 8705).
 
-Rules: a DPoP proof counts once. It needs a nonce of ours, so it is enough to remember proofs for a nonce's life: at the gateway in this
-process, bounded, and what does not fit is refused; at the token service durably. All nodes of a trust domain know each other's nonces;
-within its two minutes a proof that somebody took from the wire could be presented once more at another node of it, where it still
-opens only the same method, address and token.
+Rules: a DPoP proof counts once. It needs a nonce of ours, so it is enough to remember proofs for a nonce's life: where a task token is
+presented in this process, bounded, and what does not fit is refused; where there are other nodes, and always where a token is given, in the
+store, which says who was first.
 """
 
 from __future__ import annotations
@@ -40,9 +39,9 @@ class Held:
 class Possessions:
     """Checks proofs of possession."""
 
-    def __init__(self, nonce_key: bytes, replays: Replays, clock: Callable[[], datetime]) -> None:
-        """``nonce_key``: 32 bytes, the same on all nodes."""
-        self._key, self._replays, self._clock = nonce_key, replays, clock
+    def __init__(self, nonce_key: bytes, replays: Replays, clock: Callable[[], datetime], *, alone: bool = True) -> None:
+        """``nonce_key``: 32 bytes, the same on all nodes. ``alone``: there is one process, whose memory is enough."""
+        self._key, self._replays, self._clock, self._alone = nonce_key, replays, clock, alone
         self._seen: OrderedDict[bytes, datetime] = OrderedDict()
 
     def nonce(self) -> str:
@@ -68,13 +67,16 @@ class Possessions:
         )
         return Held(possession=Possession(key=key, certificate=credential.certificate), proof=proof)
 
-    def spend(self, held: Held) -> None:
-        """Use a proof up on this node. Only holders of live tokens get here, so that strangers cannot fill the memory.
+    async def spend(self, held: Held) -> None:
+        """Use a proof up, for a token that is presented. Only holders of live tokens get here: strangers cannot fill what is remembered.
 
         Raises Unauthenticated, Outage.
         """
         proof, now = held.proof, self._clock()
         if proof is None:
+            return
+        if not self._alone:
+            await self.spend_for_all(held)
             return
         while self._seen and next(iter(self._seen.values())) < now - NONCE_TTL * 2:
             self._seen.popitem(last=False)

@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING
 
 from remit.errors import Mistake, Unauthenticated
 from remit.logic.delegation import refusal
+from remit.model.identity import PeerCertificate
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from remit.model.delegation import Wanted
-    from remit.model.identity import Bearer, Proof, SpiffeId
+    from remit.model.identity import Bearer, SpiffeId
     from remit.model.task import Task
-    from remit.model.token import Client, Possession
+    from remit.model.token import Client, Possession, Presented
+    from remit.services.bearers import Bearers
     from remit.services.delegation import Delegations
     from remit.services.identities import Identities
     from remit.services.tokens import Tokens
@@ -28,17 +30,17 @@ if TYPE_CHECKING:
 class Presenting:
     """Takes the tokens of a delegation."""
 
-    def __init__(self, delegations: Delegations, identities: Identities, tokens: Tokens) -> None:
-        self.delegations, self._identities, self._tokens = delegations, identities, tokens
+    def __init__(self, delegations: Delegations, identities: Identities, tokens: Tokens, bearers: Bearers) -> None:
+        self.delegations, self._identities, self._tokens, self._bearers = delegations, identities, tokens, bearers
 
-    async def subject(self, token: Proof) -> Bearer:
+    async def subject(self, shown: Presented) -> Bearer:
         """Whose task would be delegated. Raises Unauthenticated, Outage."""
-        if not isinstance(token, str):
+        if isinstance(shown, PeerCertificate):
             raise Unauthenticated("the parent's task token is needed")
         try:
-            return await self._tokens.bearer(token)
+            return await self._bearers.bearer(shown)
         except Unauthenticated:
-            await self.delegations.refused("", "", self._tokens.why_not(token))
+            await self.delegations.refused("", "", self._tokens.why_not(shown if isinstance(shown, str) else shown.token))
             raise
 
     async def delegate(

@@ -108,7 +108,7 @@ class Tokens:
         task, expires_at = await self._tasks.change(task_id, build)
         claims = task_claims(task, self._issuer, self.audience, self._clock(), expires_at, jti, server=server, bound=bound)
         if self._rules.mission:
-            claims["mission"] = mission_claim(task, self._issuer, self.audience)
+            claims["mission"] = mission_claim(task, self._issuer, self.audience, await self.parent(task))
         if number >= 0:
             claims["status"] = status_claim(number, self._issuer)
         details = tuple(claims["authorization_details"])
@@ -143,6 +143,10 @@ class Tokens:
             return known, await self._live(known)
         except (Unauthenticated, NotFound):
             raise Unauthenticated("the token is not active") from None
+
+    async def parent(self, task: Task) -> Task | None:
+        """The task that delegated to this one, as it is now. Raises NotFound, Outage."""
+        return await self._tasks.view(task.parent) if task.parent else None
 
     def why_not(self, token: str) -> str:
         """Why a token is no task token of ours, in a word for the ledger; "inactive" for one that is: its task tells more."""

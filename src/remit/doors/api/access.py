@@ -18,7 +18,8 @@ from starlette.routing import Route
 from remit.doors.answers import json_answer
 from remit.doors.api.access_words import question, questions, search
 from remit.doors.bodies import whole_body
-from remit.doors.peer import proof_of
+from remit.doors.challenges import dpop_challenge
+from remit.doors.peer import shown_by
 from remit.doors.problems import http_status
 from remit.errors import Broken, Mistake, NotFound, Outage, RemitError, Unauthenticated
 from remit.logic.arguments import parse_json
@@ -65,6 +66,7 @@ class AccessDoor:
     depth_max: int
     evaluations_max: int
     signed: Callable[[Json, str], str]
+    nonce: Callable[[], str]
 
     def routes(self) -> list[Route]:
         """The endpoints."""
@@ -108,7 +110,7 @@ class AccessDoor:
 
     async def _asked(self, request: Request) -> tuple[Caller, object]:
         """Who asks, then what: a stranger's body is not parsed."""
-        caller = await self.callers.caller(proof_of(request), self._address(request))
+        caller = await self.callers.caller(shown_by(request, self.issuer), self._address(request))
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
             raise Mistake("Content-Type must be application/json", code="body")
@@ -128,6 +130,7 @@ class AccessDoor:
                 response = await endpoint(request)
             except RemitError as error:
                 response = _sentence(error)
+                response.headers.update(dpop_challenge(error, self.nonce))
             except Exception as error:
                 _LOG.error("a fault of remit", exc_info=error)
                 response = _sentence(Broken("fault"))

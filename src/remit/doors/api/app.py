@@ -19,7 +19,7 @@ from remit.doors.answers import guarded, json_answer
 from remit.doors.api.approvals import ApproversApi
 from remit.doors.api.openapi import openapi
 from remit.doors.bodies import whole_body
-from remit.doors.peer import proof_of
+from remit.doors.peer import shown_by
 from remit.errors import Mistake, Unauthenticated
 from remit.logic.arguments import parse_json
 from remit.wire import AuthorizeCall, DelegateTask, ObserveCall, OpenTask, ReportManifest
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from remit.doors.api.leases import LeasesApi
     from remit.doors.api.tasks import TaskDoor
     from remit.drivers.signing import TokenSigner
-    from remit.model.identity import Proof
+    from remit.model.token import Presented
     from remit.services.approvals import Approvals
     from remit.services.invitations import Invitations
     from remit.services.ledger import Ledger
@@ -52,32 +52,32 @@ class _Api:
     settings: Settings
 
     async def open_task(self, request: Request) -> Response:
-        return json_answer(await self.door.open(_proof(request), self._body(request, OpenTask)), 201)
+        return json_answer(await self.door.open(self._shown(request), self._body(request, OpenTask)), 201)
 
     async def delegate_task(self, request: Request) -> Response:
         read = self._body(request, DelegateTask)
-        return json_answer(await self.door.delegate(_proof(request), request.path_params["task"], read), 201)
+        return json_answer(await self.door.delegate(self._shown(request), request.path_params["task"], read), 201)
 
     async def show_task(self, request: Request) -> Response:
-        return json_answer(await self.door.show(_proof(request), request.path_params["task"]))
+        return json_answer(await self.door.show(self._shown(request), request.path_params["task"]))
 
     async def renew_token(self, request: Request) -> Response:
-        return json_answer(await self.door.renew(_proof(request), request.path_params["task"]))
+        return json_answer(await self.door.renew(self._shown(request), request.path_params["task"]))
 
     async def complete_task(self, request: Request) -> Response:
-        return json_answer(await self.door.complete(_proof(request), request.path_params["task"]))
+        return json_answer(await self.door.complete(self._shown(request), request.path_params["task"]))
 
     async def report_manifest(self, request: Request) -> Response:
         read = self._body(request, ReportManifest)
-        return json_answer(await self.door.manifest(_proof(request), request.path_params["task"], read))
+        return json_answer(await self.door.manifest(self._shown(request), request.path_params["task"], read))
 
     async def authorize_call(self, request: Request) -> Response:
         read = self._body(request, AuthorizeCall)
-        return json_answer(await self.door.authorize(_proof(request), request.path_params["task"], read))
+        return json_answer(await self.door.authorize(self._shown(request), request.path_params["task"], read))
 
     async def observe_call(self, request: Request) -> Response:
         read = self._body(request, ObserveCall, self.settings.limits.result_bytes)
-        await self.door.observe(_proof(request), request.path_params["task"], read)
+        await self.door.observe(self._shown(request), request.path_params["task"], read)
         return Response(status_code=204)
 
     async def bundle(self, _request: Request) -> Response:
@@ -96,6 +96,14 @@ class _Api:
     async def document(self, _request: Request) -> Response:
         return json_answer(openapi())
 
+    def _shown(self, request: Request) -> Presented:
+        """What the caller shows: a JWT-SVID, an OIDC issuer's token, a task token, or the X.509-SVID of its connection."""
+        shown = shown_by(request, self.settings.issuer)
+        if not shown:
+            hint = "Authorization: Bearer <JWT-SVID, OIDC or task token>"
+            raise Unauthenticated("a proof of identity or a task token is needed", hint=hint)
+        return shown
+
     def _body(self, request: Request, kind: type[Words], bytes_max: int = 0) -> Callable[[], Awaitable[Words]]:
         limits = self.settings.limits
         most = max(bytes_max, limits.body_bytes)
@@ -110,24 +118,17 @@ class _Api:
         return read
 
 
-def _proof(request: Request) -> Proof:
-    """What the caller shows: a JWT-SVID, an OIDC issuer's token, a task token, or the X.509-SVID of its connection."""
-    proof = proof_of(request)
-    if not proof:
-        raise Unauthenticated("a proof of identity or a task token is needed", hint="Authorization: Bearer <JWT-SVID, OIDC or task token>")
-    return proof
-
-
 def api_app(
     *,
     access: AccessDoor,
     approvals: Approvals,
     invitations: Invitations,
     leases: LeasesApi,
+    nonce: Callable[[], str],
     more: Sequence[Route] = (),
     **services: Any,
 ) -> Starlette:
-    """The API as an application. ``access``: the decision API beside it; ``more``: further doors."""
+    """The API as an application. ``access``: the decision API beside it; ``nonce``: for DPoP proofs; ``more``: further doors."""
     api, approvers = _Api(**services), ApproversApi(approvals=approvals, invitations=invitations)
     endpoints: dict[tuple[str, str], Callable[[Request], Awaitable[Response]]] = {
         ("POST", "/v1/tasks"): api.open_task,
@@ -150,5 +151,5 @@ def api_app(
         ("GET", "/readyz"): api.ready,
         ("GET", "/openapi.json"): api.document,
     }
-    routes = [Route(path, guarded(endpoint), methods=[method]) for (method, path), endpoint in endpoints.items()]
+    routes = [Route(path, guarded(endpoint, nonce), methods=[method]) for (method, path), endpoint in endpoints.items()]
     return Starlette(routes=[*routes, *access.routes(), *more])

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from datetime import datetime
 
-    from remit.model.identity import Proof
     from remit.model.task import Task
+    from remit.model.token import Presented
     from remit.services.presenting import Presenting
     from remit.wire import DelegateTask
 
 
 async def delegate(
-    presenting: Presenting, proof: Proof, task: str, read: Callable[[], Awaitable[DelegateTask]]
+    presenting: Presenting, proof: Presented, task: str, read: Callable[[], Awaitable[DelegateTask]]
 ) -> tuple[Task, tuple[str, datetime] | None]:
     """The child, and its token where its own agent asked. ``task``: of the path. Raises Unauthenticated, Refusal, Mistake, Outage."""
     bearer = await presenting.subject(proof)

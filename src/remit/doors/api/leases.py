@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 import msgspec
 from starlette.responses import Response
 
+from remit.doors.peer import shown_by
 from remit.errors import Unauthenticated
+from remit.model.identity import PeerCertificate
 from remit.wire import LeasesView, LeaseView
 
 if TYPE_CHECKING:
@@ -20,24 +22,25 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
+    from remit.services.bearers import Bearers
     from remit.services.tasks import Tasks
-    from remit.services.tokens import Tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeasesApi:
-    """``clock``: by which the seconds that are left are counted."""
+    """``issuer``: our URL. ``clock``: by which the seconds that are left are counted."""
 
-    tokens: Tokens
+    bearers: Bearers
+    issuer: str
     tasks: Tasks
     clock: Callable[[], datetime]
 
     async def list(self, request: Request) -> Response:
         """Leases of the task whose token is presented. Raises Unauthenticated, NotFound, Outage."""
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not token:
+        shown = shown_by(request, self.issuer)
+        if not shown or isinstance(shown, PeerCertificate):
             raise Unauthenticated("a task token is needed", hint="Authorization: Bearer <task token>")
-        task = await self.tasks.view((await self.tokens.bearer(token.strip())).task)
+        task = await self.tasks.view((await self.bearers.bearer(shown)).task)
         now = self.clock()
         leases = [
             LeaseView(

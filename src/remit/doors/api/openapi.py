@@ -117,7 +117,12 @@ def openapi() -> Json:
                     "scheme": "bearer",
                     "bearerFormat": "a caller's secret, a task token, a JWT-SVID or the token of a trusted OIDC issuer",
                 },
-                "task_token": {"type": "http", "scheme": "bearer", "bearerFormat": "at+jwt"},
+                "task_token": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "bearerFormat": "at+jwt",
+                    "description": "one that is bound to a key comes as `Authorization: DPoP`, with a proof in the header `DPoP` (RFC 9449)",
+                },
                 "approver_secret": {"type": "http", "scheme": "bearer"},
                 "receiver_secret": {"type": "http", "scheme": "bearer"},
                 "transmitter_secret": {"type": "http", "scheme": "bearer"},

@@ -17,14 +17,17 @@ from remit.model.call import Call, Ending
 from remit.model.catalog import Kind
 from remit.model.task import TaskState
 from remit.model.token import NOTHING
+from remit.services.bearers import identity_in, is_dpop
 from remit.services.mediation import Ticket
 from remit.wire import OWN_TASK, AuthorizeCall, DecisionView, DelegateTask, ObserveCall, OpenTask, ReportManifest, TaskView, TokenView
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
 
-    from remit.model.identity import Bearer, Proof, Workload
+    from remit.model.identity import Bearer, Workload
     from remit.model.task import Task
+    from remit.model.token import Presented
+    from remit.services.bearers import Bearers
     from remit.services.identities import Identities
     from remit.services.manifests import Manifests
     from remit.services.opening import Dispatcher
@@ -48,6 +51,7 @@ class TaskDoor:
 
     identities: Identities
     tokens: Tokens
+    bearers: Bearers
     tasks: Tasks
     dispatcher: Dispatcher
     presenting: Presenting
@@ -58,7 +62,7 @@ class TaskDoor:
     end_task: Callable[[str], Awaitable[None]]
     unbound_is_well: bool = False
 
-    async def open(self, proof: Proof, read: Callable[[], Awaitable[OpenTask]]) -> TaskView:
+    async def open(self, proof: Presented, read: Callable[[], Awaitable[OpenTask]]) -> TaskView:
         """A new task of the proved agent, with its token. Raises Unauthenticated, Refusal, NotFound, Mistake, Outage."""
         await self._agent(proof)
         wanted = await read()
@@ -77,21 +81,21 @@ class TaskDoor:
         )
         return self._view(task, await self._token(task.id, workload))
 
-    async def delegate(self, proof: Proof, task: str, read: Callable[[], Awaitable[DelegateTask]]) -> TaskView:
+    async def delegate(self, proof: Presented, task: str, read: Callable[[], Awaitable[DelegateTask]]) -> TaskView:
         """A child of the task whose token is shown (``delegating.py``). Raises Unauthenticated, Refusal, Mistake, Outage."""
         child, token = await delegate(self.presenting, proof, task, read)
         return self._view(child, TokenView(access_token=token[0], expires_at=token[1]) if token else None)
 
-    async def show(self, proof: Proof, task: str) -> TaskView:
+    async def show(self, proof: Presented, task: str) -> TaskView:
         """A task of the agent that is proved, or whose token it is. Raises Unauthenticated, NotFound, Outage."""
         return self._view((await self._own(proof, task))[0])
 
-    async def renew(self, proof: Proof, task: str) -> TokenView:
+    async def renew(self, proof: Presented, task: str) -> TokenView:
         """A new token for a living task of the proved agent. A token alone renews nothing: a thief would have it for good."""
         _, workload = await self._agent(proof, once=True)
         return await self._token((await self._of(workload, task)).id, workload)
 
-    async def manifest(self, proof: Proof, task: str, read: Callable[[], Awaitable[ReportManifest]]) -> TaskView:
+    async def manifest(self, proof: Presented, task: str, read: Callable[[], Awaitable[ReportManifest]]) -> TaskView:
         """Take what the agent is made of now; a change is recorded, and by default suspends the task, before this returns.
 
         Raises Unauthenticated, NotFound, Conflict (ended), Mistake, Outage.
@@ -100,21 +104,21 @@ class TaskDoor:
         told = await read()
         return self._view(await self.manifests.report(own.id, told.parts, by))
 
-    async def complete(self, proof: Proof, task: str) -> TaskView:
+    async def complete(self, proof: Presented, task: str) -> TaskView:
         """End a task. Raises Unauthenticated, NotFound, Outage."""
         own, by = await self._own(proof, task)
         ended = await self.tasks.end(own.id, TaskState.COMPLETED, by=by)
         await self.end_task(own.id)
         return self._view(ended)
 
-    async def authorize(self, token: Proof, task: str, read: Callable[[], Awaitable[AuthorizeCall]]) -> DecisionView:
+    async def authorize(self, token: Presented, task: str, read: Callable[[], Awaitable[AuthorizeCall]]) -> DecisionView:
         """Decide one call. Raises Unauthenticated, NotFound (another's task), Mistake, Refusal (task exhausted), Outage."""
         bearer = await self._bearer(token, task)
         wanted = await read()
         answer = await self.tickets.decide(bearer, _call(wanted), seen_digest=wanted.tool_digest)
         return _decision(answer)
 
-    async def observe(self, token: Proof, task: str, read: Callable[[], Awaitable[ObserveCall]]) -> None:
+    async def observe(self, token: Presented, task: str, read: Callable[[], Awaitable[ObserveCall]]) -> None:
         """Take the end of an allowed call. Raises Unauthenticated, NotFound, Conflict, Mistake, Outage."""
         bearer = await self._bearer(token, task)
         told = await read()
@@ -126,19 +130,19 @@ class TaskDoor:
         given = await self.tokens.give(task, workload.proof, unbound_is_well=self.unbound_is_well)
         return TokenView(access_token=given.token, expires_at=given.expires_at)
 
-    async def _bearer(self, token: Proof, task: str) -> Bearer:
-        if not isinstance(token, str):
-            raise Unauthenticated("the token does not open anything here")
-        bearer = await self.tokens.bearer(token)
+    async def _bearer(self, token: Presented, task: str) -> Bearer:
+        bearer = await self.bearers.bearer(token)
         if task not in {OWN_TASK, bearer.task}:
             raise NotFound("there is no such task")
         return bearer
 
-    async def _own(self, proof: Proof, task: str) -> tuple[Task, str]:
+    async def _own(self, proof: Presented, task: str) -> tuple[Task, str]:
         """The task of a path, by its own token or for its agent; to others it does not exist."""
         try:
             bearer = await self._bearer(proof, task)
         except Unauthenticated:
+            if is_dpop(proof):
+                raise
             _, workload = await self._agent(proof)
             return await self._of(workload, task), workload.agent.text
         return await self.tasks.view(bearer.task), bearer.agent.text
@@ -149,10 +153,10 @@ class TaskDoor:
             raise NotFound("there is no such task")
         return found
 
-    async def _agent(self, proof: Proof, *, once: bool = False) -> tuple[str, Workload]:
+    async def _agent(self, proof: Presented, *, once: bool = False) -> tuple[str, Workload]:
         """``once``: a proof that gives a token gives it once."""
         try:
-            return await self.identities.verify_svid(proof, once=once)
+            return await self.identities.verify_svid(identity_in(proof), once=once)
         except Unauthenticated:
             raise Unauthenticated("the proof of identity does not hold") from None
 

@@ -1,6 +1,6 @@
 """Who speaks at the gateway: the bearer of a task token, or whoever knows the secret path of a task's own endpoint.
 
-Rules: an endpoint ends with its task or with this process. Left out: what a token is (``services/tokens.py``).
+Rules: an endpoint ends with its task or with this process. Left out: whom a token stands for (``services/bearers.py``).
 """
 
 from __future__ import annotations
@@ -17,28 +17,24 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from remit.model.token import Credential
-    from remit.services.possession import Possessions
+    from remit.services.bearers import Bearers
     from remit.services.tasks import Tasks
-    from remit.services.tokens import Tokens
 
 
 class Gate:
     """Who presents a token or speaks through a task's own endpoint (``doors/gateway/mcp.Gatekeeper``)."""
 
-    def __init__(self, tokens: Tokens, tasks: Tasks, possessions: Possessions, clock: Callable[[], datetime]) -> None:
-        self._tokens, self._tasks, self._possessions, self._clock = tokens, tasks, possessions, clock
+    def __init__(self, bearers: Bearers, tasks: Tasks, clock: Callable[[], datetime]) -> None:
+        self._bearers, self._tasks, self._clock = bearers, tasks, clock
         self._endpoints: dict[bytes, str] = {}
 
     async def bearer(self, shown: Credential, server: str) -> tuple[Bearer, str]:
         """Who presents a token at a server, and a new DPoP nonce where one is due. Raises Unauthenticated, Outage."""
-        held = self._possessions.shown(shown)
-        bearer = await self._tokens.bearer(shown.token, server=server, shown=held.possession)
-        self._possessions.spend(held)
-        return bearer, self._possessions.nonce() if held.proof is not None and held.proof.stale else ""
+        return await self._bearers.with_nonce(shown, server)
 
     def nonce(self) -> str:
         """A fresh DPoP nonce."""
-        return self._possessions.nonce()
+        return self._bearers.nonce()
 
     async def endpoint(self, secret: str) -> Bearer:
         """Raises Unauthenticated. Looked up by digest, so that timing tells nothing of the secret."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from remit.doors.challenges import ALGORITHMS_TOLD, dpop_challenge
 from remit.doors.gateway.exchange import NO_TOKEN, HttpExchange
 from remit.doors.gateway.listening import LISTEN
 from remit.doors.gateway.modern import is_modern
@@ -17,7 +18,6 @@ from remit.doors.problems import INVALID_REQUEST, PARSE_ERROR, problem, rpc_erro
 from remit.drivers.conversation import is_response
 from remit.errors import Broken, Mistake, NotFound, RemitError, Unauthenticated
 from remit.logic.arguments import parse_json
-from remit.logic.dpop import ALGORITHMS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, MutableMapping
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from remit.model.identity import Bearer
     from remit.model.token import Credential
 
-DPOP_CODES = frozenset({"use_dpop_nonce", "invalid_dpop_proof"})
-_ALGORITHMS = f'algs="{" ".join(ALGORITHMS)}"'
 _ID_CHARACTERS_MAX = 1_024
 _ID_MAX = 2**63
 
@@ -123,14 +121,15 @@ class McpGateway:
 
     def _challenge(self, path: str, error: Unauthenticated) -> list[tuple[bytes, bytes]]:
         """What a client needs to find its way to a token: RFC 6750 §3, RFC 9728 §5.1, RFC 9449 §7.1."""
-        words = [] if error.code == NO_TOKEN else [f'error="{error.code if error.code in DPOP_CODES else "invalid_token"}"']
+        words = []
         parts = path.strip("/").split("/")
         if len(parts) == 2 and parts[0] == "mcp" and parts[1].isascii() and parts[1].replace("-", "").replace("_", "").isalnum():
             words.append(f'resource_metadata="{self._issuer}/.well-known/oauth-protected-resource/mcp/{parts[1]}"')
-        if error.code in DPOP_CODES:
-            challenge = f"DPoP {', '.join([*words, _ALGORITHMS])}"
-            return [(b"www-authenticate", challenge.encode()), (b"dpop-nonce", self._gatekeeper.nonce().encode())]
-        return [(b"www-authenticate", f"Bearer {', '.join([*words, 'DPoP ' + _ALGORITHMS])}".encode())]
+        told = dpop_challenge(error, self._gatekeeper.nonce, words)
+        if not told:
+            why = [] if error.code == NO_TOKEN else ['error="invalid_token"']
+            told = {"www-authenticate": f"Bearer {', '.join([*why, *words, f'DPoP {ALGORITHMS_TOLD}'])}"}
+        return [(name.encode(), value.encode()) for name, value in told.items()]
 
     async def _post(self, http: HttpExchange, bearer: Bearer, server: str) -> None:
         try:
