@@ -276,6 +276,17 @@ PROMISES = (
         tests=("tests/e2e/test_bad_input_gateway.py::test_a_name_that_was_rebound",),
     ),
     Promise(
+        says="The console is shown to whoever proved who they are and has the role for it, as the configuration has it at that moment; a "
+        "link opens it once, a session ends everywhere at once, and no page of another site presses its buttons.",
+        against=("visitor of the console", "web page on the same machine"),
+        tests=(
+            "tests/integration/test_console_sign_in.py",
+            "tests/integration/test_console_roles.py",
+            "tests/integration/test_console_live.py",
+            "tests/e2e/test_console.py",
+        ),
+    ),
+    Promise(
         says="Who asks for decisions gets answers about its own tasks and applications only; what a policy does not name sways nothing.",
         against=("enforcement point (a caller of `[access]`)",),
         tests=(

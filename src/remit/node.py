@@ -431,6 +431,7 @@ def _stamps(folder: Path, bundle: Path | None) -> tuple[tuple[str, int, int], ..
         *folder.glob("tasks/*.toml"),
         *folder.glob("policies/*.cedar"),
         *folder.glob("access/*/*"),
+        *folder.glob("console/*.cedar"),
         *((bundle,) if bundle else ()),
     ]
     found = []

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from remit.logic.consent import Consent
 from remit.model.access import AccessRules
 from remit.model.attestation import ProcessRule
+from remit.model.console import ConsoleRules
 from remit.model.manifest import ManifestSource
 from remit.model.signal import SignalRules
 from remit.model.token import TokenRules
@@ -167,3 +168,4 @@ class Configuration:
     trust: TrustRules = field(default_factory=TrustRules)
     signals: SignalRules = field(default_factory=SignalRules)
     targets: Mapping[str, TargetSettings] = field(default_factory=dict)
+    console: ConsoleRules = field(default_factory=ConsoleRules)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -92,8 +93,12 @@ def test_the_commands_of_the_readme(tmp_path):
         end = time.monotonic() + 90
         while not (leases := json.loads(done("remit lease list --json"))) or leases[0]["state"] != "issued":
             assert time.monotonic() < end
-        watched = done(f"timeout --signal=INT --preserve-status 4 {WATCH}")
-        assert leases[0]["lease"] in watched
+        watching = started(f"exec {WATCH}")
+        assert watching.stdout is not None
+        assert any(leases[0]["lease"] in line for line in watching.stdout), watching.communicate()  # it goes on until somebody stops it
+        watching.send_signal(signal.SIGINT)
+        watching.communicate(timeout=120)
+        assert watching.returncode == 0
         done(REVOKE.replace("LEASE", leases[0]["lease"]))
         (tmp_path / "revoked").touch()
         told, receipt = running.communicate(timeout=120)

@@ -9,6 +9,7 @@ from remit.cli.agents import kill
 from remit.cli.approvals import approvals, approve, deny
 from remit.cli.audit import ledger
 from remit.cli.common import EXIT_CODES
+from remit.cli.console import console
 from remit.cli.drift import task_drift, task_resume
 from remit.cli.keys import keys
 from remit.cli.leases import lease, target
@@ -35,7 +36,9 @@ def _told(command: click.Command) -> click.Command:
 
 task.add_command(task_drift)
 task.add_command(task_resume)
-for one in (init, serve, run, task, approvals, approve, deny, agent, kill, lease, target, policy, pin, keys, signals, ledger, doctor):
+_TASKS = (init, serve, console, run, task, approvals, approve, deny)
+_RULES = (agent, kill, lease, target, policy, pin, keys, signals, ledger, doctor)
+for one in (*_TASKS, *_RULES):
     main.add_command(_told(one))
 
 if __name__ == "__main__":

@@ -43,20 +43,23 @@ async def serve(folder: Path) -> None:
     settings = configuration.settings
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    from remit.node_metrics import measured  # takes a while to load, and no other command needs it
+    from remit.node_console import consoled  # these take a while to load, and no other command needs them
+    from remit.node_metrics import measured
 
     async with open_node(folder, deciding=True) as node:
         node.start()
         tls = ServerTls(*settings.tls) if settings.tls else None
         async with (
             trusting(tls, node.identities.authorities),
-            measured(node) as app,
+            measured(node) as counted,
+            consoled(node, counted) as app,
             serving(app, settings.host, settings.port, tls) as port,
             node.workload.serving(settings.workload.socket),
         ):
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, stop.set)
             say(f"remit serves http{'s' if tls else ''}://{settings.host}:{port}/mcp/<server> and the control API; Ctrl-C stops it")
+            say("`remit console` prints a link to the console")
             await stop.wait()
 
 

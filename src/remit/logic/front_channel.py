@@ -159,13 +159,19 @@ def verifier_fits(challenge: str, verifier: str) -> bool:
 
 def person_of(claims: Json, rule: SignIn) -> str:
     """Who signed in, as policies know them. Raises Unauthenticated (no such claim), Refusal (not among the people)."""
+    name = named_by(claims, rule)
+    if not any(fnmatchcase(name, pattern) for pattern in rule.people):
+        raise Refusal("you may not open tasks here", code="not_among_people", hint="sign_in.people names who may")
+    return name
+
+
+def named_by(claims: Json, rule: SignIn) -> str:
+    """How the provider calls a person. Raises Unauthenticated (no such claim, or an address that it has not verified)."""
     name = claims.get(rule.claim)
     if not isinstance(name, str) or not 0 < len(name) <= _PERSON_CHARACTERS_MAX or not name.isprintable():
         raise Unauthenticated(f"the provider does not tell {rule.claim}")
     if rule.claim == "email" and claims.get("email_verified") is not True:
         raise Unauthenticated("the provider has not verified the address")
-    if not any(fnmatchcase(name, pattern) for pattern in rule.people):
-        raise Refusal("you may not open tasks here", code="not_among_people", hint="sign_in.people names who may")
     return name
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from remit.model.console import PasskeyAdded, PasskeyRemoved, PersonSignedIn, PersonSignedOut, SignInRefused
 from remit.model.delegation_record import (
     AgentsRestored,
     AgentsStopped,
@@ -503,6 +504,11 @@ Body = (
     | AuthorityMade
     | ValuesForgotten
     | SecretFound
+    | PersonSignedIn
+    | PersonSignedOut
+    | SignInRefused
+    | PasskeyAdded
+    | PasskeyRemoved
 )
 
 KINDS: dict[str, type[Body]] = {
@@ -542,6 +548,11 @@ KINDS: dict[str, type[Body]] = {
     "authority.made": AuthorityMade,
     "values.forgotten": ValuesForgotten,
     "secret.found": SecretFound,
+    "person.signed_in": PersonSignedIn,
+    "person.signed_out": PersonSignedOut,
+    "person.refused": SignInRefused,
+    "passkey.added": PasskeyAdded,
+    "passkey.removed": PasskeyRemoved,
 }
 NAMES: dict[type[Body], str] = {body: kind for kind, body in KINDS.items()}
 

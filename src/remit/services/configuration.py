@@ -25,6 +25,7 @@ from remit.services.approvers import read_consent
 from remit.services.behaviour_configuration import read_behaviour
 from remit.services.candidates import read_bundle
 from remit.services.catalog import read_detected, read_entry
+from remit.services.console_configuration import read_console
 from remit.services.equipment import LEASED
 from remit.services.ledger_configuration import read_ledger
 from remit.services.manifest_files import placed, read_source
@@ -75,6 +76,7 @@ _TABLES = (
     "sign_in",
     "targets",
     "behaviour",
+    "console",
 )
 
 
@@ -94,7 +96,8 @@ def load_configuration(folder: Path) -> Configuration:
     access = read_access(root, folder, agents, settings.host)
     signals = read_signals(root, folder, settings.issuer)
     tokens = read_tokens(root)
-    sign_in = read_sign_in(root, folder, agents)
+    console = read_console(root, folder)
+    sign_in = read_sign_in(root, folder, agents, console=console.elsewhere)
     targets = read_targets(root, folder, TARGET_KINDS)
     root.done(*_TABLES)
     task_types: dict[str, TaskType] = {}
@@ -129,13 +132,16 @@ def load_configuration(folder: Path) -> Configuration:
         consent=consent,
         signals=signals,
         policies={name: policy for name, policy in policies.items() if policy is not None},
-        digest=digest_json({FILE: text, **tasks, **{f"access/{one.name}": one.digest for one in access.applications.values()}}),
+        digest=digest_json(
+            {FILE: text, **tasks, **console.policies, **{f"access/{one.name}": one.digest for one in access.applications.values()}}
+        ),
         access=access,
         tokens=tokens,
         sign_in=sign_in,
         bundle=bundle,
         trust=trust,
         targets=targets,
+        console=console,
     )
 
 

@@ -321,7 +321,7 @@ def make_front(
     ticks: Callable[[], float] = time.monotonic,
 ) -> FrontChannel | None:
     """The front channel that is configured, if one is, with its drivers. ``ticks``: seconds that only grow."""
-    if rule is None:
+    if rule is None or not rule.clients:
         return None
     fetcher = Fetcher(bytes_max=document_bytes_max, seconds_max=fetch_seconds_max)
     provider = Provider(rule, fetcher, ticks, returns_to=issuer + CALLBACK)

@@ -24,8 +24,8 @@ _CLAIMS = ("email", "preferred_username", "sub")
 _ALGORITHMS = ("RS256", "ES256")
 
 
-def read_sign_in(root: Reader, folder: Path, agents: Mapping[str, Agent]) -> SignIn | None:
-    """``[sign_in]``, or ``None`` where nobody can sign in."""
+def read_sign_in(root: Reader, folder: Path, agents: Mapping[str, Agent], *, console: bool = False) -> SignIn | None:
+    """``[sign_in]``, or ``None`` where nobody can sign in. ``console``: people have roles there, so that it serves without clients too."""
     table = root.table("sign_in")
     if not table.data:
         return None
@@ -33,8 +33,9 @@ def read_sign_in(root: Reader, folder: Path, agents: Mapping[str, Agent]) -> Sig
     claim = table.value("claim", str, "email")
     if claim not in _CLAIMS:
         table.wrong(f"claim = {claim[:40]!r}", near(claim, _CLAIMS), "claim")
+    alone = console and "people" not in table.data and "clients" not in table.data
     people = table.texts("people")
-    if not people:
+    if not people and not alone:
         table.wrong("nobody may consent", 'people = ["*@corp.example"]', "people")
     algorithms = table.texts("algorithms", _ALGORITHMS)
     for unknown in [one for one in algorithms if one not in ALGORITHMS]:
@@ -54,7 +55,7 @@ def read_sign_in(root: Reader, folder: Path, agents: Mapping[str, Agent]) -> Sig
         secret=fill(table, secret, "secret"),
         claim=claim,
         people=people,
-        clients=_clients(table, agents),
+        clients=_clients(table, agents, needed=not alone),
         audiences=table.texts("audiences"),
         algorithms=frozenset(algorithms),
         jwks_uri=read_address(table, "jwks_uri", endpoint, needed=False),
@@ -64,7 +65,7 @@ def read_sign_in(root: Reader, folder: Path, agents: Mapping[str, Agent]) -> Sig
     return found
 
 
-def _clients(table: Reader, agents: Mapping[str, Agent]) -> dict[str, ClientRule]:
+def _clients(table: Reader, agents: Mapping[str, Agent], *, needed: bool) -> dict[str, ClientRule]:
     found: dict[str, ClientRule] = {}
     documents: dict[str, str] = {}
     registered = ""
@@ -78,7 +79,7 @@ def _clients(table: Reader, agents: Mapping[str, Agent]) -> dict[str, ClientRule
         if rule.registered and registered:
             reader.wrong(f"client {registered} takes those that register themselves too", "one agent for all of them", "registered")
         registered = name if rule.registered else registered
-    if not found:
+    if not found and needed:
         table.wrong("no client is declared, so nobody gets anything", "[sign_in.clients.NAME]", "clients")
     return found
 

@@ -1,0 +1,131 @@
+"""Templates and static files of the console, and the headers that let a page do nothing but what it says.
+
+Rules: whatever a template puts out is escaped, and what cannot be seen in it is written as its code point, without anybody having to
+remember it. Long texts are cut; ``long`` is the way to see more of one, within bounds. Nothing comes from elsewhere; styles and scripts are
+files of our own, never in the page.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+from starlette.responses import HTMLResponse, Response
+
+from remit.errors import Mistake
+from remit.logic.evidence import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+CUT_CHARACTERS = 600
+WHOLE_CHARACTERS_MAX = 20_000
+STATIC = "/console/static/"
+_TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+_POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'"
+)
+HEADERS = {
+    "content-security-policy": _POLICY,
+    "cache-control": "no-store",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "x-robots-tag": "noindex",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+}
+
+
+def page(template: str, status: int = 200, **values: Any) -> Response:
+    """A page of a template."""
+    return HTMLResponse(_PAGES.get_template(template).render(**values), status, HEADERS)
+
+
+def static_file(name: str) -> Response:
+    """A style or script of ours. Raises Mistake for any other name."""
+    found = _STATIC.get(name)
+    if found is None:
+        raise Mistake("there is no such file", code="not_found")
+    kind = _TYPES[name.rpartition(".")[2]]
+    headers = {**HEADERS, "cache-control": "public, max-age=31536000, immutable", "content-type": f"{kind}; charset=utf-8"}
+    return Response(found, 200, headers)
+
+
+def _read_static() -> dict[str, bytes]:
+    folder = files("remit.doors.console") / "static"
+    return {one.name: one.read_bytes() for one in folder.iterdir() if one.name.rpartition(".")[2] in _TYPES}
+
+
+def _address(name: str) -> str:
+    """Of a static file; it changes with what is in it."""
+    return f"{STATIC}{name}?v={hashlib.sha256(_STATIC[name]).hexdigest()[:12]}"
+
+
+def _shown(value: object) -> object:
+    """Of whatever a template puts out: texts without anything hidden, cut."""
+    if isinstance(value, Markup) or not isinstance(value, str):
+        return value
+    return visible(value, CUT_CHARACTERS)
+
+
+def _long(text: str) -> Markup:
+    """A text of which more can be seen."""
+    if len(text) <= CUT_CHARACTERS:
+        return Markup(escape(visible(text, CUT_CHARACTERS * 8)))  # noqa: S704  # escaped here
+    rest = escape(visible(text[:WHOLE_CHARACTERS_MAX], WHOLE_CHARACTERS_MAX * 2))
+    more = f"{len(text):,} characters" + (f", the first {WHOLE_CHARACTERS_MAX:,} here" if len(text) > WHOLE_CHARACTERS_MAX else "")
+    return Markup(  # noqa: S704  # both parts are escaped
+        f"{escape(visible(text, CUT_CHARACTERS))} <details><summary>all of it ({more})</summary>{rest}</details>"
+    )
+
+
+def _as_is(address: str) -> Markup:
+    """An address of ours, whole: escaped, but not cut."""
+    return escape(address)
+
+
+def _cut(text: str, most: int) -> str:
+    """A text for a line."""
+    return visible(text, most)
+
+
+def _moment(at: datetime) -> Markup:
+    """A time, for people and for programs."""
+    return Markup(f'<time datetime="{at:%Y-%m-%dT%H:%M:%SZ}">{at:%Y-%m-%d %H:%M:%S}</time>')  # noqa: S704  # digits
+
+
+def _until(at: datetime, seconds: int) -> Markup:
+    """A countdown: what is left now, and where it counts down to."""
+    minutes, left = divmod(max(seconds, 0), 60)
+    text = f"{minutes // 60}:{minutes % 60:02d}:{left:02d}" if minutes >= 60 else f"{minutes}:{left:02d}"
+    return Markup(f'<time class="left" datetime="{at:%Y-%m-%dT%H:%M:%SZ}" data-until="{at:%Y-%m-%dT%H:%M:%SZ}">{text}</time>')  # noqa: S704
+
+
+def _short(name: str) -> str:
+    """The end of an id: enough to tell two apart on one page."""
+    return name if len(name) <= 14 else f"{name.partition('_')[0]}_…{name[-6:]}" if "_" in name else f"…{name[-10:]}"
+
+
+def _environment(more: Mapping[str, Any]) -> Environment:
+    pages = Environment(
+        loader=PackageLoader("remit.doors.console", "templates"),
+        autoescape=True,
+        finalize=_shown,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    pages.globals.update(more)
+    pages.filters.update(cut=_cut, long=_long, as_is=_as_is, moment=_moment, short=_short)
+    return pages
+
+
+_STATIC = _read_static()
+_PAGES = _environment({"static": _address, "until": _until})

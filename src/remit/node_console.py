@@ -1,0 +1,137 @@
+"""A node with the console at ``/``: for one that serves people. Apart, because what makes its pages takes a while to load."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import TYPE_CHECKING
+
+from starlette.applications import Starlette
+
+from remit.doors.console.frame import Frame
+from remit.doors.console.live import LiveDoor
+from remit.doors.console.now import NowDoor
+from remit.doors.console.sign_in import SignInDoor
+from remit.drivers.fetching import Fetcher
+from remit.drivers.keys import load_or_make_keys
+from remit.drivers.provider import Provider
+from remit.drivers.sealing import Sealer
+from remit.errors import Outage
+from remit.logic.console import ConsolePolicy
+from remit.services.console_sessions import Sessions
+from remit.services.console_sign_in import RETURN, ConsoleSignIn, sign_in_link
+from remit.services.growth import Growth
+from remit.services.overview import Overviews
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from starlette.routing import Route
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from remit.doors.console.frame import Page
+    from remit.model.console import ConsoleRules
+    from remit.node import Node
+
+_SWEEP_SECONDS = 300.0
+
+
+@contextlib.asynccontextmanager
+async def consoled(node: Node, app: ASGIApp) -> AsyncIterator[ASGIApp]:
+    """An application of a node and the console, whose sessions are swept while the block runs."""
+    frame = console_frame(node)
+    console = Starlette(routes=[*open_routes(node, frame), *frame.routes(console_pages(node, frame))])
+
+    async def both(scope: Scope, receive: Receive, send: Send) -> None:
+        is_console = scope["type"] == "http" and (scope["path"] == "/" or scope["path"].startswith("/console/"))
+        await (console if is_console else app)(scope, receive, send)
+
+    sweeping = asyncio.create_task(_sweep(frame.sessions))
+    try:
+        yield both
+    finally:
+        sweeping.cancel()
+        await asyncio.gather(sweeping, return_exceptions=True)
+
+
+def open_routes(node: Node, frame: Frame) -> list[Route]:
+    """What needs no session: signing in, and files that are no secret."""
+    return _signing(node, frame).routes()
+
+
+def console_pages(node: Node, frame: Frame) -> list[Page]:
+    """All pages that need a session."""
+    tasks, rules = node.tasks, node.rules
+    return [
+        *NowDoor(overviews=Overviews(node.store, tasks, node.approvals, lambda: rules.rulebook, node.clock)).pages(),
+        *LiveDoor(growth=Growth(node.store), sessions=frame.sessions).pages(),
+    ]
+
+
+def console_frame(node: Node) -> Frame:
+    """What every page goes through."""
+    settings = node.configuration.settings
+    hosts = frozenset(host.strip("[]").lower() for host in settings.allowed_hosts)
+    sessions = Sessions(node.store, _sealer(node), node.clock, lambda: node.rules.configuration.console)
+    policy = _Policy(node)
+    return Frame(
+        sessions=sessions,
+        tasks=node.tasks,
+        rules=lambda: node.rules.configuration.console,
+        policy=policy.now,
+        issuer=settings.issuer,
+        hosts=hosts,
+    )
+
+
+def console_link(node: Node, account: str) -> str:
+    """The path of a one-time link for an account of this machine."""
+    return sign_in_link(_sealer(node), node.configuration.settings.issuer, account, node.clock())
+
+
+class _Policy:
+    """The console's policies in force, checked once each time they change."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._rules: ConsoleRules | None = None
+        self._policy = ConsolePolicy({})
+
+    def now(self) -> ConsolePolicy:
+        rules = self._node.rules.configuration.console
+        if rules is not self._rules:
+            self._rules, self._policy = rules, ConsolePolicy(rules.policies)
+        return self._policy
+
+
+def _signing(node: Node, frame: Frame) -> SignInDoor:
+    configuration = node.configuration
+    settings, rule = configuration.settings, configuration.sign_in
+    provider = None
+    if rule is not None:
+        fetcher = Fetcher(bytes_max=settings.limits.trust_document_bytes, seconds_max=settings.limits.trust_fetch_seconds)
+        provider = Provider(rule, fetcher, time.monotonic, returns_to=settings.issuer + RETURN)
+    signing = ConsoleSignIn(
+        frame.sessions,
+        _sealer(node),
+        node.replays,
+        node.store,
+        node.clock,
+        frame.rules,
+        issuer=settings.issuer,
+        sign_in=rule,
+        provider=provider,
+    )
+    return SignInDoor(frame=frame, signing=signing)
+
+
+def _sealer(node: Node) -> Sealer:
+    return Sealer(load_or_make_keys(node.configuration.settings.keys).derived("console"))
+
+
+async def _sweep(sessions: Sessions) -> None:
+    while True:
+        with contextlib.suppress(Outage):  # tried again some minutes later
+            await sessions.sweep()
+        await asyncio.sleep(_SWEEP_SECONDS)
