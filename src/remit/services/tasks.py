@@ -44,6 +44,7 @@ _LOG = logging.getLogger("remit")
 _ENDINGS_SECONDS = 0.02
 _UNDETERMINED_MAX = 1_000  # named in the record of an end, which must fit into one entry; the fold closes all
 _ATTEMPTS = 16  # of one change against other processes before it counts as too busy
+_PATIENT_FROM, _PAUSE_SECONDS = 4, 0.002  # from which attempt on it waits before the next, times the number of the attempt
 LIVE_STATES = tuple(state.value for state in TaskState if TASK_MOVES[state])
 
 
@@ -132,7 +133,9 @@ class Tasks:
         each time as well. ``beside``: appends of other tasks that are written with it or not at all, made of what ``build`` gave.
         Raises what they raise, NotFound, Outage.
         """
-        for _ in range(_ATTEMPTS):
+        for attempt in range(_ATTEMPTS):
+            if attempt >= _PATIENT_FROM:  # another node is at the same task: let it get on, each time a little longer
+                await asyncio.sleep(_PAUSE_SECONDS * attempt)
             kept = await self._ready(task_id)
             task, epoch = kept.task, kept.epoch
             now = self._clock()
