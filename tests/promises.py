@@ -168,6 +168,7 @@ PROMISES = (
             "tests/property/test_decision.py::test_no_value_of_an_argument_or_a_result_is_kept_or_logged",
             "tests/e2e/test_run_one_task.py::test_the_process_gets_no_secret_of_a_server_and_its_access_dies_with_the_task",
             "tests/e2e/test_init_and_doctor.py::test_init_takes_over_servers_and_copies_no_secret",
+            "tests/e2e/test_scan.py",
             "tests/integration/test_postgres_node.py::test_the_database_s_password_is_shown_nowhere",
             "tests/e2e/test_target_rotation.py::test_a_new_secret_that_only_remit_knows",
             "tests/e2e/test_metrics.py::test_numbers_follow_what_happens_and_hostile_names_add_none",

@@ -15,6 +15,7 @@ from remit.doors.api.tasks import TaskDoor
 from remit.drivers.keys import load_or_make_keys
 from remit.drivers.sealing import Sealer
 from remit.drivers.sentence_model import SentenceModel, find_model
+from remit.drivers.spans import SPANS_OFF
 from remit.drivers.upstream_http import http_session
 from remit.drivers.value_sealing import ValueSealer
 from remit.drivers.webhooks import WebhookClient
@@ -25,6 +26,7 @@ from remit.node_gateway import GatewayParts, gateway_parts
 from remit.node_leases import LeaseParts, lease_parts
 from remit.node_ledger import LedgerParts, ledger_parts
 from remit.node_signals import SignalParts, signal_parts
+from remit.node_telemetry import make_spans
 from remit.node_tokens import TokenParts, token_parts
 from remit.node_workload import WorkloadParts, workload_parts
 from remit.services.approvals import Approvals
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
     import aiohttp
 
     from remit.drivers.key_ring import KeyRing
+    from remit.drivers.spans import Spans
     from remit.logic.rulebook import Rulebook
     from remit.services.ledger import Ledger
     from remit.services.tokens import Tokens
@@ -117,6 +120,7 @@ class Node:
     subtrees: Subtrees
     client: aiohttp.ClientSession
     token_parts: TokenParts
+    spans: Spans
     clock: Callable[[], datetime]
     _background: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -161,6 +165,7 @@ class Node:
         await self.tasks.settle()
         await self.client.close()
         await self.store.close()
+        await self.spans.close()
 
     def start(self) -> None:
         """Begin what runs beside the calls."""
@@ -245,10 +250,11 @@ async def open_node(
     def sign(size: int, root: bytes) -> str:
         return sign_checkpoint(Checkpoint(origin, size, root), keys.ledger)
 
+    spans = make_spans(settings.telemetry, node=new_id("node")) if deciding and scratch is None else SPANS_OFF
     store, client = _store(settings, sign), http_session()
     transparency = ledger_parts(store, Verifier.of(origin, keys.ledger), settings.ledger)
     values_sealer, sealer = ValueSealer(keys.derived("values of calls")), Sealer(keys.derived("questions"))
-    tasks = Tasks(store, clock, new_id, limits.tasks_in_memory, Standing(store, clock))
+    tasks = Tasks(store, clock, new_id, limits.tasks_in_memory, Standing(store, clock), spans)
     rules = Rules(store, clock, configuration, rulebook)
     behaviour = Behaviour(store)
     questions = Questions(store, sealer, clock)
@@ -256,7 +262,9 @@ async def open_node(
     invitations = Invitations(approvals, sealer, clock, base=settings.issuer, consent=lambda: rules.rulebook.consent)
     notices = Notices(store, approvals, invitations, WebhookClient(client), clock, queue_max=limits.write_queue)
     questions.on_question = notices.asked
-    leases = lease_parts(store=store, tasks=tasks, keys=keys, clock=clock, configured=lambda: rules.configuration.targets, limits=limits)
+    leases = lease_parts(
+        store=store, tasks=tasks, keys=keys, clock=clock, configured=lambda: rules.configuration.targets, limits=limits, spans=spans
+    )
     mediation = Mediation(
         tasks,
         _sightings(store, keys.derived("sightings"), limits),
@@ -270,6 +278,7 @@ async def open_node(
         questions=questions,
         tripwires=leases.tripwires,
         objectives=objectives,
+        spans=spans,
     )
     replays = Replays(store, clock, new_id)
     parts = token_parts(configuration, keys, store, tasks, clock, new_id, replays)
@@ -288,6 +297,7 @@ async def open_node(
         sealer=sealer,
         client=client,
         clock=clock,
+        spans=spans,
     )
     ending: list[Node] = []
 
@@ -375,6 +385,7 @@ async def open_node(
         subtrees=Subtrees(store, tasks),
         client=client,
         token_parts=parts,
+        spans=spans,
         clock=clock,
     )
     ending.append(node)

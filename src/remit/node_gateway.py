@@ -15,6 +15,7 @@ from remit.doors.gateway.modern import ModernDoor
 from remit.doors.gateway.open_streams import OpenStreams
 from remit.doors.gateway.relay import Relay
 from remit.drivers.base import UpstreamLimits
+from remit.drivers.spans import SPANS_OFF
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import aiohttp
 
     from remit.drivers.sealing import Sealer
+    from remit.drivers.spans import Spans
     from remit.node_leases import LeaseParts
     from remit.node_tokens import TokenParts
     from remit.services.approvals import Approvals
@@ -61,6 +63,7 @@ def gateway_parts(
     sealer: Sealer,
     client: aiohttp.ClientSession,
     clock: Callable[[], datetime],
+    spans: Spans = SPANS_OFF,
 ) -> GatewayParts:
     """The gateway on services that are there."""
     limits = settings.limits
@@ -75,7 +78,8 @@ def gateway_parts(
         in_use=leases.rotation.in_use,
     )
     asking = Asking(approvals, invitations, sealer, clock, lambda: rules.rulebook.consent)
-    relay = Relay(mediation, tasks, limits.result_bytes, asking, saw=manifests.saw, transactions=tokens.transactions(tasks, rules, clock))
+    transactions = tokens.transactions(tasks, rules, clock)
+    relay = Relay(mediation, tasks, limits.result_bytes, asking, saw=manifests.saw, transactions=transactions, spans=spans)
     gate = Gate(tokens.bearers, tasks, clock)
     legacy, streams = LegacyDoor(relay, links, limits.sessions, limits.session_idle_seconds), OpenStreams(tasks)
     door = McpGateway(
@@ -88,6 +92,8 @@ def gateway_parts(
         hosts=settings.allowed_hosts,
         origins=settings.allowed_origins,
         report=lambda error: _LOG.error("a fault of remit", exc_info=error),
+        spans=spans,
+        known=lambda server: server in rules.configuration.servers,
     )
     return GatewayParts(gate=gate, links=links, legacy=legacy, streams=streams, door=door)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from remit.drivers.log_scrubbing import scrub_log
 from remit.drivers.sealing import Sealer
+from remit.drivers.spans import SPANS_OFF
 from remit.drivers.targets.kinds import TARGET_KINDS
 from remit.errors import Outage
 from remit.services.equipment import Equipment
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from remit.drivers.keys import Keys
+    from remit.drivers.spans import Spans
     from remit.drivers.targets.base import TargetSettings
     from remit.services.tasks import Tasks
     from remit.settings import Limits
@@ -84,6 +86,7 @@ def lease_parts(
     clock: Callable[[], datetime],
     configured: Callable[[], Mapping[str, TargetSettings]],
     limits: Limits,
+    spans: Spans = SPANS_OFF,
 ) -> LeaseParts:
     """The services of leases. ``configured``: targets as they are now."""
     sealer = Sealer(keys.derived("leases"))
@@ -101,7 +104,7 @@ def lease_parts(
         leases=leases,
         revocations=revocations,
         reconciliation=Reconciliation(store, targets, revocations, clock),
-        equipment=Equipment(leases),
+        equipment=Equipment(leases, spans),
         rotation=LeaseRotation(tasks, leases, targets, clock),
         tripwires=tripwires,
         end_scrubbing=scrub_log(tripwires.scrubbed),

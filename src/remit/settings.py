@@ -121,6 +121,16 @@ class BehaviourSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TelemetrySettings:
+    """``[telemetry]``. ``endpoint``: where traces are told, OTLP over HTTP ("" : nowhere). ``headers``: sent with it; may hold a secret."""
+
+    endpoint: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    service: str = "remit"
+    sample_percent: int = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What ``remit.toml`` says."""
 
@@ -144,6 +154,7 @@ class Settings:
     bundle_keys: tuple[Verifier, ...] = ()
     workload: WorkloadSettings = field(default_factory=WorkloadSettings)
     behaviour: BehaviourSettings = field(default_factory=BehaviourSettings)
+    telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
     limits: Limits = field(default_factory=Limits)
 
 

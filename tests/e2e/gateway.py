@@ -72,9 +72,10 @@ async def gateway(
     policy: str = "",
     port: int = 0,
     types: Mapping[str, str] | None = None,
+    deciding: bool = False,
 ) -> AsyncIterator[Running]:
     """Serve. ``task`` is the text of the task type's grant; without one everything of every server is granted. ``types``: further task
-    types of the same agent, whole. ``drift``: what follows when a server changes its tools.
+    types of the same agent, whole. ``drift``: what follows when a server changes its tools. ``deciding``: as ``remit serve`` opens it.
     """
     (folder / "tasks").mkdir()
     (folder / "policies").mkdir()
@@ -91,7 +92,7 @@ async def gateway(
     (folder / "remit.toml").write_text(f"[agents.tester]\ntasks = [{tasks}]\n{more}\n{servers}", encoding="utf-8")
     configuration = load_configuration(folder)
     await pin_servers(configuration, configuration.servers, only_new=True)
-    async with open_node(folder) as node:
+    async with open_node(folder, deciding=deciding) as node:
         opened = await node.dispatcher.open(agent="tester", task_type="all", inputs={}, on_behalf_of="alice", opened_by="alice")
         node.start()
         async with serving(application(node), "127.0.0.1", port) as port:

@@ -15,6 +15,7 @@ from remit.cli.keys import keys
 from remit.cli.leases import lease, target
 from remit.cli.policy import policy
 from remit.cli.run import run
+from remit.cli.scan import scan_command
 from remit.cli.setup import agent, doctor, init, pin
 from remit.cli.signals import signals
 from remit.cli.work import serve, task
@@ -37,7 +38,7 @@ def _told(command: click.Command) -> click.Command:
 task.add_command(task_drift)
 task.add_command(task_resume)
 _TASKS = (init, serve, console, run, task, approvals, approve, deny)
-_RULES = (agent, kill, lease, target, policy, pin, keys, signals, ledger, doctor)
+_RULES = (agent, kill, lease, target, policy, pin, keys, signals, ledger, scan_command, doctor)
 for one in (*_TASKS, *_RULES):
     main.add_command(_told(one))
 

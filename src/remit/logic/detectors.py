@@ -12,9 +12,11 @@ from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 TEXT_CHARACTERS_MAX = 262_144
+_SLOW = frozenset({"NpmDetector", "OpenAIDetector"})  # their patterns cost the square of a hostile text's length
+_WINDOW, _OVERLAP = 2_048, 512
 _ADDRESS = re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}")
 _IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
 _CARD = re.compile(r"(?<!\d)\d(?:[ -]?\d){12,18}(?!\d)")
@@ -29,6 +31,8 @@ class Detector(StrEnum):
 
 
 class _Plugin(Protocol):
+    secret_type: str
+
     def analyze_string(self, string: str) -> Iterable[str]:
         """Secrets in a text."""
 
@@ -40,8 +44,22 @@ def detected(text: str, detectors: Sequence[Detector]) -> frozenset[Detector]:
     return frozenset(detector for detector in detectors if _HOLDS[detector](text))
 
 
+def credential_kinds(text: str) -> Iterator[tuple[str, str]]:
+    """Kind and wording of each credential that a text holds, as far as their formats are known."""
+    for plugin in _plugins():
+        for piece in _windows(text) if type(plugin).__name__ in _SLOW else (text,):
+            for found in plugin.analyze_string(piece):
+                yield plugin.secret_type, found
+
+
+def _windows(text: str) -> Iterator[str]:
+    """A text in pieces that overlap by more than any format is long."""
+    for start in range(0, max(len(text) - _OVERLAP, 1), _WINDOW - _OVERLAP):
+        yield text[start : start + _WINDOW]
+
+
 def _holds_credentials(text: str) -> bool:
-    return any(True for plugin in _plugins() for _ in plugin.analyze_string(text))
+    return any(True for _ in credential_kinds(text))
 
 
 def _holds_personal_data(text: str) -> bool:

@@ -34,6 +34,7 @@ from remit.services.sign_in_configuration import read_sign_in
 from remit.services.signal_configuration import read_signals
 from remit.services.target_configuration import check_asked, read_leases, read_targets
 from remit.services.task_types import DEADLINE_MAX, read_task_type
+from remit.services.telemetry_configuration import read_telemetry
 from remit.services.token_configuration import read_default_task, read_keys, read_tokens
 from remit.services.trust_configuration import check_agents, read_trust
 from remit.services.workload_configuration import check_ambiguity, read_process_rule, read_workload_settings
@@ -77,6 +78,7 @@ _TABLES = (
     "targets",
     "behaviour",
     "console",
+    "telemetry",
 )
 
 
@@ -213,6 +215,7 @@ def _settings(root: Reader, folder: Path) -> tuple[Settings, DataClasses]:
         bundle_keys=_bundle_keys(policies, needed=bool(bundle)),
         workload=read_workload_settings(root, folder, svid_ttl),
         behaviour=read_behaviour(root, folder),
+        telemetry=read_telemetry(root),
         limits=Limits(**bounds),
     )
     for table in (server, storage, limits, policies):

@@ -16,11 +16,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from remit.drivers.base import HttpServer, StdioServer
+from remit.drivers.spans import SPANS_OFF
 from remit.errors import Refusal
+from remit.logic.telemetry import LEASE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from remit.drivers.spans import Spans
     from remit.services.leases import Leases
 
 LEASED = re.compile(r"\{(lease|lease-file):([a-z0-9][a-z0-9_-]{0,63})\.([a-z_]{1,32})\}")
@@ -29,15 +32,16 @@ LEASED = re.compile(r"\{(lease|lease-file):([a-z0-9][a-z0-9_-]{0,63})\.([a-z_]{1
 class Equipment:
     """Equips servers with leases."""
 
-    def __init__(self, leases: Leases) -> None:
-        self._leases = leases
+    def __init__(self, leases: Leases, spans: Spans = SPANS_OFF) -> None:
+        self._leases, self._spans = leases, spans
 
     async def equipped(self, task: str, server: StdioServer | HttpServer) -> StdioServer | HttpServer:
         """The server as it is to be started for a task. Raises as ``Leases.have``."""
         names = sorted({name for name, _ in leases_of(server)})
         if not names:
             return server
-        minted = {name: await self._leases.have(task, name) for name in names}
+        with self._spans.span(LEASE, {"remit.lease.names": names}):
+            minted = {name: await self._leases.have(task, name) for name in names}
         parts = {name: one.parts for name, one in minted.items()}
         held = frozenset(one.lease for one in minted.values())
         if not isinstance(server, StdioServer):

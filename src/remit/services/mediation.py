@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 import rfc8785
 
+from remit.drivers.spans import SPANS_OFF
 from remit.errors import Outage, Refusal
 from remit.logic.approved_values import approved_values
 from remit.logic.arguments import digest_bytes
@@ -29,6 +30,7 @@ from remit.logic.explain import message_for_model
 from remit.logic.labelling import ResultRules, for_call, whole
 from remit.logic.laundering import marks
 from remit.logic.life import pending_approval
+from remit.logic.telemetry import DECIDE, OBSERVE, decision_attributes
 from remit.logic.tracing import large, pointed, trace, trace_references
 from remit.model.approver import Terms
 from remit.model.call import Ending
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime, timedelta
 
+    from remit.drivers.spans import Spans
     from remit.drivers.value_sealing import SealsValues
     from remit.logic.policy import Policies
     from remit.logic.rulebook import Rulebook
@@ -136,19 +139,20 @@ class Mediation:
         questions: Asked | None = None,
         tripwires: Tripwires | None = None,
         objectives: Objectives | None = None,
+        spans: Spans = SPANS_OFF,
     ) -> None:
         """``rulebook``: the policies and catalog in force now. ``records_max``: ledger records of one task.
 
         ``sealer``: keeps the arguments of each decided call, sealed; ``None``: they are not kept. ``questions``: told of what was
         asked and allowed, for those who answer. ``tripwires``: look for leased secrets in what is called and in what comes of it.
-        ``objectives``: measures watched calls against them; ``None``: nobody does.
+        ``objectives``: measures watched calls against them; ``None``: nobody does. ``spans``: traces what is done.
         """
         self._tasks, self._sightings, self._behaviour = tasks, sightings, behaviour
         self._rulebook, self._new_id = rulebook, new_id
         self._approval_ttl, self._approvals_max, self._records_max = approval_ttl, approvals_max, records_max
         self._sealer, self.sightings = sealer, sightings
         self._questions, self._objectives = questions, objectives
-        self._tripwires = tripwires
+        self._tripwires, self._spans = tripwires, spans
 
     async def authorize(self, bearer: Bearer, call: Call, *, seen_digest: str = "") -> Ticket | Refused:
         """Decide one call and make the decision durable. ``seen_digest``: of the tool as its server declares it now.
@@ -156,6 +160,13 @@ class Mediation:
         Raises Outage where the decision cannot be recorded (then there is none), NotFound, Refusal (task exhausted), Unauthenticated
         (the token was revoked, or opens another server).
         """
+        with self._spans.span(DECIDE) as span:
+            verdict = await self._authorize(bearer, call, seen_digest)
+            known = self._rulebook().tool(call.kind, call.server, call.name) is not None
+            span.set(decision_attributes(call, verdict.decision, verdict.decision_id, known=known))
+            return verdict
+
+    async def _authorize(self, bearer: Bearer, call: Call, seen_digest: str) -> Ticket | Refused:
         decision_id = self._new_id("d")
         rules = self._rulebook()
         ahead = await self._ahead(rules, bearer.task, call)
@@ -225,6 +236,10 @@ class Mediation:
         What the result teaches is durable when this returns; where nothing is learnt, the ending is recorded a moment later
         (``Tasks.settle`` waits). Raises Outage, and then the result must not be released.
         """
+        with self._spans.span(OBSERVE):
+            return await self._observe(ticket, ending, result, late=late)
+
+    async def _observe(self, ticket: Ticket, ending: Ending, result: Any, *, late: bool) -> Observed:
         body = msgspec.json.encode(result) if result is not None else b""
         digest = digest_bytes(body) if result is not None else ""
         plain = CallFinished(decision=ticket.decision_id, ending=ending.value, result_digest=digest, size=len(body), late=late)

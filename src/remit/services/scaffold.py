@@ -14,10 +14,13 @@ from urllib.parse import urlsplit
 
 from remit.errors import Mistake, Place
 from remit.logic.arguments import parse_json
+from remit.logic.client_settings import arguments
+from remit.logic.secret_values import known_format, secret_kind
 from remit.services.configuration import RESERVED_SERVERS
 from remit.services.reading import FILE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 _SERVER = re.compile(r"[^a-z0-9_-]+")
@@ -43,14 +46,14 @@ class Scaffolded:
 def write_folder(folder: Path, mcp_json: Path | None) -> Scaffolded:
     """Write the folder. Raises Mistake for an ``.mcp.json`` that is none, OSError."""
     tables, notices = _imported(mcp_json) if mcp_json else ("", [])
-    if mcp_json and (folder / FILE).exists():
-        notices = [f"{FILE} was there, so no server was taken from {mcp_json}: add what is missing by hand"]
-    files = {
-        FILE: _REMIT_TOML + (tables or _NO_SERVERS),
-        "policies/main.cedar": _POLICIES,
-        "tasks/example.toml.sample": _TASK,
-        ".gitignore": "state/\n",
-    }
+    return write_files(folder, tables, notices, str(mcp_json) if mcp_json else "", {"tasks/example.toml.sample": _TASK})
+
+
+def write_files(folder: Path, tables: str, notices: list[str], source: str, tasks: Mapping[str, str]) -> Scaffolded:
+    """Write a folder with these tables in its ``remit.toml``, taken from ``source``, and these task types. Raises OSError."""
+    if source and (folder / FILE).exists():
+        notices = [f"{FILE} was there, so no server was taken from {source}: add what is missing by hand"]
+    files = {FILE: _REMIT_TOML + (tables or _NO_SERVERS), "policies/main.cedar": _POLICIES, **tasks, ".gitignore": "state/\n"}
     written, kept = [], []
     for name, text in files.items():
         path = folder / name
@@ -87,28 +90,33 @@ def _imported(path: Path) -> tuple[str, list[str]]:
             hint='it holds {"mcpServers": {"name": {"command": …} or {"url": …}}}',
             place=Place(file=str(path)),
         ) from None
-    importing = _Importing()
+    importing = Importing()
     return "\n".join(filter(None, (importing.table(str(name), entry) for name, entry in servers.items()))), importing.notices
 
 
-class _Importing:
+class Importing:
     """One import: the names given so far, and what to say of it. What cannot be taken over is left out, and said."""
 
-    def __init__(self) -> None:
+    def __init__(self, leased: Callable[[str, str, str], str] | None = None) -> None:
+        """``leased``: what stands for a value of a server's env or headers where a lease takes its place ("" : none does), by the
+        server's name here, the value's and itself.
+        """
+        self._leased = leased
         self.notices: list[str] = []
         self.names: set[str] = set(RESERVED_SERVERS)
         self.variables: dict[str, str] = {}
 
     def table(self, given: str, entry: object) -> str:
-        fault = _fault(entry)
+        """The ``[servers.…]`` table of an entry; "" where it cannot be taken over."""
+        fault, given = _fault(entry), "server" if known_format(given) else given
         if fault or not isinstance(entry, dict):
             self.notices.append(f"server {given[:_NAMES_MAX]!r} was left out: {fault}")
             return ""
         name = self._name(given)
         lines = [f"\n[servers.{name}]"]
         if "command" in entry:
-            lines += [f"command = {_toml(entry['command'])}", f"args = {self._arguments(name, entry.get('args', []))}"]
-            lines += [f"cwd = {_toml(entry['cwd'])}"] if isinstance(entry.get("cwd"), str) else []
+            lines += [f"command = {toml_value(entry['command'])}", f"args = {self._arguments(name, entry.get('args', []))}"]
+            lines += [f"cwd = {toml_value(entry['cwd'])}"] if isinstance(entry.get("cwd"), str) else []
             lines += self._hidden(name, "env", entry.get("env"))
         else:
             lines.append(f"url = {self._address(name, entry['url'])}")
@@ -129,36 +137,43 @@ class _Importing:
     def _arguments(self, server: str, words: list[str]) -> str:
         """Arguments as they are, but for what may be a secret."""
         kept = []
+        named = list(arguments(words))
         for index, word in enumerate(words):
             flag, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
             after = words[index - 1] if index and words[index - 1].startswith("-") and "=" not in words[index - 1] else ""
             names_it = _SUSPECT.search(flag if equals else after)
-            if (
-                (flag and not equals)
-                or not value
-                or not (names_it or _RANDOM.fullmatch(value) or ("://" in value and _SUSPECT.search(value)))
-            ):
+            is_secret = secret_kind(named[index][2], (named[index][1],)) or secret_kind(word, ())
+            suspect = names_it or _RANDOM.fullmatch(value) or ("://" in value and _SUSPECT.search(value))
+            if not is_secret and ((flag and not equals) or not value or not suspect):
                 kept.append(word)
                 continue
+            if flag and not equals:
+                flag, value = "", word
             hidden = self._variable(
                 server, f"{server}_{(flag if equals else after).strip('-') or f'ARG_{index + 1}'}", value, f"argument {index + 1}"
             )
             kept.append(flag + equals + hidden)
-        return _toml(kept)
+        return toml_value(kept)
 
     def _address(self, server: str, url: str) -> str:
         """An address as it is, but for one that holds a query, a password or a random part: it may be a secret as a whole."""
         parts = urlsplit(url)
-        bare = not (parts.query or parts.fragment or "@" in parts.netloc or any(_RANDOM.fullmatch(part) for part in parts.path.split("/")))
-        return _toml(url if bare else self._variable(server, f"{server}_URL", url, "url"))
+        bare = parts.scheme in {"http", "https"} and not (
+            parts.query or parts.fragment or "@" in parts.netloc or any(_RANDOM.fullmatch(part) for part in parts.path.split("/"))
+        )
+        return toml_value(url if bare else self._variable(server, f"{server}_URL", url, "url"))
 
     def _hidden(self, server: str, key: str, values: object) -> list[str]:
         if not isinstance(values, dict) or not values:
             return []
         pairs = []
         for name, value in values.items():
+            if known_format(name):
+                self.notices.append(f"a value of {key} of server {server} was left out: its name is a secret")
+                continue
             plain = name.upper() if key == "env" and name.upper() not in _ORDINARY else f"{server}_{name}"
-            pairs.append(f"{_toml(name)} = {_toml(self._variable(server, plain, str(value), f'{key}.{name}'))}")
+            lease = self._leased(server, name, str(value)) if self._leased else ""
+            pairs.append(f"{toml_value(name)} = {toml_value(lease or self._variable(server, plain, str(value), f'{key}.{name}'))}")
         return [f"{key} = {{ {', '.join(pairs)} }}"]
 
     def _variable(self, server: str, wanted: str, value: str, what: str) -> str:
@@ -184,6 +199,8 @@ def _fault(entry: object) -> str:
         return "it has neither command nor url"
     if not isinstance(command if command is not None else url, str) or not (command or url):
         return "its command or url is no text"
+    if command is not None and known_format(command):
+        return "its command holds a secret"
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         return "its args are no list of texts"
     if command is None and entry.get("type") == "sse":
@@ -191,7 +208,7 @@ def _fault(entry: object) -> str:
     return ""
 
 
-def _toml(value: str | list[str]) -> str:
+def toml_value(value: str | list[str]) -> str:
     """A TOML string or list of strings: JSON's form is a valid one for both, but for surrogates, which TOML has not."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 

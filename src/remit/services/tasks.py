@@ -18,10 +18,12 @@ from collections import OrderedDict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
+from remit.drivers.spans import SPANS_OFF
 from remit.errors import Broken, Conflict, NotFound, Outage, RemitError
 from remit.logic.approvals import check_answer
 from remit.logic.life import after_a_yes, check_move, fold
 from remit.logic.records import decode, encode, leaf_hash
+from remit.logic.telemetry import RECORD
 from remit.logic.tree import cut_off
 from remit.model.approval import ApprovalState
 from remit.model.delegation_record import TaskDelegated
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from datetime import datetime
 
+    from remit.drivers.spans import Spans
     from remit.model.approval import Approval, Widening
     from remit.model.labels import Labels
     from remit.services.standing import Standing
@@ -60,11 +63,19 @@ class Tasks:
     """Tasks of one store."""
 
     def __init__(
-        self, store: Store, clock: Callable[[], datetime], new_id: Callable[[str], str], kept_max: int, standing: Standing
+        self,
+        store: Store,
+        clock: Callable[[], datetime],
+        new_id: Callable[[str], str],
+        kept_max: int,
+        standing: Standing,
+        spans: Spans = SPANS_OFF,
     ) -> None:
-        """``new_id``: prefix → unguessable id. ``kept_max``: tasks kept in memory. ``standing``: which agents are stopped."""
+        """``new_id``: prefix → unguessable id. ``kept_max``: tasks kept in memory. ``standing``: which agents are stopped.
+        ``spans``: traces what is recorded.
+        """
         self._store, self._clock, self._new_id, self._kept_max = store, clock, new_id, kept_max
-        self.standing = standing
+        self.standing, self._spans = standing, spans
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._epoch = 0
         self._loading: dict[str, list[list[int]]] = {}  # for each reading of a task: records that we were told of meanwhile
@@ -151,7 +162,8 @@ class Tasks:
             others = beside(result, now) if beside is not None else ()
             append = Append(body=data, task=task.id, seq=record.seq, after=task.leaf, rows=rows, given=given, also=others)
             try:
-                await self._store.append(append)
+                with self._spans.span(RECORD):
+                    await self._store.append(append)
             except StaleTask as stale:
                 self._drop(task_id, epoch)
                 if stale.code == "stale_mark":

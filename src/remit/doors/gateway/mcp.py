@@ -16,8 +16,10 @@ from remit.doors.gateway.listening import LISTEN
 from remit.doors.gateway.modern import is_modern
 from remit.doors.problems import INVALID_REQUEST, PARSE_ERROR, problem, rpc_error, rpc_status
 from remit.drivers.conversation import is_response
+from remit.drivers.spans import SPANS_OFF
 from remit.errors import Broken, Mistake, NotFound, RemitError, Unauthenticated
 from remit.logic.arguments import parse_json
+from remit.logic.telemetry import incoming, method_name, request_attributes
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, MutableMapping
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from remit.doors.gateway.legacy import LegacyDoor
     from remit.doors.gateway.modern import ModernDoor
     from remit.doors.gateway.open_streams import OpenStreams
+    from remit.drivers.spans import Spans
     from remit.model.identity import Bearer
     from remit.model.token import Credential
 
@@ -69,8 +72,13 @@ class McpGateway:
         hosts: Collection[str],
         origins: Collection[str],
         report: Callable[[BaseException], None],
+        spans: Spans = SPANS_OFF,
+        known: Callable[[str], bool] = lambda _: False,
     ) -> None:
-        """``issuer``: our URL. ``report`` takes faults of remit itself, for its log."""
+        """``issuer``: our URL. ``report`` takes faults of remit itself, for its log. ``spans``: traces requests; ``known``: whether a
+        server of that name is configured.
+        """
+        self._spans, self._known = spans, known
         self._gatekeeper, self._legacy, self._modern, self._limits = gatekeeper, legacy, modern, limits
         self._streams, self._issuer, self._hosts, self._origins, self._report = streams, issuer, hosts, origins, report
 
@@ -150,9 +158,12 @@ class McpGateway:
             return
         http.asked = None if is_response(message) else message.get("id")
         door = self._modern if is_modern(http, message) else self._legacy
-        answered = door.post(http, bearer, server, message)
+        parent, link = incoming(message, http.headers)
+        attributes = request_attributes(message, bearer.agent.text, bearer.task, server if self._known(server) else "")
         try:
-            await (self._streams.hold(bearer, answered) if message.get("method") == LISTEN else answered)
+            with self._spans.span(method_name(message), attributes, kind="server", parent=parent, link=link):
+                answered = door.post(http, bearer, server, message)
+                await (self._streams.hold(bearer, answered) if message.get("method") == LISTEN else answered)
         except RemitError as error:
             if http.asked is not None and isinstance(error, Mistake):
                 answer = rpc_error(http.asked, INVALID_REQUEST, error.message, problem(error))

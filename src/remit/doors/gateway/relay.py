@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from remit.doors.gateway.headers import header_mismatch
 from remit.doors.gateway.links import ABSENT, Link
 from remit.doors.gateway.listening import listen
+from remit.doors.gateway.traced import forwarding, tell_decision, tell_failure
 from remit.doors.problems import (
     HEADER_MISMATCH,
     INTERNAL,
@@ -23,6 +24,7 @@ from remit.doors.problems import (
     rpc_error,
     tool_error,
 )
+from remit.drivers.spans import SPANS_OFF
 from remit.errors import Mistake, Outage
 from remit.logic.arguments import make_call, prompt_call, resource_call
 from remit.logic.narrow import narrowed_tools, tool_digest, visible, visible_template
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
     from remit.doors.gateway.asking import Asking, Client
     from remit.drivers.base import Message
+    from remit.drivers.spans import Spans
     from remit.model.identity import Bearer
     from remit.services.tasks import Tasks
     from remit.services.transactions import Transactions
@@ -67,12 +70,14 @@ class Relay:
         *,
         saw: Saw | None = None,
         transactions: Transactions | None = None,
+        spans: Spans = SPANS_OFF,
     ) -> None:
         """``result_bytes_max``: a larger result is not released. ``asking``: what is done about a call that needs a person.
 
         ``saw``: hears what a tool is at a call ("" : not listed), before it is decided. ``transactions``: tells servers of our own domain
-        of each call.
+        of each call. ``spans``: traces what is decided and forwarded.
         """
+        self._spans = spans
         self._mediation, self._tasks, self._result_bytes_max = mediation, tasks, result_bytes_max
         self._held: OrderedDict[tuple[str, ...], Ticket] = OrderedDict()
         self._asking, self._saw, self._transactions = asking, saw, transactions
@@ -148,6 +153,7 @@ class Relay:
                 if settled:  # time has passed: the tool is looked at again, and what was answered is now among the facts
                     seen = await self._seen(bearer, link, call)
                     verdict = await self._mediation.authorize(bearer, call, seen_digest=seen)
+            tell_decision(self._spans, call, verdict, listed=seen not in {"", ABSENT})
             if isinstance(verdict, Refused):
                 return _refusal(message, verdict, modern=modern)
             ticket = verdict
@@ -182,6 +188,7 @@ class Relay:
         try:
             answer = await self._forward(link, message, first, exchange, headers)
         except Outage as error:
+            tell_failure(self._spans, error)
             await self._mediation.observe(ticket, Ending.NOT_MADE if error.unsent else Ending.FAILED)
             return _failure(message, error)
         except asyncio.CancelledError:
@@ -195,6 +202,7 @@ class Relay:
             self._hold(ticket, result)
             return answer
         failed = "error" in answer or (isinstance(result, dict) and result.get("isError") is True)
+        tell_failure(self._spans, answer)
         ending = Ending.TOOL_ERROR if failed else Ending.OK
         observed = await self._mediation.observe(ticket, ending, answer.get("result", answer.get("error")))
         if observed.size > self._result_bytes_max:
@@ -222,7 +230,10 @@ class Relay:
             link.notice(interim)
             await sink(interim)
 
-        return await (exchange or link.exchange)(message, noticed, headers)
+        with forwarding(self._spans, link, message, headers) as (sent, carried):
+            answer = await (exchange or link.exchange)(sent, noticed, carried)
+            tell_failure(self._spans, answer)
+            return answer
 
     async def _list(
         self,
