@@ -30,7 +30,12 @@ class Span(Protocol):
 
 
 class Spans(Protocol):
-    """Makes spans. What runs inside of one, in the same task or one begun there, is below it."""
+    """Makes spans. What runs inside of one, in the same task or one begun there, is below it.
+
+    ``on``: whether anybody takes them; where nobody does, nobody needs to find out what would be told.
+    """
+
+    on: bool
 
     def span(
         self,
@@ -58,6 +63,8 @@ class Spans(Protocol):
 
 class _Off:
     """No span, no spans."""
+
+    on = False
 
     def set(self, attributes: Attributes, name: str = "") -> None:
         """See Span."""

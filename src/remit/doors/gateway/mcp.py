@@ -7,6 +7,7 @@ opens a server is told where the server's metadata stands (RFC 9728 §5.1), and 
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,6 +24,7 @@ from remit.logic.telemetry import incoming, method_name, request_attributes
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, MutableMapping
+    from contextlib import AbstractContextManager
 
     from remit.doors.gateway.legacy import LegacyDoor
     from remit.doors.gateway.modern import ModernDoor
@@ -158,10 +160,8 @@ class McpGateway:
             return
         http.asked = None if is_response(message) else message.get("id")
         door = self._modern if is_modern(http, message) else self._legacy
-        parent, link = incoming(message, http.headers)
-        attributes = request_attributes(message, bearer.agent.text, bearer.task, server if self._known(server) else "")
         try:
-            with self._spans.span(method_name(message), attributes, kind="server", parent=parent, link=link):
+            with self._traced(http, bearer, server, message):
                 answered = door.post(http, bearer, server, message)
                 await (self._streams.hold(bearer, answered) if message.get("method") == LISTEN else answered)
         except RemitError as error:
@@ -170,6 +170,14 @@ class McpGateway:
                 await http.answer(answer, rpc_status(answer))
                 return
             raise
+
+    def _traced(self, http: HttpExchange, bearer: Bearer, server: str, message: dict[str, Any]) -> AbstractContextManager[object]:
+        """The span of a request, below the agent's own where it tells of one."""
+        if not self._spans.on:
+            return contextlib.nullcontext()
+        parent, link = incoming(message, http.headers)
+        attributes = request_attributes(message, bearer.agent.text, bearer.task, server if self._known(server) else "")
+        return self._spans.span(method_name(message), attributes, kind="server", parent=parent, link=link)
 
 
 def _malformed(message: object) -> str:

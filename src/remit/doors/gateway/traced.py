@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 def tell_decision(spans: Spans, call: Call, verdict: Ticket | Refused, *, listed: bool) -> None:
     """Tell the request's span what was decided. ``listed``: its server has a tool of that name."""
+    if not spans.on:
+        return
     span, known = spans.current(), listed or isinstance(verdict, Ticket)
     span.event(DECIDED, decision_attributes(call, verdict.decision, verdict.decision_id, known=known))
     if known and call.kind is Kind.TOOL:
@@ -49,6 +51,8 @@ def tell_decision(spans: Spans, call: Call, verdict: Ticket | Refused, *, listed
 
 def tell_failure(spans: Spans, answer: Message | Outage) -> None:
     """Tell the innermost span how a server failed, if it did."""
+    if not spans.on:
+        return
     kind = answer.code if isinstance(answer, Outage) else _failure(answer)
     if kind:
         spans.current().failed(kind)
@@ -59,6 +63,9 @@ def forwarding(
     spans: Spans, link: Link, message: Message, headers: Mapping[str, str] | None
 ) -> Iterator[tuple[Message, Mapping[str, str] | None]]:
     """A span for a request to a server; gives the message and the headers that carry the trace on."""
+    if not spans.on:
+        yield outgoing(message, None), headers
+        return
     tool = str(message["params"]["name"]) if message["method"] == "tools/call" else ""
     attributes = forward_attributes(message, tool, link.server, "tcp" if isinstance(link.upstream, HttpUpstream) else "pipe")
     with spans.span(span_name(method_name(message), tool), attributes, kind="client"):
