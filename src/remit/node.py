@@ -131,6 +131,12 @@ class Node:
         if not told:
             await self.leases.end_task(task_id)
 
+    async def end_below(self) -> None:
+        """Let go of what hangs on tasks below ended and suspended ones: it opens nothing any more. A node that serves does it as well."""
+        with contextlib.suppress(Outage):
+            await self.subtrees.follow()
+            await self.leases.revocations.catch_up(self.leases.wait_seconds)
+
     async def task_changed(self, task_id: str) -> None:
         """The ledger says that a task has ended, was suspended, or has lost a credential: elsewhere perhaps, where that is seen to."""
         self.leases.revocations.begin(task_id, claim=True)

@@ -93,7 +93,7 @@ def lease_parts(
     revocations = Revocations(tasks, store, targets, opened, clock)
     quotas = Quotas(task=limits.leases_per_task, agent=limits.leases_per_agent, target=limits.leases_per_target)
     tripwires = Tripwires(tasks, store, opened, clock, lambda task: revocations.begin(task, claim=True))
-    leases = Leases(tasks, store, targets, revocations, sealer, new_lease, quotas, tripwires.learn)
+    leases = Leases(tasks, store, targets, revocations, sealer, new_lease, quotas, clock, tripwires.learn)
     return LeaseParts(
         targets=targets,
         secrets=held,

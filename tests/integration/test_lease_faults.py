@@ -6,120 +6,38 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import multiprocessing
 import os
 import random
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from remit.drivers.keys import load_or_make_keys
 from remit.drivers.targets.base import TargetSettings
 from remit.errors import Outage, Refusal
-from remit.logic.checkpoint import Checkpoint, sign_checkpoint
 from remit.model.lease import LeaseState
-from remit.model.record import LeaseLine, TaskOpened
 from remit.model.task import TaskState
-from remit.node import new_id
-from remit.node_leases import LeaseParts, lease_parts
-from remit.services.standing import Standing
-from remit.services.tasks import Tasks
 from remit.settings import Limits
-from remit.store.sqlite import SqliteStore
+from tests.lease_nodes import SCOPE, Working, roles, target, working
 from tests.servers.mariadb import mariadb_server
 from tests.servers.postgres import PostgresTarget, postgres_target
-from tests.support import AGENT, ORIGIN
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from remit.model.task import Task
 
 pytestmark = pytest.mark.anyio
 KILLS = int(os.environ.get("REMIT_LEASE_KILLS", "15"))
-SCOPE = '{"tables":[{"allow":["select"],"schema":"public","table":"orders"}]}'
-KEY = Ed25519PrivateKey.generate()
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgresTarget]:
     with postgres_target() as running:
         yield running
-
-
-@dataclass
-class Working:
-    """Services of one process. ``ahead``: how far its clock is."""
-
-    folder: Path
-    targets: dict[str, TargetSettings]
-    ahead: timedelta = timedelta(0)
-    limits: Limits = field(default_factory=Limits)
-    parts: LeaseParts = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.store = SqliteStore(self.folder / "remit.db", lambda size, root: sign_checkpoint(Checkpoint(ORIGIN, size, root), KEY))
-        self.tasks = Tasks(self.store, self.clock, new_id, 1_000, Standing(self.store, self.clock))
-        keys = load_or_make_keys(self.folder / "keys")
-        configured = lambda: self.targets
-        self.parts = lease_parts(store=self.store, tasks=self.tasks, keys=keys, clock=self.clock, configured=configured, limits=self.limits)
-
-    def clock(self) -> datetime:
-        return datetime.now(UTC) + self.ahead
-
-    async def open(self, *targets: str, scope: str = SCOPE) -> Task:
-        opened = TaskOpened(
-            type="look",
-            agent=AGENT.text,
-            on_behalf_of="alice",
-            opened_by="dispatcher",
-            objective="Look",
-            inputs={},
-            grants=[],
-            tools={},
-            ceiling="internal",
-            budget_calls=1,
-            deadline=self.clock() + timedelta(minutes=5),
-            leases=[LeaseLine(name=name, target=name, scope=scope) for name in targets or ("orders",)],
-        )
-        return await self.tasks.move((await self.tasks.open(opened)).id, TaskState.ACTIVE, by="dispatcher")
-
-    async def settle(self, sweeps: int = 20) -> None:
-        for _ in range(sweeps):
-            await self.parts.revocations.sweep_once()
-            while self.parts.revocations._workers:
-                await asyncio.wait(list(self.parts.revocations._workers.values()))
-            if not await self.store.live_leases("", "", 1):
-                return
-
-    async def close(self) -> None:
-        await self.parts.close()
-        await self.store.close()
-
-
-def target(server: PostgresTarget, name: str = "orders", **changes: Any) -> TargetSettings:
-    values = {"url": changes.pop("url", server.url), "sessions": 10}
-    return TargetSettings(name=name, kind="postgresql", values=values, secret=server.password, **changes)
-
-
-@contextlib.asynccontextmanager
-async def working(folder: Path, *targets: TargetSettings, **named: Any) -> AsyncIterator[Working]:
-    made = Working(folder, {one.name: one for one in targets}, **named)
-    try:
-        yield made
-    finally:
-        await made.close()
-
-
-def roles(server: PostgresTarget) -> set[str]:
-    with server.root() as root:
-        return {row[0] for row in root.execute("SELECT rolname FROM pg_roles WHERE rolname LIKE 'remit\\_%'").fetchall()}
 
 
 def _work_until_killed(folder: Path, settings: TargetSettings, ready: Any, scope: str = SCOPE) -> None:
