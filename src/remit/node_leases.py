@@ -71,6 +71,7 @@ class LeaseParts:
             async with asyncio.timeout(self.wait_seconds):
                 await self.rotation.settle()
                 await self.leases.settle()
+        await self.leases.close()
         await self.revocations.close()
         await self.targets.close()
         self.end_scrubbing()

@@ -1,65 +1,36 @@
-"""Leases on a real PostgreSQL: a node that is killed at any moment, a target that goes away, a slow one beside a good one.
-
-``REMIT_LEASE_KILLS``: how often a node is killed (15 where it is not set, 1,000 before a release).
-"""
+"""Leases on real targets: what is seen while something is wrong. What is left afterwards is counted by the fault run."""
 
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
-import os
-import random
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 
-from remit.drivers.keys import load_or_make_keys
 from remit.drivers.targets.base import TargetSettings
 from remit.errors import Outage, Refusal
 from remit.model.lease import LeaseState
 from remit.model.task import TaskState
 from remit.settings import Limits
-from tests.lease_nodes import SCOPE, Working, roles, target, working
+from tests.faults.parts import killed_often
+from tests.lease_nodes import roles, target, working
 from tests.servers.mariadb import mariadb_server
 from tests.servers.postgres import PostgresTarget, postgres_target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Iterator
 
 
 pytestmark = pytest.mark.anyio
-KILLS = int(os.environ.get("REMIT_LEASE_KILLS", "15"))
+KILLS = 8
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgresTarget]:
     with postgres_target() as running:
         yield running
-
-
-def _work_until_killed(folder: Path, settings: TargetSettings, ready: Any, scope: str = SCOPE) -> None:
-    async def work() -> None:
-        node = Working(folder, {"orders": settings})
-
-        async def one() -> None:
-            while True:
-                task = await node.open(scope=scope)
-                await node.parts.leases.have(task.id, "orders")
-                ready.set()
-                await node.tasks.end(task.id, TaskState.COMPLETED, by="alice")
-                await node.parts.end_task(task.id)
-
-        await asyncio.gather(*(one() for _ in range(4)))
-
-    asyncio.run(work())
-
-
-async def test_a_node_killed_at_any_moment_orphans_nothing(server, tmp_path):
-    """kill -9 between any two steps of four tasks at once; the next node settles it, with what is durable and the marks alone."""
-    await _killed_often(tmp_path, target(server), SCOPE, KILLS, lambda: roles(server))
 
 
 async def test_a_node_killed_amid_a_mint_of_many_statements_orphans_nothing(tmp_path):
@@ -69,31 +40,9 @@ async def test_a_node_killed_amid_a_mint_of_many_statements_orphans_nothing(tmp_
         values = {"url": mariadb.url, "sessions": 10, "tls": False, "ca_file": ""}
         settings = TargetSettings(name="orders", kind="mariadb", values=values, secret=mariadb.password)
         question = "SELECT User FROM mysql.user WHERE User LIKE 'remit\\_%' UNION SELECT EVENT_NAME FROM information_schema.EVENTS"
-        await _killed_often(tmp_path, settings, scope, (KILLS + 1) // 2, lambda: {row[0] for row in mariadb.run(question)})
-
-
-async def _killed_often(folder: Path, settings: TargetSettings, scope: str, kills: int, standing: Callable[[], set[str]]) -> None:
-    load_or_make_keys(folder / "keys")
-    fork = multiprocessing.get_context("fork")
-    chance = random.Random(7)
-    for _ in range(kills):
-        ready = fork.Event()
-        process = fork.Process(target=_work_until_killed, args=(folder, settings, ready, scope))
-        process.start()
-        assert ready.wait(60)
-        await asyncio.sleep(chance.uniform(0, 0.06))
-        process.kill()
-        process.join()
-    left = len(standing())
-    assert left > 0, "something was there to be orphaned"
-    async with working(folder, settings, ahead=timedelta(minutes=10)) as morning:
-        await morning.tasks.expire_due()
-        await morning.settle()
-        orphans = standing()
-        print(f"{kills} kills, {left} credentials stood at the time, {len(orphans)} orphaned")
-        assert orphans == set()
-        assert await morning.store.live_leases("", "", 1) == ()
-        assert await morning.parts.reconciliation.target("orders") == 0
+        line = await killed_often(tmp_path, settings, scope, KILLS, lambda: {row[0] for row in mariadb.run(question)}, 1)
+        print(line)
+        assert (line.stood > 0, line.left) == (True, 0)
 
 
 async def test_a_target_that_is_away_is_waited_for_and_holds_up_no_other(server, tmp_path):

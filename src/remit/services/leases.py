@@ -122,6 +122,13 @@ class Leases:
         while self._making:
             await asyncio.wait(set(self._making.values()))
 
+    async def close(self) -> None:
+        """Give up mints that are under way: their intents are durable, and whoever sweeps next settles them."""
+        making = list(self._making.values())
+        for one in making:
+            one.cancel()
+        await asyncio.gather(*making, return_exceptions=True)
+
     async def _made(self, task: Task, name: str, replaces: str, by: str) -> Minted:
         terms = next((one for one in task.terms if one.name == name), None)
         if terms is None:
