@@ -13,16 +13,20 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from remit.drivers.keys import load_or_make_keys
 from remit.drivers.targets.base import TargetSettings
 from remit.logic.checkpoint import Checkpoint, sign_checkpoint
+from remit.logic.life import fold
+from remit.logic.records import encode, leaf_hash
 from remit.model.delegation_record import PurseLine, TaskDelegated
-from remit.model.record import LeaseLine, TaskOpened
+from remit.model.record import Body, LeaseIntended, LeaseIssued, LeaseLine, Record, TaskMoved, TaskOpened
 from remit.model.task import TaskState
 from remit.node import new_id
-from remit.node_leases import LeaseParts, lease_parts
+from remit.node_leases import LeaseParts, lease_parts, new_lease
 from remit.services.delegation import _opening
 from remit.services.standing import Standing
 from remit.services.subtrees import Subtrees
+from remit.services.task_rows import lease_row, task_row
 from remit.services.tasks import Tasks
 from remit.settings import Limits
+from remit.store.database import Append
 from remit.store.postgres import PostgresStore
 from remit.store.sqlite import SqliteStore
 from tests.support import AGENT, ORIGIN
@@ -62,33 +66,20 @@ class Working:
     def clock(self) -> datetime:
         return datetime.now(UTC) + self.ahead
 
+    def _deadline(self) -> datetime:
+        return self.clock() + timedelta(minutes=MINUTES)
+
     async def open(self, *targets: str, scope: str = SCOPE) -> Task:
-        opened = self._opened(targets or ("orders",), scope)
+        opened = _opened(targets or ("orders",), scope, self._deadline())
         return await self.tasks.move((await self.tasks.open(opened)).id, TaskState.ACTIVE, by="dispatcher")
 
     async def delegate(self, parent: Task, *targets: str) -> Task:
         """An active child with leases of its own, in the records that ``services/delegation.py`` makes."""
         child, ancestors = new_id("task"), [parent.id, *parent.ancestors]
-        opened = replace(self._opened(targets or ("orders",), SCOPE), ancestors=ancestors, chain=[AGENT.text] * len(ancestors))
+        opened = replace(_opened(targets or ("orders",), SCOPE, self._deadline()), ancestors=ancestors, chain=[AGENT.text] * len(ancestors))
         body = TaskDelegated(child=child, agent=AGENT.text, request=child, by=AGENT.text, lent=PurseLine())
         await self.tasks.change(parent.id, lambda _task, _now: (body, None), beside=lambda _, now: _opening(child, opened, now))
         return await self.tasks.view(child)
-
-    def _opened(self, targets: tuple[str, ...], scope: str) -> TaskOpened:
-        return TaskOpened(
-            type="look",
-            agent=AGENT.text,
-            on_behalf_of="alice",
-            opened_by="dispatcher",
-            objective="Look",
-            inputs={},
-            grants=[],
-            tools={},
-            ceiling="internal",
-            budget_calls=1,
-            deadline=self.clock() + timedelta(minutes=MINUTES),
-            leases=[LeaseLine(name=name, target=name, scope=scope) for name in targets],
-        )
 
     async def settle(self, sweeps: int = 20) -> None:
         for _ in range(sweeps):
@@ -120,6 +111,45 @@ async def working(folder: Path, *targets: TargetSettings, **named: Any) -> Async
 def roles(server: PostgresTarget) -> set[str]:
     with server.root() as root:
         return {row[0] for row in root.execute("SELECT rolname FROM pg_roles WHERE rolname LIKE 'remit\\_%'").fetchall()}
+
+
+async def fill(store: Store, tasks: int, each: int, deadline: datetime) -> list[str]:
+    """Tasks with leases in use, straight into a store; the leases. What stands on a target under their marks is the caller's to make."""
+    at, leases = min(deadline, datetime.now(UTC)) - timedelta(minutes=MINUTES), []
+    for _ in range(tasks):
+        name, own = new_id("task"), [new_lease() for _ in range(each)]
+        bodies: list[Body] = [_opened(("orders",), SCOPE, deadline), TaskMoved(to=TaskState.ACTIVE.value, by="dispatcher")]
+        for lease in own:
+            bodies += [LeaseIntended(lease=lease, name="orders", target="orders", mark="", expires_at=deadline), LeaseIssued(lease=lease)]
+        appends: list[Append] = []
+        task: Task | None = None
+        for number, body in enumerate(bodies, 1):
+            record = Record(at=at, body=body, task=name, seq=number)
+            data = encode(record)
+            after = task.leaf if task is not None else b""
+            task = fold(task, record, leaf_hash(data))
+            rows = [task_row(task), *(lease_row(task, lease) for lease in task.leases.values())] if number == len(bodies) else []
+            appends.append(Append(body=data, task=name, seq=number, after=after, rows=tuple(rows)))
+        await store.append(replace(appends[0], also=tuple(appends[1:])))
+        leases += own
+    return leases
+
+
+def _opened(targets: tuple[str, ...], scope: str, deadline: datetime) -> TaskOpened:
+    return TaskOpened(
+        type="look",
+        agent=AGENT.text,
+        on_behalf_of="alice",
+        opened_by="dispatcher",
+        objective="Look",
+        inputs={},
+        grants=[],
+        tools={},
+        ceiling="internal",
+        budget_calls=1,
+        deadline=deadline,
+        leases=[LeaseLine(name=name, target=name, scope=scope) for name in targets],
+    )
 
 
 def _sign(size: int, root: bytes) -> str:

@@ -71,6 +71,7 @@ _LOG = logging.getLogger("remit")
 _IDLE_CHECK_SECONDS = 30.0
 _RELOAD_CHECK_SECONDS = 1.0
 _DROP_SECONDS = 60.0
+_OVERDUE_FIRST = 100
 _KEYS_CHECK_SECONDS = 2.0
 
 
@@ -148,7 +149,7 @@ class Node:
         await self.tasks.standing.load()
         if rulebook is not None:
             await self.rules.activate(self.configuration, rulebook)
-            await self.tasks.expire_due()
+            await self.tasks.expire_due(_OVERDUE_FIRST)  # the sweep goes on with the others: a start does not wait for a night's tasks
 
     def history(self) -> History:
         """The recorded decisions, to be decided again."""

@@ -15,6 +15,7 @@ from remit.drivers.targets.base import MARK_PREFIX
 from remit.errors import RemitError
 from remit.model.task import TaskState
 from remit.node_leases import _TAG_LETTERS, _letters
+from remit.settings import Limits
 from tests.lease_nodes import SCOPE, Working, roles, working
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ _READY_SECONDS = 60
 _AFTER_READY_SECONDS = 0.06
 _MORNING = timedelta(minutes=10)
 _SWEEPS_MAX = 200
+_NO_QUOTAS = Limits(leases_per_agent=100_000, leases_per_target=100_000)  # what the killed ones left lives until it is due
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,10 +78,10 @@ async def tried(node: Working, task: Task, *, ends: bool = True) -> None:
 
 
 def work_until_killed(folder: Path, settings: TargetSettings, ready: Any, scope: str = SCOPE) -> None:
-    """What a victim does: four tasks at once, each with a child, again and again."""
+    """What a victim does: four tasks at once, one of them with a child, again and again, and the sweeping of what others left."""
 
     async def work() -> None:
-        node = Working(folder, {"orders": settings})
+        node = Working(folder, {"orders": settings}, limits=_NO_QUOTAS)
 
         async def one(number: int) -> None:
             while True:
@@ -95,7 +97,7 @@ def work_until_killed(folder: Path, settings: TargetSettings, ready: Any, scope:
                     await node.tasks.end(task.id, TaskState.COMPLETED, by="alice")
                     await node.parts.end_task(task.id)
 
-        await asyncio.gather(*(one(number) for number in range(4)))
+        await asyncio.gather(*(one(number) for number in range(4)), node.parts.revocations.sweep(), node.subtrees.sweep())
 
     asyncio.run(work())
 

@@ -15,7 +15,7 @@ from remit.model.lease import LeaseState
 from remit.model.task import TaskState
 from remit.settings import Limits
 from tests.faults.parts import killed_often
-from tests.lease_nodes import roles, target, working
+from tests.lease_nodes import fill, roles, target, working
 from tests.servers.mariadb import mariadb_server
 from tests.servers.postgres import PostgresTarget, postgres_target
 
@@ -73,6 +73,26 @@ async def test_a_target_that_is_away_is_waited_for_and_holds_up_no_other(server,
         assert len(roles(server)) == 1, "the other task's credential stands"
         await again.tasks.end(other.id, TaskState.COMPLETED, by="alice")
         await again.parts.end_task(other.id)
+    assert roles(server) == set()
+
+
+async def test_a_start_with_many_due_leases_keeps_to_its_connections(server, tmp_path):
+    settings = target(server, connections=2)
+    async with working(tmp_path, settings) as before:
+        leases = await fill(before.store, 6, 10, before.clock() - timedelta(minutes=1))
+        with server.root() as root:
+            for lease in leases:
+                root.execute(f"CREATE ROLE {before.parts.targets.mark(lease)} LOGIN".encode())
+    async with working(tmp_path, settings) as node:
+        await node.tasks.expire_due()
+        sweeping = asyncio.create_task(node.parts.revocations.catch_up(60))
+        seen = set()
+        with server.root() as root:
+            while not sweeping.done():
+                seen.add(root.execute("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'remit'").fetchone()[0])
+                await asyncio.sleep(0.002)
+        assert max(seen) == 2, "as many as are configured, and no more"
+        assert await node.store.live_leases("", "", 1) == ()
     assert roles(server) == set()
 
 

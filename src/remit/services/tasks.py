@@ -55,6 +55,7 @@ T = TypeVar("T")
 _LOG = logging.getLogger("remit")
 _ENDINGS_SECONDS = 0.02
 _UNDETERMINED_MAX = 1_000  # named in the record of an end, which must fit into one entry; the fold closes all
+_ENDS_AT_ONCE = 50
 _ATTEMPTS = 16  # of one change against other processes before it counts as too busy
 _ON_AUTHORITY = CallDecided | TokenIssued | TaskDelegated | LeaseIntended | LeaseIssued
 LIVE_STATES = tuple(state.value for state in TaskState if TASK_MOVES[state])
@@ -290,12 +291,15 @@ class Tasks:
     async def expire_due(self, limit: int = 1_000) -> int:
         """End what is past its deadline; returns how many. Safe to run anywhere, any number of times."""
         due = await self._store.due_tasks(self._clock(), limit)
-        for task_id in due:
-            try:
-                await self.end(task_id, TaskState.EXPIRED, by="remit", reason="deadline")
-            except Broken as error:  # one damaged task does not keep the others alive
-                _LOG.error("task %s cannot be ended: %s", task_id, error.message)
+        for start in range(0, len(due), _ENDS_AT_ONCE):  # several share a transaction: after a night there are many
+            await asyncio.gather(*(self._expire(task_id) for task_id in due[start : start + _ENDS_AT_ONCE]))
         return len(due)
+
+    async def _expire(self, task_id: str) -> None:
+        try:
+            await self.end(task_id, TaskState.EXPIRED, by="remit", reason="deadline")
+        except Broken as error:  # one damaged task does not keep the others alive
+            _LOG.error("task %s cannot be ended: %s", task_id, error.message)
 
     def seen(self, entries: Iterable[Entry]) -> None:
         """Learn from entries that others appended: forget what they made stale."""
