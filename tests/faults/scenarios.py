@@ -207,8 +207,10 @@ def _work_on_a_full_disk(folder: Path, server: PostgresTarget, size: int) -> Non
 async def clock_steps(server: PostgresTarget, folder: Path, size: int) -> Line:
     """The clock jumps both ways, by seconds and by hours, while credentials are made and go."""
     standing, chance = own_roles(server, folder), random.Random(5)
-    opened = []
     async with working(folder, target(server)) as node:
+        opened = [await node.open() for _ in range(_TOGETHER)]
+        await _together(node.parts.leases.have(task.id, "orders") for task in opened)
+        stood = len(standing())
         for _ in range(0, size, _TOGETHER):
             tasks = [await node.open() for _ in range(_TOGETHER)]
             opened += tasks
@@ -219,7 +221,6 @@ async def clock_steps(server: PostgresTarget, folder: Path, size: int) -> Line:
                 with contextlib.suppress(RemitError):
                     await node.parts.revocations.sweep_once()
             await asyncio.gather(*doing)
-        stood = len(standing())
         node.ahead = timedelta(0)
         for task in opened:
             await node.tasks.end(task.id, TaskState.COMPLETED, by="alice")
