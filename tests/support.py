@@ -57,6 +57,7 @@ _BUDGETS = (
     "manifest",
     "drift",
     "delegable",
+    "leases",
     "preauthorized_seconds",
 )
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)

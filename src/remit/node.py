@@ -74,6 +74,7 @@ _LOG = logging.getLogger("remit")
 _IDLE_CHECK_SECONDS = 30.0
 _RELOAD_CHECK_SECONDS = 1.0
 _DROP_SECONDS = 60.0
+_OVERDUE_FIRST = 100
 _KEYS_CHECK_SECONDS = 2.0
 
 
@@ -135,6 +136,12 @@ class Node:
         if not told:
             await self.leases.end_task(task_id)
 
+    async def end_below(self) -> None:
+        """Let go of what hangs on tasks below ended and suspended ones: it opens nothing any more. A node that serves does it as well."""
+        with contextlib.suppress(Outage):
+            await self.subtrees.follow()
+            await self.leases.revocations.catch_up(self.leases.wait_seconds)
+
     async def task_changed(self, task_id: str) -> None:
         """The ledger says that a task has ended, was suspended, or has lost a credential: elsewhere perhaps, where that is seen to."""
         self.leases.revocations.begin(task_id, claim=True)
@@ -146,7 +153,7 @@ class Node:
         await self.tasks.standing.load()
         if rulebook is not None:
             await self.rules.activate(self.configuration, rulebook)
-            await self.tasks.expire_due()
+            await self.tasks.expire_due(_OVERDUE_FIRST)  # the sweep goes on with the others: a start does not wait for a night's tasks
 
     def history(self) -> History:
         """The recorded decisions, to be decided again."""

@@ -73,6 +73,7 @@ class LeaseParts:
             async with asyncio.timeout(self.wait_seconds):
                 await self.rotation.settle()
                 await self.leases.settle()
+        await self.leases.close()
         await self.revocations.close()
         await self.targets.close()
         self.end_scrubbing()
@@ -96,7 +97,7 @@ def lease_parts(
     revocations = Revocations(tasks, store, targets, opened, clock)
     quotas = Quotas(task=limits.leases_per_task, agent=limits.leases_per_agent, target=limits.leases_per_target)
     tripwires = Tripwires(tasks, store, opened, clock, lambda task: revocations.begin(task, claim=True))
-    leases = Leases(tasks, store, targets, revocations, sealer, new_lease, quotas, tripwires.learn)
+    leases = Leases(tasks, store, targets, revocations, sealer, new_lease, quotas, clock, tripwires.learn)
     return LeaseParts(
         targets=targets,
         secrets=held,

@@ -560,6 +560,20 @@ async def test_what_is_left_to_do_below_an_end(engine):
         assert await store.children("root", 10) == ("a", "b")
         assert sorted(await store.living_tasks(["spiffe://a/a", "spiffe://a/root"], 10)) == ["a", "root"]
         assert len(await store.living_tasks(["*"], 10)) == 4
+        states["a"] = "active"
+        for name in states:
+            await store.append(Append(body=b"lease", rows=(lease_row(1, lease=f"lease_{name}", task=name),)))
+        assert await store.leases_below_suspended(10) == ()
+        states["root"] = "suspended"
+        await put("root")
+        assert {row.task for row in await store.leases_below_suspended(10)} == {"a", "b", "below"}, "at whatever distance, and not its own"
+        assert len(await store.leases_below_suspended(2)) == 2
+        for state, name in (("revoking", "a"), ("revoked", "b")):
+            await store.append(Append(body=b"lease", rows=(lease_row(1, lease=f"lease_{name}", task=name, state=state),)))
+        assert [row.lease for row in await store.leases_below_suspended(10)] == ["lease_below"], "what goes already is left alone"
+        states["root"] = "active"
+        await put("root")
+        assert await store.leases_below_suspended(10) == ()
         states["a"] = "completed"
         await put("a")
         assert await left() == [("below", "a", False, True)], "what is below first"

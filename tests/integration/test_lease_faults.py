@@ -1,147 +1,36 @@
-"""Leases on a real PostgreSQL: a node that is killed at any moment, a target that goes away, a slow one beside a good one.
-
-``REMIT_LEASE_KILLS``: how often a node is killed (15 where it is not set, 1,000 before a release).
-"""
+"""Leases on real targets: what is seen while something is wrong. What is left afterwards is counted by the fault run."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import multiprocessing
-import os
-import random
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from remit.drivers.keys import load_or_make_keys
 from remit.drivers.targets.base import TargetSettings
 from remit.errors import Outage, Refusal
-from remit.logic.checkpoint import Checkpoint, sign_checkpoint
 from remit.model.lease import LeaseState
-from remit.model.record import LeaseLine, TaskOpened
 from remit.model.task import TaskState
-from remit.node import new_id
-from remit.node_leases import LeaseParts, lease_parts
-from remit.services.standing import Standing
-from remit.services.tasks import Tasks
 from remit.settings import Limits
-from remit.store.sqlite import SqliteStore
+from tests.faults.parts import killed_often
+from tests.lease_nodes import fill, roles, target, working
 from tests.servers.mariadb import mariadb_server
 from tests.servers.postgres import PostgresTarget, postgres_target
-from tests.support import AGENT, ORIGIN
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Iterator
 
-    from remit.model.task import Task
 
 pytestmark = pytest.mark.anyio
-KILLS = int(os.environ.get("REMIT_LEASE_KILLS", "15"))
-SCOPE = '{"tables":[{"allow":["select"],"schema":"public","table":"orders"}]}'
-KEY = Ed25519PrivateKey.generate()
+KILLS = 8
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgresTarget]:
     with postgres_target() as running:
         yield running
-
-
-@dataclass
-class Working:
-    """Services of one process. ``ahead``: how far its clock is."""
-
-    folder: Path
-    targets: dict[str, TargetSettings]
-    ahead: timedelta = timedelta(0)
-    limits: Limits = field(default_factory=Limits)
-    parts: LeaseParts = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.store = SqliteStore(self.folder / "remit.db", lambda size, root: sign_checkpoint(Checkpoint(ORIGIN, size, root), KEY))
-        self.tasks = Tasks(self.store, self.clock, new_id, 1_000, Standing(self.store, self.clock))
-        keys = load_or_make_keys(self.folder / "keys")
-        configured = lambda: self.targets
-        self.parts = lease_parts(store=self.store, tasks=self.tasks, keys=keys, clock=self.clock, configured=configured, limits=self.limits)
-
-    def clock(self) -> datetime:
-        return datetime.now(UTC) + self.ahead
-
-    async def open(self, *targets: str, scope: str = SCOPE) -> Task:
-        opened = TaskOpened(
-            type="look",
-            agent=AGENT.text,
-            on_behalf_of="alice",
-            opened_by="dispatcher",
-            objective="Look",
-            inputs={},
-            grants=[],
-            tools={},
-            ceiling="internal",
-            budget_calls=1,
-            deadline=self.clock() + timedelta(minutes=5),
-            leases=[LeaseLine(name=name, target=name, scope=scope) for name in targets or ("orders",)],
-        )
-        return await self.tasks.move((await self.tasks.open(opened)).id, TaskState.ACTIVE, by="dispatcher")
-
-    async def settle(self, sweeps: int = 20) -> None:
-        for _ in range(sweeps):
-            await self.parts.revocations.sweep_once()
-            while self.parts.revocations._workers:
-                await asyncio.wait(list(self.parts.revocations._workers.values()))
-            if not await self.store.live_leases("", "", 1):
-                return
-
-    async def close(self) -> None:
-        await self.parts.close()
-        await self.store.close()
-
-
-def target(server: PostgresTarget, name: str = "orders", **changes: Any) -> TargetSettings:
-    values = {"url": changes.pop("url", server.url), "sessions": 10}
-    return TargetSettings(name=name, kind="postgresql", values=values, secret=server.password, **changes)
-
-
-@contextlib.asynccontextmanager
-async def working(folder: Path, *targets: TargetSettings, **named: Any) -> AsyncIterator[Working]:
-    made = Working(folder, {one.name: one for one in targets}, **named)
-    try:
-        yield made
-    finally:
-        await made.close()
-
-
-def roles(server: PostgresTarget) -> set[str]:
-    with server.root() as root:
-        return {row[0] for row in root.execute("SELECT rolname FROM pg_roles WHERE rolname LIKE 'remit\\_%'").fetchall()}
-
-
-def _work_until_killed(folder: Path, settings: TargetSettings, ready: Any, scope: str = SCOPE) -> None:
-    async def work() -> None:
-        node = Working(folder, {"orders": settings})
-
-        async def one() -> None:
-            while True:
-                task = await node.open(scope=scope)
-                await node.parts.leases.have(task.id, "orders")
-                ready.set()
-                await node.tasks.end(task.id, TaskState.COMPLETED, by="alice")
-                await node.parts.end_task(task.id)
-
-        await asyncio.gather(*(one() for _ in range(4)))
-
-    asyncio.run(work())
-
-
-async def test_a_node_killed_at_any_moment_orphans_nothing(server, tmp_path):
-    """kill -9 between any two steps of four tasks at once; the next node settles it, with what is durable and the marks alone."""
-    await _killed_often(tmp_path, target(server), SCOPE, KILLS, lambda: roles(server))
 
 
 async def test_a_node_killed_amid_a_mint_of_many_statements_orphans_nothing(tmp_path):
@@ -151,31 +40,9 @@ async def test_a_node_killed_amid_a_mint_of_many_statements_orphans_nothing(tmp_
         values = {"url": mariadb.url, "sessions": 10, "tls": False, "ca_file": ""}
         settings = TargetSettings(name="orders", kind="mariadb", values=values, secret=mariadb.password)
         question = "SELECT User FROM mysql.user WHERE User LIKE 'remit\\_%' UNION SELECT EVENT_NAME FROM information_schema.EVENTS"
-        await _killed_often(tmp_path, settings, scope, (KILLS + 1) // 2, lambda: {row[0] for row in mariadb.run(question)})
-
-
-async def _killed_often(folder: Path, settings: TargetSettings, scope: str, kills: int, standing: Callable[[], set[str]]) -> None:
-    load_or_make_keys(folder / "keys")
-    fork = multiprocessing.get_context("fork")
-    chance = random.Random(7)
-    for _ in range(kills):
-        ready = fork.Event()
-        process = fork.Process(target=_work_until_killed, args=(folder, settings, ready, scope))
-        process.start()
-        assert ready.wait(60)
-        await asyncio.sleep(chance.uniform(0, 0.06))
-        process.kill()
-        process.join()
-    left = len(standing())
-    assert left > 0, "something was there to be orphaned"
-    async with working(folder, settings, ahead=timedelta(minutes=10)) as morning:
-        await morning.tasks.expire_due()
-        await morning.settle()
-        orphans = standing()
-        print(f"{kills} kills, {left} credentials stood at the time, {len(orphans)} orphaned")
-        assert orphans == set()
-        assert await morning.store.live_leases("", "", 1) == ()
-        assert await morning.parts.reconciliation.target("orders") == 0
+        line = await killed_often(tmp_path, settings, scope, KILLS, lambda: {row[0] for row in mariadb.run(question)}, 1)
+        print(line)
+        assert (line.stood > 0, line.left) == (True, 0)
 
 
 async def test_a_target_that_is_away_is_waited_for_and_holds_up_no_other(server, tmp_path):
@@ -206,6 +73,26 @@ async def test_a_target_that_is_away_is_waited_for_and_holds_up_no_other(server,
         assert len(roles(server)) == 1, "the other task's credential stands"
         await again.tasks.end(other.id, TaskState.COMPLETED, by="alice")
         await again.parts.end_task(other.id)
+    assert roles(server) == set()
+
+
+async def test_a_start_with_many_due_leases_keeps_to_its_connections(server, tmp_path):
+    settings = target(server, connections=2)
+    async with working(tmp_path, settings) as before:
+        leases = await fill(before.store, 6, 10, before.clock() - timedelta(minutes=1))
+        with server.root() as root:
+            for lease in leases:
+                root.execute(f"CREATE ROLE {before.parts.targets.mark(lease)} LOGIN".encode())
+    async with working(tmp_path, settings) as node:
+        await node.tasks.expire_due()
+        sweeping = asyncio.create_task(node.parts.revocations.catch_up(60))
+        seen = set()
+        with server.root() as root:
+            while not sweeping.done():
+                seen.add(root.execute("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'remit'").fetchone()[0])
+                await asyncio.sleep(0.002)
+        assert max(seen) == 2, "as many as are configured, and no more"
+        assert await node.store.live_leases("", "", 1) == ()
     assert roles(server) == set()
 
 

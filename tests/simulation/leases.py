@@ -1,8 +1,8 @@
 """Leases from a seed: nodes on one store file, targets that fail in every way, crashes between any two steps; then quiet, and a count.
 
-What is real: the store, ``Tasks``, ``Leases``, ``Revocations``, ``Reconciliation``. What is simulated: the targets (all they keep is in
-``SimulatedTarget.standing``), clocks, who goes next, and what goes wrong. A mint that was sent is on its way whatever becomes of its
-sender: it arrives within ``MINT_SECONDS`` of the target's clock, or never.
+What is real: the store, ``Tasks``, ``Subtrees``, ``Leases``, ``LeaseRotation``, ``Revocations``, ``Reconciliation``. What is simulated:
+the targets (all they keep is in ``SimulatedTarget.standing``), clocks, who goes next, and what goes wrong. A mint that was sent is on its
+way whatever becomes of its sender: it arrives within ``MINT_SECONDS`` of the target's clock, or never.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import itertools
 import json
 import tempfile
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -20,15 +20,30 @@ from typing import TYPE_CHECKING, Any, cast
 
 from remit.drivers.sealing import Sealer
 from remit.drivers.targets.base import MINT_SECONDS, Minted, Setting, TargetKind, TargetSettings
-from remit.errors import Broken, Mistake, Outage, RemitError
+from remit.errors import Broken, Conflict, Mistake, Outage, RemitError
+from remit.logic.leases import in_use
 from remit.logic.records import decode
+from remit.model.delegation_record import PurseLine, TaskDelegated
 from remit.model.lease import LeaseState
-from remit.model.record import LeaseIntended, LeaseIssued, LeaseLine, LeaseRevoked, LeaseStuck, LeaseSwept, TaskOpened
+from remit.model.record import (
+    LeaseIntended,
+    LeaseIssued,
+    LeaseLine,
+    LeaseRevoked,
+    LeaseRevoking,
+    LeaseStuck,
+    LeaseSwept,
+    TaskMoved,
+    TaskOpened,
+)
 from remit.model.task import TaskState
+from remit.services.delegation import _opening
+from remit.services.lease_rotation import LeaseRotation
 from remit.services.leases import Leases, Quotas, open_credential
 from remit.services.reconciliation import Reconciliation
 from remit.services.revocations import Revocations
 from remit.services.standing import Standing
+from remit.services.subtrees import Subtrees
 from remit.services.target_secrets import TargetSecrets
 from remit.services.targets import Targets
 from remit.services.tasks import Tasks
@@ -42,9 +57,13 @@ from tests.support import AGENT, Clock
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
+    from remit.model.record import Body
+    from remit.model.task import Task
+    from remit.store.database import Append
+
 STEPS, TASKS_MAX, UNDER_WAY_MAX = 260, 8, 8
 TARGETS = ("orders", "mail")
-LASTS = timedelta(minutes=5)
+ROTATED_AFTER = timedelta(seconds=30)
 _QUIET_STEPS_MAX = 20_000
 _SWEEPS = 140
 SECRET = "leased-secret-of-"
@@ -128,8 +147,9 @@ class LeaseParts:
 
     leases: type[Leases] = Leases
     revocations: type[Revocations] = Revocations
+    tasks: type[Tasks] = Tasks
+    subtrees: type[Subtrees] = Subtrees
     sweeps: bool = True
-    wrong: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -145,6 +165,8 @@ class LeaseNode:
     leases: Leases
     revocations: Revocations
     reconciliation: Reconciliation
+    rotation: LeaseRotation
+    subtrees: Subtrees
     mark: int
     skew: list[float]
     doing: dict[asyncio.Task[Any], str] = field(default_factory=dict)
@@ -208,6 +230,7 @@ class _Run:
         self.targets = {name: SimulatedTarget(name, self.schedule, self.clock) for name in TARGETS}
         self.nodes: list[LeaseNode] = []
         self.opened: list[str] = []
+        self.lasts = self.random.choice((timedelta(minutes=5), timedelta(hours=2)))
         self.sizes: dict[str, int] = {}  # by mark: how much of the ledger was durable when the target was first asked
         self.counts: Counter[str] = Counter()
         self.wrong: list[str] = []
@@ -277,8 +300,9 @@ class _Run:
 
         inner = SqliteStore(self.path, sign)
         store: Any = SimulatedStore(inner, self.schedule, self.durable, self.faults, name)
-        tasks = Tasks(store, clock, lambda prefix: f"{prefix}_{next(self.numbers)}", 100, Standing(store, clock))
-        configured = {one: TargetSettings(name=one, kind="simulated", values={}, secret="x", connections=2) for one in TARGETS}
+        tasks = self.parts.tasks(store, clock, lambda prefix: f"{prefix}_{next(self.numbers)}", 100, Standing(store, clock))
+        settings = TargetSettings(name="", kind="simulated", values={}, secret="x", connections=2, rotate_after=ROTATED_AFTER)
+        configured = {one: replace(settings, name=one) for one in TARGETS}
         kind = TargetKind(
             name="simulated",
             settings={"url": Setting(kind=str)},
@@ -290,9 +314,23 @@ class _Run:
         targets = Targets(lambda: configured, {"simulated": kind}, TargetSecrets(store, _SEALER, clock), "abcde")
         revocations = self.parts.revocations(tasks, store, targets, partial(open_credential, _SEALER), clock)
         new_lease = partial(self._new_lease, name.replace(" ", ""))
-        leases = self.parts.leases(tasks, store, targets, revocations, _SEALER, new_lease, Quotas(task=6, agent=20, target=20))
-        reconciliation = Reconciliation(store, targets, revocations, clock)
-        node = LeaseNode(name, inner, store, clock, tasks, targets, leases, revocations, reconciliation, self.durable.size, skew)
+        quotas = Quotas(task=8, agent=24, target=24)
+        leases = self.parts.leases(tasks, store, targets, revocations, _SEALER, new_lease, quotas, clock)
+        node = LeaseNode(
+            name,
+            inner,
+            store,
+            clock,
+            tasks,
+            targets,
+            leases,
+            revocations,
+            Reconciliation(store, targets, revocations, clock),
+            LeaseRotation(tasks, leases, targets, clock),
+            self.parts.subtrees(store, tasks),
+            self.durable.size,
+            skew,
+        )
         self.nodes.append(node)
         return node
 
@@ -304,7 +342,8 @@ class _Run:
         self.nodes.remove(node)
         node.store.kill()
         inside = [*node.leases._making.values(), *node.revocations._working.values(), *node.revocations._workers.values()]
-        for doing in [*node.doing, *inside, *node.revocations._beginnings]:
+        inside += [*node.revocations._beginnings, *node.rotation._under_way.values()]
+        for doing in (*node.doing, *sorted(inside, key=lambda one: int(one.get_name().removeprefix("Task-")))):  # in the same order always
             doing.cancel()
         await self.schedule.settle()
         await self.schedule.work(node.inner.close())
@@ -334,6 +373,14 @@ class _Run:
         wish = self.random.choices(list(_WISHES), list(_WISHES.values()))[0]
         if wish == "open" and len(self.opened) < TASKS_MAX:
             self._do(node, "opens", self._open(node))
+        elif wish == "delegate" and self.opened and len(self.opened) < TASKS_MAX:
+            self._do(node, f"delegates from {task}", self._delegate(node, task))
+        elif wish == "use":
+            self._do(node, f"uses the credentials of {task}", node.rotation.in_use(task))
+        elif wish == "rotate":
+            self._do(node, f"rotates a credential of {task}", self._rotate(node, task))
+        elif wish == "take below":
+            self._do(node, "follows ends downwards", node.subtrees.follow())
         elif wish == "have":
             name = self.random.choice(TARGETS)
             self._do(node, f"needs {name} for {task}", self._have(node, task, name))
@@ -344,6 +391,10 @@ class _Run:
             self._do(node, f"needs orders for {task}", self._have(node, task, "orders"))
             other = self.random.choice(self.nodes)
             self._do(other, f"ends {task}", self._end(other, task, TaskState.REVOKED))
+        elif wish == "rotate and revoke":
+            self._do(node, f"rotates a credential of {task}", self._rotate(node, task))
+            other = self.random.choice(self.nodes)
+            self._do(other, f"revokes one of {task}", self._revoke(other, task))
         elif wish == "suspend":
             to = self.random.choice((TaskState.SUSPENDED, TaskState.ACTIVE, TaskState.ACTIVE))
             self._do(node, f"moves {task} to {to}", self._move(node, task, to))
@@ -384,7 +435,34 @@ class _Run:
             del target.standing[self.random.choice(sorted(target.standing))]
 
     async def _open(self, node: LeaseNode) -> None:
-        opened = TaskOpened(
+        task = await node.tasks.open(self._opened(node.clock() + self.lasts))
+        self.opened.append(task.id)
+        await node.tasks.move(task.id, TaskState.ACTIVE, by="dispatcher")
+
+    async def _delegate(self, node: LeaseNode, above: str) -> None:
+        """A child in the records of ``services/delegation.py``."""
+        child = f"task_{next(self.numbers)}"
+
+        def build(task: Task, _: datetime) -> tuple[Body, Task]:
+            if task.state is not TaskState.ACTIVE:
+                raise Conflict("simulated: not active", code="task_state")
+            return TaskDelegated(child=child, agent=AGENT.text, request=child, by=AGENT.text, lent=PurseLine()), task
+
+        def beside(task: Task, now: datetime) -> tuple[Append, ...]:
+            above = [task.id, *task.ancestors]
+            return _opening(child, replace(self._opened(task.deadline), ancestors=above, chain=[AGENT.text] * len(above)), now)
+
+        await node.tasks.change(above, build, beside=beside)
+        self.opened.append(child)
+
+    async def _rotate(self, node: LeaseNode, task: str) -> None:
+        leases = in_use(await node.tasks.view(task))
+        if leases:
+            await node.leases.rotate(self.random.choice(leases).id, "alice")
+            self.counts["rotated"] += 1
+
+    def _opened(self, deadline: datetime) -> TaskOpened:
+        return TaskOpened(
             type="look",
             agent=AGENT.text,
             on_behalf_of="alice",
@@ -395,12 +473,9 @@ class _Run:
             tools={},
             ceiling="internal",
             budget_calls=1,
-            deadline=node.clock() + LASTS,
+            deadline=deadline,
             leases=[LeaseLine(name=name, target=name, scope="{}") for name in TARGETS],
         )
-        task = await node.tasks.open(opened)
-        self.opened.append(task.id)
-        await node.tasks.move(task.id, TaskState.ACTIVE, by="dispatcher")
 
     async def _have(self, node: LeaseNode, task: str, name: str) -> None:
         minted = await node.leases.have(task, name)
@@ -428,7 +503,7 @@ class _Run:
         node.tasks.seen(entries)
         if entries:
             node.mark = entries[-1].index + 1
-        for task in {entry.task for entry in entries if entry.task}:
+        for task in dict.fromkeys(entry.task for entry in entries if entry.task):
             node.revocations.begin(task, claim=True)
 
     # calm, and the count
@@ -455,13 +530,16 @@ class _Run:
             node = self._start()
         node.skew[0] = 0.0
         await self._quiet()
+        if self.parts.sweeps and not self.restored and not self.stepped:
+            await self._suspend_above(node)
+            for _ in range(_SWEEPS):
+                if not await self._overdue(node):
+                    break
+                await self._looked_after(node)
+            self.wrong += await self._overdue(node)
         self.clock.pass_by(3_600 * 3)
         for number in range(_SWEEPS if self.parts.sweeps else 0):
-            self._do(node, "follows", self._feed(node))
-            self._do(node, "expires", node.tasks.expire_due())
-            self._do(node, "sweeps", node.revocations.sweep_once())
-            await self._quiet()
-            self.clock.pass_by(1)
+            await self._looked_after(node)
             if number > _SWEEPS // 2 and not await self.watching.live_leases("", "", 1):
                 break
         if not self.restored and not self.stepped:
@@ -470,6 +548,40 @@ class _Run:
             self._do(node, "reconciles", node.reconciliation.all_targets())
             await self._quiet()
         self._count_orphans("after reconciliation")
+
+    async def _suspend_above(self, node: LeaseNode) -> None:
+        """Whatever the storm has left of trees: credentials below, and then their roots are suspended."""
+        below = [task for task in [await folded_task(self.watching, one) for one in self.opened] if task.ancestors and not task.over]
+        for task in below:
+            self._do(node, f"needs orders for {task.id}", self._have(node, task.id, "orders"))
+        await self._quiet()
+        for root in sorted({task.ancestors[-1] for task in below}):
+            self._do(node, f"suspends {root}", self._move(node, root, TaskState.SUSPENDED))
+        await self._quiet()
+
+    async def _looked_after(self, node: LeaseNode) -> None:
+        """What a node does each second."""
+        self._do(node, "follows", self._feed(node))
+        self._do(node, "expires", node.tasks.expire_due())
+        self._do(node, "follows ends downwards", node.subtrees.follow())
+        self._do(node, "sweeps", node.revocations.sweep_once())
+        await self._quiet()
+        self.clock.pass_by(1)
+
+    async def _overdue(self, node: LeaseNode) -> list[str]:
+        """Credentials that stand though a task above is not active any more, or another one has come in their place."""
+        truths = {task: (await folded_task(self.watching, task)) for task in self.opened}
+        wrong = []
+        for task in truths.values():
+            above = [truths[one] for one in task.ancestors]
+            for lease in task.leases.values():
+                if node.targets.mark(lease.id) not in self.targets[lease.target].standing:
+                    continue
+                if any(one.state is not TaskState.ACTIVE for one in (task, *above)):
+                    wrong.append(f"3: {lease.id} of {task.id} stands below a task that is not active")
+                if lease.replaced_at is not None:
+                    wrong.append(f"2: {lease.id} of {task.id} stands though another one came in its place")
+        return wrong
 
     def _count_orphans(self, when: str) -> None:
         for target in self.targets.values():
@@ -481,24 +593,43 @@ class _Run:
     async def _judge(self) -> None:
         ledger = b""
         start = 0
+        states: dict[str | None, str] = {}
+        above: dict[str | None, list[str]] = {}
+        used: set[str] = set()  # leases that are issued and in use
         while entries := await self.watching.entries(start, 500):
             start += len(entries)
             for entry in entries:
                 ledger += entry.body
                 body = decode(entry.body).body
+                if isinstance(body, TaskOpened):
+                    above[entry.task] = body.ancestors
+                elif isinstance(body, TaskMoved):
+                    states[entry.task] = body.to
+                elif isinstance(body, LeaseIntended | LeaseIssued) and any(states[one] != "active" for one in above[entry.task]):
+                    self.wrong.append(f"3: {body} of {entry.task} came below a task that is not active")
+                if isinstance(body, LeaseIntended) and body.replaces and body.replaces not in used:
+                    self.wrong.append(f"2: {body.lease} is to replace {body.replaces}, which is not in use")
+                used |= {body.lease} if isinstance(body, LeaseIssued) else set()
+                used -= {body.lease} if isinstance(body, LeaseRevoking) else set()
                 for kind in (LeaseIntended, LeaseIssued, LeaseRevoked, LeaseStuck, LeaseSwept):
                     self.counts[kind.__name__] += isinstance(body, kind)
                 if isinstance(body, LeaseIntended) and entry.index >= self.sizes.get(body.mark, 1 << 60):
                     self.wrong.append(f"1: {body.mark} was on its way before its intent was durable")
         for task in self.opened:
-            truth, _ = folded(await self.watching.task_entries(task))
-            assert truth is not None
+            truth = await folded_task(self.watching, task)
             for lease in truth.leases.values():
                 row = await self.watching.lease(lease.id)
                 if lease.state is not LeaseState.REVOKED or row is None or row.state != "revoked" or row.sealed:
                     self.wrong.append(f"2: lease {lease.id} of {task} is {lease.state}, its row {row}")
         if SECRET.encode() in ledger or json.dumps(SECRET).encode() in ledger:
             self.wrong.append("7: a secret is in the ledger")
+
+
+async def folded_task(store: SqliteStore, task: str) -> Task:
+    """A task as it is on disk."""
+    truth, broken = folded(await store.task_entries(task))
+    assert truth is not None, broken
+    return truth
 
 
 class _Asked:
@@ -517,6 +648,11 @@ class _Asked:
 
 _WISHES = {
     "open": 5,
+    "delegate": 6,
+    "use": 4,
+    "rotate": 6,
+    "rotate and revoke": 4,
+    "take below": 3,
     "have": 30,
     "have and end": 4,
     "end": 2,

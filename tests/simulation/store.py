@@ -56,8 +56,8 @@ class SimulatedStore:
     name: str
     dead: bool = False
     queue: deque[tuple[Append, asyncio.Future[Entry]]] = field(default_factory=deque)
-    carried: set[asyncio.Task[Any]] = field(default_factory=set)
-    asked: set[asyncio.Future[Any]] = field(default_factory=set)
+    carried: dict[asyncio.Task[Any], None] = field(default_factory=dict)  # a set has no order, and a seed is one run
+    asked: dict[asyncio.Future[Any], None] = field(default_factory=dict)
 
     async def append(self, append: Append) -> Entry:
         """See Store."""
@@ -136,15 +136,15 @@ class SimulatedStore:
         if self.dead:
             raise asyncio.CancelledError
         future = asyncio.get_running_loop().create_future()
-        self.asked.add(future)
-        future.add_done_callback(self.asked.discard)
+        self.asked[future] = None
+        future.add_done_callback(lambda done: self.asked.pop(done, None))
         future.add_done_callback(lambda done: done.cancelled() or done.exception())
         return future
 
     def _carry(self, doing: Any) -> None:
         task = spawn(doing)
-        self.carried.add(task)
-        task.add_done_callback(self.carried.discard)
+        self.carried[task] = None
+        task.add_done_callback(lambda done: self.carried.pop(done, None))
 
 
 def _answer(future: asyncio.Future[Any], result: object) -> None:

@@ -13,9 +13,11 @@ from functools import lru_cache
 
 import pytest
 
-from remit.model.record import LeaseRevoked
+from remit.model.record import LeaseIntended, LeaseIssued, LeaseRevoked
 from remit.services.leases import Leases
 from remit.services.revocations import Revocations
+from remit.services.subtrees import Subtrees
+from remit.services.tasks import Tasks
 from tests.simulation.leases import Count, LeaseParts, simulate_late_mint, simulate_leases
 
 ONE = os.environ.get("REMIT_LEASE_SEED", "")
@@ -54,6 +56,8 @@ def test_the_storm_is_one():
         "crash",
         "down",
         "clock",
+        "delegates",
+        "rotated",
         "refused: target_unavailable",
     ):
         assert seen[what] > 0, (what, seen)
@@ -64,13 +68,13 @@ def test_the_storm_is_one():
 class MintsFirst(Leases):
     """Touches the target before the intent is durable."""
 
-    async def _intended(self, task, terms):
+    async def _intended(self, task, terms, replaces, by):
         lease_id = self._new_lease()
         target = self._targets.get(terms.target)
         await target.mint(self._targets.mark(lease_id), {}, task.deadline)
         kept, self._new_lease = self._new_lease, lambda: lease_id
         try:
-            return await super()._intended(task, terms)
+            return await super()._intended(task, terms, replaces, by)
         finally:
             self._new_lease = kept
 
@@ -83,13 +87,55 @@ class BelievesItself(Revocations):
         return await super()._revoked(target, row)
 
 
-MUTANTS = [LeaseParts(leases=MintsFirst), LeaseParts(revocations=BelievesItself), LeaseParts(sweeps=False)]
+class ForgetsThoseBelow(Subtrees):
+    """Leaves credentials standing below suspended tasks."""
+
+    async def _take_leases(self):
+        return 0
+
+
+class LooksAtItselfAlone(Tasks):
+    """Mints on what is remembered of the tasks above."""
+
+    def _given(self, task, body):
+        return () if isinstance(body, LeaseIntended | LeaseIssued) else super()._given(task, body)
+
+
+MUTANTS = [
+    (LeaseParts(leases=MintsFirst), "before its intent was durable"),
+    (LeaseParts(revocations=BelievesItself), "orphan"),
+    (LeaseParts(sweeps=False), "orphan"),
+    (LeaseParts(subtrees=ForgetsThoseBelow), "stands below"),
+    (LeaseParts(tasks=LooksAtItselfAlone), "came below"),
+]
+
+
+NAMES = ["mints first", "believes itself", "does not sweep", "forgets those below", "looks at itself alone"]
 
 
 @pytest.mark.skipif(bool(ONE), reason="of all seeds")
-@pytest.mark.parametrize("parts", MUTANTS, ids=["mints first", "believes itself", "does not sweep"])
-def test_what_is_wrong_is_found(parts):
-    assert any(simulate_leases(seed, parts).wrong for seed in range(MUTANT_SEEDS))
+@pytest.mark.parametrize(("parts", "words"), MUTANTS, ids=NAMES)
+def test_what_is_wrong_is_found(parts, words):
+    assert shows(words, parts)
+
+
+@pytest.mark.skipif(bool(ONE), reason="of all seeds")
+@pytest.mark.parametrize(
+    ("name", "worse", "words"),
+    [
+        ("remit.logic.leases.ROTATION_GRACE", timedelta(days=1), "another one came in its place"),
+        ("remit.services.leases.in_use", lambda task: tuple(task.leases.values()), "which is not in use"),
+    ],
+    ids=["keeps what was replaced", "replaces what has gone"],
+)
+def test_a_wrong_rotation_is_found(monkeypatch, name, worse, words):
+    monkeypatch.setattr(name, worse)
+    assert shows(words, LeaseParts())
+
+
+def shows(words: str, parts: LeaseParts) -> bool:
+    """Whether some seed finds it, for the right reason."""
+    return any(words in line for seed in range(MUTANT_SEEDS) for line in simulate_leases(seed, parts).wrong)
 
 
 def test_a_mint_that_is_under_way_is_waited_for(monkeypatch):

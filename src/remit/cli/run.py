@@ -23,7 +23,7 @@ from remit.cli.common import emit, folder_option, json_option, operator, reports
 from remit.cli.proof import VARIABLE, presented, proved, token_option
 from remit.cli.run_manifest import manifest_files, manifest_options, watch_manifest
 from remit.cli.server import serving
-from remit.errors import Mistake, NotFound, Outage
+from remit.errors import Mistake, NotFound
 from remit.logic.records import decode
 from remit.model.attestation import Run
 from remit.model.manifest import ManifestAccepted, ManifestChanged
@@ -112,8 +112,7 @@ async def run(
             await asyncio.gather(watching, return_exceptions=True)
         await node.tasks.end(task.id, TaskState.COMPLETED, by="remit", reason=reason)
         await node.end_task(task.id)
-        with contextlib.suppress(Outage):  # what was delegated opens nothing any more; a node that serves ends it as well
-            await node.subtrees.follow()
+        await node.end_below()
         receipt = await make_receipt(node.store, node.ledger, node.rules.rulebook.classes.names, task.id, utc_now())
     if as_json:
         emit(receipt, "", as_json=True)

@@ -180,6 +180,8 @@ def _mover(name: str, to: TaskState, words: str) -> None:
             change = node.tasks.end if ending else node.tasks.move
             moved = await change(task_id, to, operator(), reason[:500])
             await node.leases.end_task(task_id)  # a running node does it as well: whoever comes first
+            if moved.requests:
+                await node.end_below()
         if moved.state is not to:
             raise Refusal(f"task {task_id} had already ended: it is {moved.state}", code="task_state")
         emit({"task": moved.id, "state": moved.state}, f"{moved.id} is {moved.state}", as_json=as_json)

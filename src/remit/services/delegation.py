@@ -17,8 +17,9 @@ from remit.logic.delegation import Delegation, check_permitted, check_told, chec
 from remit.logic.life import fold
 from remit.logic.records import encode, leaf_hash
 from remit.model.delegation_record import DelegationRefused, TaskDelegated
-from remit.model.record import Body, Record, TaskMoved, TaskOpened
+from remit.model.record import Body, LeaseLine, Record, TaskMoved, TaskOpened
 from remit.model.task import Task, TaskState
+from remit.services.equipment import leases_of
 from remit.services.sparing import Sparing
 from remit.services.task_rows import task_row
 from remit.store.database import Append
@@ -121,7 +122,14 @@ class Delegations:
             text = "a policy could not be evaluated" if answer.error else f"policy forbids it ({', '.join(answer.policies)})"
             raise refusal("policy_denied", text if answer.error or answer.policies else "no policy permits this delegation")
         delegated, opened = plan(facts, terms, inputs, child, answer)
-        return replace(delegated, policy_set=rules.policies.digest, rulebook=rules.kept), replace(opened, configuration=rules.digest)
+        delegated = replace(delegated, policy_set=rules.policies.digest, rulebook=rules.kept)
+        return delegated, replace(opened, configuration=rules.digest, leases=self._leases(task, opened))
+
+    def _leases(self, parent: Task, opened: TaskOpened) -> list[LeaseLine]:
+        """The parent's terms of leases that servers of the child's grant ask for: it gets credentials of its own, of the same scope."""
+        servers = self._rules.configuration.servers
+        asked = {name for line in opened.grants if line.server in servers for name, _ in leases_of(servers[line.server])}
+        return [LeaseLine(name=one.name, target=one.target, scope=one.scope) for one in parent.terms if one.name in asked]
 
 
 def _opening(child: str, opened: TaskOpened, now: datetime) -> tuple[Append, ...]:

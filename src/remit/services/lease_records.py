@@ -35,8 +35,12 @@ async def record_lease(
     task_id: str,
     body: LeaseIssued | LeaseRevoking | LeaseRevoked | LeaseStuck,
     also: Callable[[Task], tuple[Row, ...]] | None = None,
+    check: Callable[[Task, datetime], None] = lambda _task, _now: None,
 ) -> Task:
-    """The task after the record, durable. Raises Conflict where the ledger does not admit it, NotFound, Outage."""
+    """The task after the record, durable. ``check`` may leave by an exception of its own, which must be no Conflict.
+
+    Raises Conflict where the ledger does not admit it, NotFound, Outage.
+    """
     to = _TO[type(body)]
 
     def admits(task: Task) -> bool:
@@ -46,8 +50,9 @@ async def record_lease(
             return False
         return True
 
-    def build(task: Task, _: datetime) -> tuple[Body, None]:
+    def build(task: Task, now: datetime) -> tuple[Body, None]:
         check_lease(task, body.lease, to)
+        check(task, now)
         return body, None
 
     for _ in range(_ATTEMPTS):

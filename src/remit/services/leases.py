@@ -5,7 +5,9 @@
 Rules
 * The intent is durable before the target is touched, under the mark that the target carries. What a crash leaves of it, the sweeper
   settles (``revocations.py``), never before ``MINT_WINDOW``: until then a mint may still be under way.
-* A task that ends or is suspended while its credential is being made never gets it: it is revoked by whoever made it.
+* A task that ends or is suspended, itself or by one above, while its credential is being made never gets it: it is revoked by whoever
+  made it. Intent and issue are appended only while no task above has moved (``Tasks.holds``); what stood before that goes by
+  ``subtrees.py``.
 * Quotas count what lives. Concurrent mints of several nodes may pass one by as many as they are.
 * A mint goes on when its caller does not wait for it any more, so that nothing is left in the middle.
 """
@@ -24,7 +26,6 @@ from remit.drivers.targets.base import MINT_SECONDS, Minted
 from remit.errors import Broken, Conflict, Mistake, NotFound, Outage, Refusal, RemitError, Unauthenticated
 from remit.logic.leases import in_use, usable
 from remit.model.record import Body, LeaseIntended, LeaseIssued, LeaseRevoked, LeaseRevoking
-from remit.model.task import TaskState
 from remit.services.lease_records import record_lease
 from remit.services.task_rows import lease_row
 
@@ -65,11 +66,12 @@ class Leases:
         sealer: Sealer,
         new_lease: Callable[[], str],
         quotas: Quotas,
+        clock: Callable[[], datetime],
         learnt: Callable[[Task, Lease, Minted], None] = lambda *_: None,
     ) -> None:
         """``learnt``: hears of every credential before anybody is given it."""
         self._tasks, self._store, self._targets, self._revocations = tasks, store, targets, revocations
-        self._sealer, self._new_lease, self._quotas = sealer, new_lease, quotas
+        self._sealer, self._new_lease, self._quotas, self._clock = sealer, new_lease, quotas, clock
         self._learnt = learnt
         self._making: dict[tuple[str, str], asyncio.Task[Minted]] = {}
         self._reserved: Counter[str] = Counter()  # intents that are being written
@@ -82,7 +84,8 @@ class Leases:
         """
         task = await self._tasks.view(task_id)
         lease = usable(task, name)
-        if lease is not None and task.state is TaskState.ACTIVE:
+        await self._tasks.ancestors(task)
+        if lease is not None and self._tasks.holds(task, self._clock()):
             row = await self._store.lease(lease.id)
             if row is not None and row.sealed:
                 minted = open_credential(self._sealer, row)
@@ -119,6 +122,13 @@ class Leases:
         while self._making:
             await asyncio.wait(set(self._making.values()))
 
+    async def close(self) -> None:
+        """Give up mints that are under way: their intents are durable, and whoever sweeps next settles them."""
+        making = list(self._making.values())
+        for one in making:
+            one.cancel()
+        await asyncio.gather(*making, return_exceptions=True)
+
     async def _made(self, task: Task, name: str, replaces: str, by: str) -> Minted:
         terms = next((one for one in task.terms if one.name == name), None)
         if terms is None:
@@ -142,8 +152,10 @@ class Leases:
         mark = self._targets.mark(lease_id)
 
         def build(task: Task, now: datetime) -> tuple[Body, None]:
-            if task.state is not TaskState.ACTIVE or now >= task.deadline:
-                raise Refusal(f"task {task.id} is not active", code="task_state")
+            if not self._tasks.holds(task, now):
+                raise _not_active(task.id)
+            if replaces and task.leases[replaces] not in in_use(task):
+                raise Conflict(f"lease {replaces} has gone meanwhile", code="lease_state")
             if len(task.leases) >= self._quotas.task:
                 raise _exceeded("task", self._quotas.task)
             intended = LeaseIntended(lease=lease_id, name=terms.name, target=terms.target, mark=mark, expires_at=task.deadline)
@@ -176,16 +188,23 @@ class Leases:
         kept = {"parts": dict(minted.parts), "secret": sorted(minted.secret)}
         sealed = self._sealer.seal(json.dumps(kept).encode(), lease.id)
 
+        def check(task: Task, now: datetime) -> None:
+            if not self._tasks.holds(task, now):
+                raise _not_active(task_id)
+
         try:
             task = await record_lease(
-                self._tasks, task_id, LeaseIssued(lease=lease.id), lambda task: (lease_row(task, task.leases[lease.id], sealed),)
+                self._tasks, task_id, LeaseIssued(lease=lease.id), lambda task: (lease_row(task, task.leases[lease.id], sealed),), check
             )
+        except Refusal as refused:  # one above is suspended, or an agent stopped: nothing has said of this lease yet that it has to go
+            await self._not_minted(task_id, lease, refused)
+            raise
         except Conflict:  # the task has ended, or was suspended: nobody gets it, and nobody else can still be making it
             task = await self._tasks.view(task_id)
             if lease.id in task.leases and not task.leases[lease.id].live:  # a clock that ran ahead took it for lost
                 await self._revocations.once_more(lease)
             self._revocations.begin(task_id, made_here=frozenset({lease.id}))
-            raise Refusal(f"task {task_id} is not active any more", code="task_state") from None
+            raise _not_active(task_id) from None
         self._learnt(task, lease, minted)
         return minted
 
@@ -201,7 +220,7 @@ class Leases:
         if isinstance(error, Outage) and error.unsent:
             with contextlib.suppress(Conflict, Outage):  # the sweeper, otherwise
                 await record_lease(self._tasks, task_id, LeaseRevoked(lease=lease.id, absent=True))
-        elif isinstance(error, Mistake):
+        elif isinstance(error, Mistake | Refusal):
             self._revocations.begin(task_id, made_here=frozenset({lease.id}))
 
 
@@ -212,6 +231,10 @@ def open_credential(sealer: Sealer, row: LeaseRow) -> Minted:
         return Minted(parts=kept["parts"], secret=frozenset(kept["secret"]), lease=row.lease)
     except Unauthenticated:
         raise Outage(f"lease {row.lease} was sealed with other keys", code="lease_sealed") from None
+
+
+def _not_active(task: str) -> Refusal:
+    return Refusal(f"task {task}, or one above it, is not active", code="task_state", hint=f"`remit task show {task}`")
 
 
 def _exceeded(what: str, quota: int) -> Refusal:

@@ -65,8 +65,10 @@ class Revocations:
     def begin(self, task_id: str, *, made_here: frozenset[str] = frozenset(), claim: bool = False) -> None:
         """Begin to revoke what has to go of a task. ``made_here``: leases whose mint is known to be over.
 
-        ``claim``: somebody else may be at it, who comes first shall do it.
+        ``claim``: somebody else may be at it, who comes first shall do it. Where much is under way here, that is the sweeper.
         """
+        if claim and len(self._working) + len(self._beginnings) >= _PAGE:
+            return
         beginning = asyncio.create_task(self._begin(task_id, made_here, claim=claim))
         self._beginnings.add(beginning)
         beginning.add_done_callback(self._beginnings.discard)
@@ -126,6 +128,14 @@ class Revocations:
                 continue
             self._workers[name] = worker = asyncio.create_task(self._drain(name))
             worker.add_done_callback(functools.partial(self._forget, name))
+
+    async def catch_up(self, seconds: float) -> None:
+        """Work off what is due, so long at most. Raises Outage."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.sweep_once()
+                while self._workers:
+                    await asyncio.wait(set(self._workers.values()))
 
     async def close(self) -> None:
         """Stop; what is not done is done by others, or after the next start."""

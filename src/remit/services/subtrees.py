@@ -1,4 +1,5 @@
-"""What follows behind an end: the tasks below are ended too, and what a child did not spend goes back to its parent.
+"""What follows behind an end or a suspension: the tasks below an ended one are ended too, credentials below a suspended one go, and
+what a child did not spend goes back to its parent.
 
 Rules: nothing here is what stops a call. From the moment an end, a suspension or a stop is durable, decisions below refuse by
 themselves (``logic/authorize.py``, ``Append.given``); this only brings the records and the processes after it, in bounded batches,
@@ -13,11 +14,12 @@ import logging
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from remit.errors import Broken, Outage, RemitError
+from remit.errors import Broken, Conflict, Outage, RemitError
 from remit.logic.tree import capped, purse_line, spent_in_all
 from remit.model.delegation_record import TaskReturned
-from remit.model.record import Body
+from remit.model.record import Body, LeaseRevoking
 from remit.model.task import Task, TaskState
+from remit.services.lease_records import record_lease
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Coroutine, Iterator
@@ -54,7 +56,7 @@ class Subtrees:
     async def follow(self) -> None:
         """Do all that there is to do now. Raises Outage."""
         for _ in range(_ROUNDS_MAX):
-            done = await self._end_stopped() + await self._settle()
+            done = await self._end_stopped() + await self._settle() + await self._take_leases()
             if not done:
                 return
 
@@ -72,6 +74,21 @@ class Subtrees:
             self._returned(one.task, one.parent) if one.ended else self._ended(one.task, f"task {one.parent}, which delegated, has ended")
             for one in found
         )
+
+    async def _take_leases(self) -> int:
+        """Make leases go below suspended tasks: nothing is called there. After a resume they are minted again, at first need."""
+        found = await self._store.leases_below_suspended(_BATCH)
+        return await _together(self._taken(row.task, row.lease) for row in found)
+
+    async def _taken(self, task: str, lease: str) -> bool:
+        try:
+            await record_lease(self._tasks, task, LeaseRevoking(lease=lease, by="remit", reason="a task above is suspended"))
+        except Conflict:  # it has to go already, or is gone
+            return False
+        except Broken as error:
+            _LOG.error("lease %s of task %s cannot be revoked: %s", lease, task, error.message)
+            return False
+        return True
 
     async def _ended(self, task: str, reason: str) -> bool:
         try:

@@ -27,7 +27,19 @@ from remit.logic.telemetry import RECORD
 from remit.logic.tree import cut_off
 from remit.model.approval import ApprovalState
 from remit.model.delegation_record import TaskDelegated
-from remit.model.record import ApprovalAnswered, Body, CallDecided, CallFinished, LabelsLowered, Record, TaskMoved, TaskOpened, TokenIssued
+from remit.model.record import (
+    ApprovalAnswered,
+    Body,
+    CallDecided,
+    CallFinished,
+    LabelsLowered,
+    LeaseIntended,
+    LeaseIssued,
+    Record,
+    TaskMoved,
+    TaskOpened,
+    TokenIssued,
+)
 from remit.model.task import TASK_MOVES, Task, TaskState
 from remit.services.task_rows import authority_of, rows_of, task_row
 from remit.store.database import Append, Entry, StaleTask, TaskRow
@@ -46,8 +58,10 @@ T = TypeVar("T")
 _LOG = logging.getLogger("remit")
 _ENDINGS_SECONDS = 0.02
 _UNDETERMINED_MAX = 1_000  # named in the record of an end, which must fit into one entry; the fold closes all
+_ENDS_AT_ONCE = 50
 _ATTEMPTS = 16  # of one change against other processes before it counts as too busy
 _PATIENT_FROM, _PAUSE_SECONDS = 4, 0.002  # from which attempt on it waits before the next, times the number of the attempt
+_ON_AUTHORITY = CallDecided | TokenIssued | TaskDelegated | LeaseIntended | LeaseIssued
 LIVE_STATES = tuple(state.value for state in TaskState if TASK_MOVES[state])
 
 
@@ -111,6 +125,13 @@ class Tasks:
         """Whether a task still opens anything: neither it nor one above has ended, and no agent of the chain is stopped."""
         stopped = self.standing.stopped([task.agent.text, *task.chain])
         return not (task.over or now >= task.deadline or cut_off(above, now) or stopped)
+
+    def holds(self, task: Task, now: datetime) -> bool:
+        """Whether a task may hold credentials, as far as is known here: it and all above it are active and in time, and no agent of the
+        chain is stopped. What is recorded on that answer is true at the append (``_given``).
+        """
+        stopped = self.standing.stopped([task.agent.text, *task.chain])
+        return not stopped and all(one.state is TaskState.ACTIVE and now < one.deadline for one in (task, *(self.lineage(task) or ())))
 
     def lineage(self, task: Task) -> tuple[Task, ...] | None:
         """The same without waiting, for what is decided on them; ``None`` where one is not known here."""
@@ -285,12 +306,15 @@ class Tasks:
     async def expire_due(self, limit: int = 1_000) -> int:
         """End what is past its deadline; returns how many. Safe to run anywhere, any number of times."""
         due = await self._store.due_tasks(self._clock(), limit)
-        for task_id in due:
-            try:
-                await self.end(task_id, TaskState.EXPIRED, by="remit", reason="deadline")
-            except Broken as error:  # one damaged task does not keep the others alive
-                _LOG.error("task %s cannot be ended: %s", task_id, error.message)
+        for start in range(0, len(due), _ENDS_AT_ONCE):  # several share a transaction: after a night there are many
+            await asyncio.gather(*(self._expire(task_id) for task_id in due[start : start + _ENDS_AT_ONCE]))
         return len(due)
+
+    async def _expire(self, task_id: str) -> None:
+        try:
+            await self.end(task_id, TaskState.EXPIRED, by="remit", reason="deadline")
+        except Broken as error:  # one damaged task does not keep the others alive
+            _LOG.error("task %s cannot be ended: %s", task_id, error.message)
 
     def seen(self, entries: Iterable[Entry]) -> None:
         """Learn from entries that others appended: forget what they made stale."""
@@ -340,7 +364,7 @@ class Tasks:
 
     def _given(self, task: Task, body: Body) -> tuple[Given, ...] | None:
         """The conditions under which a record is true; ``None`` where a task above is not known here."""
-        if not isinstance(body, CallDecided | TokenIssued | TaskDelegated):
+        if not isinstance(body, _ON_AUTHORITY):
             return ()
         above = self.lineage(task) if task.ancestors else ()
         return None if above is None else (self.standing.given, *map(authority_of, above))

@@ -280,6 +280,9 @@ class Store(Protocol):
     async def lease_counts(self, agent: str, target: str, most: int) -> tuple[int, int]:
         """How many live leases an agent and a target have, each counted up to ``most``."""
 
+    async def leases_below_suspended(self, limit: int) -> tuple[LeaseRow, ...]:
+        """Leases in use or being made, of unsettled tasks below suspended ones at whatever distance. Costs what is below such tasks."""
+
     async def lease_targets(self) -> tuple[str, ...]:
         """Targets that have live leases."""
 

@@ -154,6 +154,10 @@ class PostgresStore(ThreadedStore[Connection]):
         ((of_agent, of_target),) = await self._all("lease_counts", agent, most, target, most)
         return of_agent, of_target
 
+    async def leases_below_suspended(self, limit: int) -> tuple[LeaseRow, ...]:
+        """See Store."""
+        return tuple(lease_row_of(row) for row in await self._all("leases_below_suspended", limit))
+
     async def lease_targets(self) -> tuple[str, ...]:
         """See Store."""
         return tuple(row[0] for row in await self._all("lease_targets"))

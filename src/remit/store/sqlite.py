@@ -198,6 +198,11 @@ class SqliteStore(ThreadedStore[sqlite3.Connection]):
         of_agent, of_target = await self._read(lambda db: db.execute(_SQL["lease_counts"], (agent, most, target, most)).fetchone())
         return of_agent, of_target
 
+    async def leases_below_suspended(self, limit: int) -> tuple[LeaseRow, ...]:
+        """See Store."""
+        rows = await self._read(lambda db: db.execute(_SQL["leases_below_suspended"], (limit,)).fetchall())
+        return tuple(lease_row_of(row) for row in rows)
+
     async def lease_targets(self) -> tuple[str, ...]:
         """See Store."""
         return tuple(row[0] for row in await self._read(lambda db: db.execute(_SQL["lease_targets"]).fetchall()))

@@ -86,6 +86,7 @@ class PostgresqlTarget:
         self._free: list[Connection] = []
         self._open = asyncio.Semaphore(settings.connections)
         self._privileges = asyncio.Lock()
+        self._closed = False
 
     async def mint(self, mark: str, scope: Scope, expires_at: datetime) -> Minted:
         """See Target."""
@@ -164,6 +165,7 @@ class PostgresqlTarget:
 
     async def close(self) -> None:
         """See Target."""
+        self._closed = True  # what is under way closes its own
         free, self._free = self._free, []
         for db in free:
             with contextlib.suppress(psycopg.Error):
@@ -235,10 +237,16 @@ class PostgresqlTarget:
                 if db.closed or not isinstance(error, psycopg.Error) or isinstance(error, _AWAY):
                     await self._drop(db)
                 else:
-                    self._free.append(db)
+                    await self._put_back(db)
                 raise
-            self._free.append(db)
+            await self._put_back(db)
             return result
+
+    async def _put_back(self, db: Connection) -> None:
+        if self._closed:
+            await self._drop(db)
+        else:
+            self._free.append(db)
 
     async def _fresh(self) -> Connection:
         while self._free:
@@ -247,6 +255,9 @@ class PostgresqlTarget:
                 await db.execute("")  # one that the server has closed meanwhile is found out before anything depends on it
             except psycopg.Error:
                 await self._drop(db)
+            except BaseException:
+                await self._drop(db)
+                raise
             else:
                 return db
         return await self._connect()

@@ -179,6 +179,17 @@ WITH RECURSIVE found (target) AS (
 )
 SELECT target FROM found WHERE target IS NOT NULL;
 
+-- name: leases_below_suspended
+-- Leases that are in use or being made although a task above is suspended: down from such tasks, never over all that lives.
+WITH RECURSIVE below (task) AS (
+    SELECT child.task FROM remit.tasks AS above JOIN remit.children AS child ON child.parent = above.task
+    WHERE above.state = 'suspended' AND child.settled = 0
+    UNION
+    SELECT child.task FROM below JOIN remit.children AS child ON child.parent = below.task WHERE child.settled = 0
+)
+SELECT lease, held.task, agent, target, state, expires_at, due_at, sealed FROM below JOIN remit.leases AS held ON held.task = below.task
+WHERE held.state <> 'revoked' AND held.state IN ('intended', 'issued') LIMIT %s;
+
 -- name: put_child
 -- A child task; one that is settled stays settled.
 INSERT INTO remit.children AS kept (task, parent, settled) VALUES (%s, %s, %s)
