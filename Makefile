@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
-.PHONY: setup setup-demo lint format types test test-objective faults check demo bench agentdojo agentdojo-objective pin serve clean mariadb
+.PHONY: setup setup-demo lint format types test test-objective faults check demo bench agentdojo agentdojo-objective pin serve clean mariadb rabbitmq
 .DEFAULT_GOAL := check
 
 $(BIN)/python:
@@ -92,6 +92,16 @@ mariadb: .cache/mariadb/usr/sbin/mariadbd
 	cd .cache/mariadb/packages && apt-get --quiet=2 download $(MARIADB_PACKAGES)
 	for package in .cache/mariadb/packages/*.deb; do dpkg -x $$package .cache/mariadb; done
 	rm -r .cache/mariadb/packages
+
+# The same for RabbitMQ and the Erlang that it runs on. Nothing of it listens beyond this machine.
+RABBITMQ_PACKAGES := rabbitmq-server $(addprefix erlang-,base asn1 crypto eldap inets mnesia os-mon parsetools public-key runtime-tools \
+	ssl syntax-tools tools xmerl)
+rabbitmq: .cache/rabbitmq/usr/lib/rabbitmq
+.cache/rabbitmq/usr/lib/rabbitmq:
+	rm -rf .cache/rabbitmq && mkdir -p .cache/rabbitmq/packages
+	cd .cache/rabbitmq/packages && apt-get --quiet=2 download $(RABBITMQ_PACKAGES)
+	for package in .cache/rabbitmq/packages/*.deb; do dpkg -x $$package .cache/rabbitmq; done
+	rm -r .cache/rabbitmq/packages
 
 # Needs uv (any recent one). Hashes only, no addresses.
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
