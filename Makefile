@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
-.PHONY: setup setup-demo lint format types test test-objective check demo bench agentdojo agentdojo-objective pin serve clean mariadb
+.PHONY: setup setup-demo lint format types test test-objective check demo bench agentdojo agentdojo-objective pin serve clean mariadb peers
 .DEFAULT_GOAL := check
 
 $(BIN)/python:
@@ -88,6 +88,15 @@ mariadb: .cache/mariadb/usr/sbin/mariadbd
 	cd .cache/mariadb/packages && apt-get --quiet=2 download $(MARIADB_PACKAGES)
 	for package in .cache/mariadb/packages/*.deb; do dpkg -x $$package .cache/mariadb; done
 	rm -r .cache/mariadb/packages
+
+# An sshd and an nginx for the same, the same way. nss-wrapper gives that sshd accounts which the machine does not have.
+PEERS := openssh-server openssh-client libwrap0 libnss-wrapper nginx
+peers: .cache/peers/usr/sbin/nginx
+.cache/peers/usr/sbin/nginx:
+	rm -rf .cache/peers && mkdir -p .cache/peers/packages
+	cd .cache/peers/packages && apt-get --quiet=2 download $(PEERS)
+	for package in .cache/peers/packages/*.deb; do dpkg -x $$package .cache/peers; done
+	rm -r .cache/peers/packages
 
 # Needs uv (any recent one). Hashes only, no addresses.
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \

@@ -62,7 +62,9 @@ class Target(Protocol):
         """Make sure that nothing of it is left; whether there was anything. Raises Outage, Mistake."""
 
     async def list_ours(self, prefix: str) -> frozenset[str]:
-        """Marks on the target that begin so, whatever their state; none where it keeps no list. Raises Outage."""
+        """Marks on the target that begin so, whatever their state; none where it keeps no list. Asked at the start and every ten minutes,
+        also then: it is a moment to look after what is kept there. Raises Outage.
+        """
 
     async def check(self) -> tuple[Finding, ...]:
         """Whether it is reachable and remit may do here what it must, for ``remit doctor``. Changes nothing, never raises."""

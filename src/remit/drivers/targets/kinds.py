@@ -6,6 +6,7 @@ from remit.drivers.targets.aws import AWS
 from remit.drivers.targets.mariadb import MARIADB
 from remit.drivers.targets.postgresql import POSTGRESQL
 from remit.drivers.targets.redis import REDIS
+from remit.drivers.targets.ssh import SSH
 from remit.drivers.targets.static import STATIC
 
-TARGET_KINDS = {kind.name: kind for kind in (AWS, MARIADB, POSTGRESQL, REDIS, STATIC)}
+TARGET_KINDS = {kind.name: kind for kind in (AWS, MARIADB, POSTGRESQL, REDIS, SSH, STATIC)}
