@@ -8,5 +8,6 @@ from remit.drivers.targets.postgresql import POSTGRESQL
 from remit.drivers.targets.redis import REDIS
 from remit.drivers.targets.ssh import SSH
 from remit.drivers.targets.static import STATIC
+from remit.drivers.targets.x509 import X509
 
-TARGET_KINDS = {kind.name: kind for kind in (AWS, MARIADB, POSTGRESQL, REDIS, SSH, STATIC)}
+TARGET_KINDS = {kind.name: kind for kind in (AWS, MARIADB, POSTGRESQL, REDIS, SSH, STATIC, X509)}
