@@ -60,13 +60,14 @@ def reachable(address: IPv4Address | IPv6Address, networks: tuple[Network, ...])
     return plain.is_global and not plain.is_multicast and not plain.is_reserved
 
 
-class _Checked(AbstractResolver):
+class CheckedResolver(AbstractResolver):
     """Looks names up and gives only addresses that may be reached; one that may not spoils the name."""
 
     def __init__(self, networks: tuple[Network, ...]) -> None:
         self._networks = networks
 
     async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC) -> list[ResolveResult]:
+        """Addresses of a name, all of them checked. Raises Outage."""
         found = await asyncio.get_running_loop().getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
         results = []
         for kind, _, protocol, _, where in found:
@@ -106,10 +107,9 @@ class Fetcher:
 
     async def _ask(self, url: str, endpoint: Endpoint, form: Mapping[str, str] | None, account: tuple[str, str] | None) -> Fetched:
         where = URL(url)
-        if (literal := _literal(where.host or "")) is not None:  # these are never looked up
-            _check_address(literal, endpoint.networks)
+        check_literal(where.host or "", endpoint.networks)  # these are never looked up
         tls = await asyncio.to_thread(_context, endpoint.ca_file) if where.scheme == "https" else True
-        connector = aiohttp.TCPConnector(resolver=_Checked(endpoint.networks), use_dns_cache=False, ssl=tls, force_close=True)
+        connector = aiohttp.TCPConnector(resolver=CheckedResolver(endpoint.networks), use_dns_cache=False, ssl=tls, force_close=True)
         headers = {"Accept": "application/json, application/jwk-set+json", "Accept-Encoding": "identity"}
         if account is not None:  # RFC 6749 §2.3.1: both in the encoding of a form first
             headers["Authorization"] = aiohttp.encode_basic_auth(quote_plus(account[0]), quote_plus(account[1]))
@@ -149,11 +149,13 @@ def _context(ca_file: str) -> ssl.SSLContext:
         raise Outage(f"ca_file cannot be used: {error.strerror or 'no certificates in it'}", code="trust_fetch") from None
 
 
-def _literal(host: str) -> str | None:
+def check_literal(host: str, networks: tuple[Network, ...]) -> None:
+    """Raise Outage where a host is an address by its number, and one that may not be reached."""
     try:
-        return str(ipaddress.ip_address(host))
+        address = str(ipaddress.ip_address(host))
     except ValueError:
-        return None
+        return
+    _check_address(address, networks)
 
 
 def _check_address(text: str, networks: tuple[Network, ...]) -> None:
