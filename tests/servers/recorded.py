@@ -1,4 +1,4 @@
-"""What stand-ins for HTTP APIs share: a server of this process on a real socket, with JSON in and out, that can be stopped and started."""
+"""What stand-ins for HTTP APIs share: a server of this process on a real socket, JSON in and out, that can be stopped and started."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ class RecordedApi:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            wbufsize = 65_536  # an answer in one piece
 
             def setup(self) -> None:
                 super().setup()

@@ -131,7 +131,10 @@ class GithubTarget:
         if not isinstance(token, str) or not token:
             raise Outage(f"target {self._name} does not answer as GitHub does", code="target_unavailable")
         if not _no_more(answer.data, asked):
-            await self._ended(token)
+            try:
+                await self._ended(token)
+            except Outage as error:
+                raise Outage(error.message, code=error.code) from None  # a token was made, whatever could be sent afterwards
             raise Mistake(f"target {self._name} gives more than was asked for", code="target_refused", hint="is url GitHub's?")
         return Minted(parts={"token": token, "url": self._url}, secret=frozenset({"token"}))
 
