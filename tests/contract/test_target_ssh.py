@@ -343,10 +343,10 @@ async def test_what_is_no_list_of_ours_is_not_written_over(case, data):
 async def test_an_entry_goes_when_nothing_of_it_can_be_valid(case, monkeypatch):
     await case.target.revoke(mark(59))
     now = KeyRevocationList().read(case.server.list_file.read_bytes()).entries[mark(59)]
-    monkeypatch.setattr("remit.drivers.targets.revocation_lists.time.time", lambda: now + 86_400)
+    monkeypatch.setattr("remit.drivers.targets.revocation_lists.time.time", lambda: now + 3 * 86_400 - 60)
     await case.target.revoke(mark(60))
     assert set(KeyRevocationList().read(case.server.list_file.read_bytes()).entries) == {mark(59), mark(60)}
-    monkeypatch.setattr("remit.drivers.targets.revocation_lists.time.time", lambda: now + 86_400 + 3_700)
+    monkeypatch.setattr("remit.drivers.targets.revocation_lists.time.time", lambda: now + 3 * 86_400 + 60)
     await case.target.revoke(mark(61))
     assert set(KeyRevocationList().read(case.server.list_file.read_bytes()).entries) == {mark(60), mark(61)}
 

@@ -287,7 +287,7 @@ async def test_a_list_is_renewed_before_a_lease_could_outlive_it(case, monkeypat
     before = x509.load_pem_x509_crl(case.server.list_file.read_bytes())
     await case.target.list_ours("remit_")
     assert case.server.list_file.read_bytes() == before.public_bytes(Encoding.PEM), "there is no need yet"
-    for hours, there in ((20, True), (50, False)):
+    for hours, there in ((30, True), (80, False)):
         later = datetime.now(UTC) + timedelta(hours=hours)
         monkeypatch.setattr("remit.drivers.targets.revocation_lists.time.time", later.timestamp)
         await case.target.list_ours("remit_")

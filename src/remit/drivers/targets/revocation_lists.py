@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 _LEASE_SECONDS_MAX = 86_400  # no task is longer
 _SKEW_SECONDS = 60
-_SLACK_SECONDS = 3_600  # clocks, and a mint that is under way while its mark is revoked
+_KEPT_SECONDS = 3 * _LEASE_SECONDS_MAX  # longer than needed, so that a clock that runs ahead by less than two days takes none off early
+_UNTIL_SECONDS = 2 * _LEASE_SECONDS_MAX + 7_200
 _LOCK_SECONDS, _APPLY_SECONDS = 5.0, 15.0
 _LOOK_SECONDS = 0.02
 _LIST_BYTES_MAX = 64 * 1024 * 1024
@@ -139,7 +140,7 @@ class RevocationList:
         try:
             with self._locked():
                 before = self._read(form)
-                if before.number == 0 or 0 < before.until < time.time() + _LEASE_SECONDS_MAX + _SLACK_SECONDS:
+                if before.number == 0 or 0 < before.until < time.time() + _UNTIL_SECONDS / 2:
                     self._write(before, set(), form)
                     self._unapplied.add("")
                 elif not os.access(self._file.parent, os.W_OK):
@@ -170,10 +171,9 @@ class RevocationList:
 
     def _write(self, before: Listed, new: set[str], form: Form) -> None:
         now = int(time.time())
-        kept = {mark: at for mark, at in before.entries.items() if at + _LEASE_SECONDS_MAX + _SLACK_SECONDS > now}
+        kept = {mark: at for mark, at in before.entries.items() if at + _KEPT_SECONDS > now}
         entries = kept | dict.fromkeys(new, now)
-        until = now + 2 * (_LEASE_SECONDS_MAX + _SLACK_SECONDS)
-        data = form.write(Listed(entries=entries, number=before.number + 1, until=until))
+        data = form.write(Listed(entries=entries, number=before.number + 1, until=now + _UNTIL_SECONDS))
         descriptor, other = tempfile.mkstemp(dir=self._file.parent, prefix=f".{self._file.name}.")
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -206,6 +206,8 @@ class RevocationList:
                     timeout=_APPLY_SECONDS,
                     check=False,
                 )
+        except OSError:
+            raise Outage(f"the program of target {self._name} cannot be run", code="target_unavailable", hint="`remit doctor`") from None
         except subprocess.TimeoutExpired:
             raise Outage(
                 f"the program of target {self._name} takes longer than {_APPLY_SECONDS:.0f} s", code="target_unavailable"

@@ -94,17 +94,18 @@ class Authority:
 
     def write(self, listed: Listed) -> bytes:
         """See Form."""
+        revoked = [
+            x509.RevokedCertificateBuilder().serial_number(_serial(mark)).revocation_date(datetime.fromtimestamp(at, UTC)).build()
+            for mark, at in listed.entries.items()
+        ]
         built = (
-            x509.CertificateRevocationListBuilder()
+            x509.CertificateRevocationListBuilder(revoked_certificates=revoked)  # to add them one by one copies the list each time
             .issuer_name(self.certificate.subject)
             .last_update(datetime.now(UTC) - _BACK)
             .next_update(datetime.fromtimestamp(listed.until, UTC))
             .add_extension(x509.CRLNumber(listed.number), critical=False)
             .add_extension(self._known_by, critical=False)
         )
-        for mark, at in listed.entries.items():
-            revoked = x509.RevokedCertificateBuilder().serial_number(_serial(mark)).revocation_date(datetime.fromtimestamp(at, UTC))
-            built = built.add_revoked_certificate(revoked.build())
         return built.sign(self.key, self._hash).public_bytes(Encoding.PEM)
 
 
