@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
-.PHONY: setup setup-demo lint format types test test-objective faults check demo bench agentdojo agentdojo-objective pin serve clean mariadb rabbitmq
+.PHONY: setup setup-demo lint format types test test-objective faults check demo bench agentdojo agentdojo-objective pin serve clean mariadb rabbitmq peers
 .DEFAULT_GOAL := check
 
 $(BIN)/python:
@@ -102,6 +102,15 @@ rabbitmq: .cache/rabbitmq/usr/lib/rabbitmq
 	cd .cache/rabbitmq/packages && apt-get --quiet=2 download $(RABBITMQ_PACKAGES)
 	for package in .cache/rabbitmq/packages/*.deb; do dpkg -x $$package .cache/rabbitmq; done
 	rm -r .cache/rabbitmq/packages
+
+# An sshd and an nginx for the same, the same way. nss-wrapper gives that sshd accounts which the machine does not have.
+PEERS := openssh-server openssh-client libwrap0 libnss-wrapper nginx
+peers: .cache/peers/usr/sbin/nginx
+.cache/peers/usr/sbin/nginx:
+	rm -rf .cache/peers && mkdir -p .cache/peers/packages
+	cd .cache/peers/packages && apt-get --quiet=2 download $(PEERS)
+	for package in .cache/peers/packages/*.deb; do dpkg -x $$package .cache/peers; done
+	rm -r .cache/peers/packages
 
 # Needs uv (any recent one). Hashes only, no addresses.
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \

@@ -65,12 +65,14 @@ class Issued:
 class Authority:
     """A signing authority of a trust domain; ``by``: the one that signed it (none: itself)."""
 
-    def __init__(self, domain: str = "remit.test", by: Authority | None = None, path_length: int | None = None) -> None:
+    def __init__(
+        self, domain: str = "remit.test", by: Authority | None = None, path_length: int | None = None, ends: dt.datetime = NOW + 24 * HOUR
+    ) -> None:
         self.domain, self.key, self.by = domain, generate_private_key(SECP256R1()), by
         name = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, f"{domain} {'below' if by else 'root'}")])
         issuer, signer = (by.certificate.subject, by.key) if by else (name, self.key)
         self.certificate = (
-            _started(name, issuer, self.key.public_key(), signer.public_key())
+            _started(name, issuer, self.key.public_key(), signer.public_key(), ends=ends)
             .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
             .add_extension(key_usage(key_cert_sign=True, crl_sign=True), critical=True)
             .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(f"spiffe://{domain}")]), critical=False)

@@ -68,6 +68,9 @@ class Case(Protocol):
     def up(self) -> None:
         """Start it again."""
 
+    def later(self, seconds: float) -> None:
+        """Put its clock on. Asked of targets whose kind has ``late_seconds``."""
+
 
 def soon(seconds: float = 300) -> datetime:
     return datetime.now(UTC) + timedelta(seconds=seconds)
@@ -116,6 +119,9 @@ class TargetContract:
         if not case.kind.ends_by_itself:
             pytest.skip(f"{case.kind.name} has nothing that ends a user by itself: its driver and every report say so")
         minted = await case.target.mint(mark(4), case.scope, soon(-5))
+        if case.kind.late_seconds:
+            assert not await refused(case, minted), "it ends in time: late_seconds may go"
+            case.later(case.kind.late_seconds)
         assert await refused(case, minted)
         await case.target.revoke(mark(4))
         assert case.standing() == set()

@@ -73,6 +73,8 @@ class Reconciliation:
             return 0
         if self._targets.stands(name) or not self._targets.lists(name):  # what is not listed is not thereby gone
             await self._bring_forward(name)
+            if not self._targets.stands(name):
+                await _listed(target, self._targets.prefix)  # it looks after what it keeps, a list of what was revoked, say
             return 0
         issued = [row async for row in self._live(name) if row.state == LeaseState.ISSUED]
         there = await _listed(target, self._targets.prefix)

@@ -207,7 +207,7 @@ class Revocations:
             target = self._targets.get(row.target)
             if target is None:
                 raise Outage(f"target {row.target} is not configured any more", code="target_unknown")
-            there = await self._revoked(target, row)
+            there = await self._revoked(target, row, lease.expires_at)
             await self._record(row, LeaseRevoked(lease=row.lease, absent=not there))
         except Exception as error:
             await self._failed(row, error)
@@ -217,12 +217,15 @@ class Revocations:
         self._away.discard(row.target)
         return True
 
-    async def _revoked(self, target: Target, row: LeaseRow) -> bool:
+    async def _revoked(self, target: Target, row: LeaseRow, expires_at: datetime) -> bool:
         minted = None
         if row.sealed:
             try:
                 minted = self._opened(row)
             except Outage:
+                until = self._targets.lost_until(row.target, expires_at)
+                if until is not None and self._clock() < until:
+                    raise  # somebody has it, and nothing of ours can take it away
                 _LOG.error("lease %s was sealed with other keys: it is revoked by its mark alone", row.lease)
         gate = self._open.setdefault(row.target, asyncio.Semaphore(self._targets.connections(row.target)))
         try:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from remit.drivers.targets.base import MARK_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from datetime import timedelta
+    from datetime import datetime
 
     from remit.drivers.targets.base import Target, TargetKind, TargetSettings
     from remit.services.target_secrets import TargetSecrets
@@ -45,6 +46,13 @@ class Targets:
         """Whether a target can say what it gave out."""
         settings = self._configured().get(name)
         return settings is not None and self._kinds[settings.kind].lists
+
+    def lost_until(self, name: str, expires_at: datetime) -> datetime | None:
+        """When a lease is surely gone whose credential is lost; ``None``: at once, for the target needs its mark alone."""
+        settings = self._configured().get(name)
+        if settings is None or self._kinds[settings.kind].by_mark:
+            return None
+        return expires_at + timedelta(seconds=self._kinds[settings.kind].late_seconds)
 
     def get(self, name: str) -> Target | None:
         """The driver of a target; ``None`` where none is configured under that name."""

@@ -9,7 +9,8 @@ Duties of every implementation
   will be. A mark is minted once.
 * Revoke: when it returns, no login, no live session and nothing owned by the mark is left. Idempotent: a mark that never was, or is
   gone, is a success; so are several at once. No login first, then the sessions, then the rest: who reconnects meanwhile stays out.
-  It needs no memory but the mark; ``minted`` is given where it is known, for targets that want the credential itself.
+  It needs no memory but the mark; ``minted`` is given where it is known, for targets that want the credential itself (``by_mark``):
+  there a mint that nobody waits for any more goes on, and is remembered until its mark is revoked.
 * Failure: ``Outage`` where the target is away, slow or full (all its leases wait a while), ``Mistake`` where it refuses this one.
   Nothing else is taken from a driver's error than its class and its code: the target's own words may hold secrets.
 * Bounds: every wait ends. At most ``connections`` are open at a time. Cancelling leaves no connection behind.
@@ -62,7 +63,9 @@ class Target(Protocol):
         """Make sure that nothing of it is left; whether there was anything. Raises Outage, Mistake."""
 
     async def list_ours(self, prefix: str) -> frozenset[str]:
-        """Marks on the target that begin so, whatever their state; none where it keeps no list. Raises Outage."""
+        """Marks on the target that begin so, whatever their state; none where it keeps no list. Asked at the start and every ten minutes,
+        also then: it is a moment to look after what is kept there. Raises Outage.
+        """
 
     async def check(self) -> tuple[Finding, ...]:
         """Whether it is reachable and remit may do here what it must, for ``remit doctor``. Changes nothing, never raises."""
@@ -116,7 +119,9 @@ class TargetKind:
     for every connection, so that a new one is taken up at once. ``ends_by_itself``: whether the target keeps to ``expires_at`` without
     remit; where it cannot, reports say so. ``lists``: whether it can say what it gave out; where it cannot, ``list_ours`` is empty,
     nothing is compared, and ``revoke`` of a mark that never was is true. ``stands``: what is
-    leased is no credential of the task's own but a secret that outlives it.
+    leased is no credential of the task's own but a secret that outlives it. ``by_mark``: whether the mark is enough to revoke; else the
+    credential itself is needed, and one that was lost goes at its own end only. ``late_seconds``: how long after ``expires_at`` that
+    is at most, where a credential's life cannot be as short as its lease's.
     """
 
     name: str
@@ -128,3 +133,5 @@ class TargetKind:
     ends_by_itself: bool = True
     lists: bool = True
     stands: bool = False
+    by_mark: bool = True
+    late_seconds: int = 0
