@@ -80,7 +80,7 @@ class PostgresCase:
             return {row[0] for row in root.execute("SELECT rolname FROM pg_roles WHERE rolname LIKE 'remit\\_%'").fetchall()}
 
     def secrets_told(self, minted: Minted) -> list[str]:
-        return [line for line in Path(self.server._folder, "log").read_text().splitlines() if minted.parts["password"] in line]
+        return [line for line in Path(self.server.folder, "log").read_text().splitlines() if minted.parts["password"] in line]
 
     def down(self) -> None:
         self.server.stop()
