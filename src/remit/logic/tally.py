@@ -18,12 +18,11 @@ from typing import TYPE_CHECKING
 from remit.errors import Broken
 from remit.logic.life import fold
 from remit.logic.tally_words import counted
+from remit.model.delegation_record import AgentsRestored, AgentsStopped
 from remit.model.drill import DrillRan, Incident
 from remit.model.lease import LeaseState
 from remit.model.record import (
     NAMES,
-    AgentsRestored,
-    AgentsStopped,
     ApprovalAnswered,
     CallDecided,
     LeaseRevoked,

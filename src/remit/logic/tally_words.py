@@ -11,17 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from remit.model.catalog import Effect
 from remit.model.decision import Code
+from remit.model.delegation_record import AgentsRestored, AgentsStopped, DelegationRefused, TaskDelegated, TaskNarrowed, TaskReturned
 from remit.model.drill import DrillRan, Incident, Outcome
 from remit.model.manifest import Follows, ManifestAccepted, ManifestChanged
 from remit.model.record import (
     AccessDecided,
-    AgentsRestored,
-    AgentsStopped,
     ApprovalAnswered,
     AuthorityMade,
     CallDecided,
     CallFinished,
-    DelegationRefused,
     KeysRotated,
     LabelsLowered,
     LabelsRaised,
@@ -31,21 +29,17 @@ from remit.model.record import (
     LeaseStuck,
     LeaseSwept,
     PolicyActivated,
-    SecretFound,
-    SignalFollowed,
-    SignalReceived,
     TargetSecretSet,
-    TaskDelegated,
     TaskMoved,
-    TaskNarrowed,
     TaskOpened,
-    TaskReturned,
     TokenIssued,
     TokenRefused,
     TokenRevoked,
     ValuesForgotten,
 )
+from remit.model.signal import SignalFollowed, SignalReceived
 from remit.model.task import TaskState
+from remit.model.tripwire import SecretFound
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
