@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 
 from remit.cli.main import main
 from remit.logic.arguments import digest_bytes
+from remit.logic.report_rules import RULES
 from remit.model.drill import Incident
 from tests.e2e.drill_folder import CEDAR, change, json_key, write_drill_folder
 
@@ -45,6 +46,8 @@ def test_all_of_them_hold_on_a_folder_that_is_well_kept_and_nothing_real_hears_o
     assert (code, told["outcome"]) == (0, "held")
     assert [one["drill"] for one in told["drills"]] == [one.value for one in Incident]
     assert {one["outcome"] for one in told["drills"]} == {"held"}
+    bears_on = {(one["drill"], step["control"]) for one in told["drills"] for step in one["steps"]}
+    assert bears_on <= {(drill.value, rule.key) for rule in RULES for drill in rule.drills}
     assert all(step["mend"] == "" for step in steps if step["outcome"] == "held")
     not_tried = [step for step in steps if step["outcome"] == "not_tried"]
     assert {(step["tried"].split(",")[0], step["happened"]) for step in not_tried} == {
@@ -162,10 +165,11 @@ def test_a_store_that_others_can_read(open_folder):
 def test_a_failed_drill_contradicts_what_it_bears_on_until_it_holds(folder):
     unbound(folder)
     assert drilled(folder, "confused-deputy")[0] == 1
-    assert state_of(folder, "refused-proofs") == "contradicted"
+    assert state_of(folder, "bound-tokens") == "contradicted"
+    assert state_of(folder, "refused-proofs") == "drilled"  # that step held
     change(folder, "remit.toml", 'bound = "none"', 'bound = "dpop"')
     assert drilled(folder, "confused-deputy")[0] == 0
-    assert state_of(folder, "refused-proofs") == "drilled"
+    assert state_of(folder, "bound-tokens") == "drilled"
 
 
 def state_of(folder: Path, key: str) -> str:

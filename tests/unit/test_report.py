@@ -100,8 +100,21 @@ def opened(**changes: Any) -> TaskOpened:
     return replace(made, **changes)
 
 
-def ran(drill: str = "confused-deputy", outcome: str = "held", rulebook: str = "r") -> DrillRan:
-    return DrillRan(drill=drill, outcome=outcome, held=1, not_held=0, not_tried=0, by="ci", result_digest="x", rulebook=rulebook)
+def ran(drill: str = "confused-deputy", outcome: str = "held", rulebook: str = "r", controls: tuple[str, ...] = ()) -> DrillRan:
+    """A drill whose steps bear on some controls, all with the same outcome; on every control where none is named."""
+    bears_on = list(controls or BY_KEY)
+    return DrillRan(
+        drill=drill,
+        outcome=outcome,
+        held=1,
+        not_held=0,
+        not_tried=0,
+        by="ci",
+        result_digest="x",
+        rulebook=rulebook,
+        controls_held=bears_on if outcome == "held" else [],
+        controls_not_held=bears_on if outcome == "not_held" else [],
+    )
 
 
 SAMPLES: tuple[Any, ...] = (
@@ -220,6 +233,16 @@ def test_a_drill_counts_by_its_latest_run_and_only_against_the_rules_in_force():
     assert control.drills == {"prompt-change": OLDER}
     assert known_as("drift", in_force, ran("prompt-change", rulebook="newer")) is State.DRILLED
     assert known_as("drift", ran("prompt-change", "not_held"), in_force) is State.CONTRADICTED  # what failed is not forgotten by a change
+
+
+def test_a_drill_speaks_for_the_controls_that_its_steps_bear_on_and_for_no_others():
+    assert known_as("refused-proofs", ran("hijacked-key", controls=("bound-tokens",))) is State.NOT_SHOWN
+    assert known_as("end", ran("hijacked-key", "not_held", controls=("bound-tokens",))) is State.NOT_SHOWN
+    assert known_as("bound-tokens", ran("hijacked-key", "not_held", controls=("bound-tokens",))) is State.CONTRADICTED
+    assert known_as("bound-tokens", ran("slow-exfiltration", controls=("bound-tokens",))) is State.NOT_SHOWN  # it is not about that
+    mixed = replace(ran("hijacked-key", "not_held", controls=("bound-tokens",)), controls_held=["end"])
+    assert known_as("end", mixed) is State.DRILLED
+    assert known_as("drills", mixed) is State.CONTRADICTED
 
 
 def test_a_call_that_was_allowed_outside_of_its_tasks_life_contradicts():

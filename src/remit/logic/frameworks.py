@@ -38,7 +38,7 @@ OWASP_AGENTIC = Items(
         Item(
             "ASI03:2026",
             "Identity and Privilege Abuse",
-            "identity refused-proofs bound-tokens leases delegation-refused",
+            "identity refused-proofs bound-tokens no-passing-on leases delegation-refused",
             "Identities and privileges that agents have outside of remit.",
         ),
         Item(
@@ -62,7 +62,7 @@ OWASP_AGENTIC = Items(
         Item(
             "ASI07:2026",
             "Insecure Inter-Agent Communication",
-            "identity bound-tokens delegation delegation-refused",
+            "identity bound-tokens no-passing-on delegation delegation-refused",
             "Messages between agents that pass no door of remit.",
         ),
         Item(

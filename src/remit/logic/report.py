@@ -56,7 +56,7 @@ def make_report(
 
 def control_of(rule: Rule, tally: Tally, live: Mapping[str, LiveSetting] | None) -> Control:
     """One control as it is known."""
-    drills = {drill.value: _drilled(drill.value, tally) for drill in rule.drills}
+    drills = {drill.value: _drilled(rule, drill.value, tally) for drill in rule.drills}
     named = (*rule.settings, *rule.against_settings)
     settings = tuple(live[key] for key in named if key in live) if live is not None else ()
     return Control(
@@ -101,14 +101,20 @@ def _state(rule: Rule, tally: Tally, drills: Mapping[str, str], live: Mapping[st
     return State.CONFIGURED if any(live[key].on for key in rule.settings if key in live) else State.NOT_SHOWN
 
 
-def _drilled(drill: str, tally: Tally) -> str:
-    """The latest outcome of a drill in the period; "" : it was not played."""
+def _drilled(rule: Rule, drill: str, tally: Tally) -> str:
+    """What came of a drill's latest run in the period, for one control; "" : it was not played."""
     found = tally.drills.get(drill)
     if found is None:
         return ""
     ran, _ = found
+    if rule.whole_drills:
+        outcome = ran.outcome
+    elif rule.key in ran.controls_not_held:
+        outcome = Outcome.NOT_HELD.value
+    else:
+        outcome = Outcome.HELD.value if rule.key in ran.controls_held else Outcome.NOT_TRIED.value
     stale = bool(tally.rulebook) and ran.rulebook != tally.rulebook
-    return OLDER if stale and ran.outcome == Outcome.HELD else ran.outcome
+    return OLDER if stale and outcome == Outcome.HELD else outcome
 
 
 def _figure(counter: str, tally: Tally, *, against: bool = False) -> Figure:

@@ -10,7 +10,7 @@ import html
 from typing import TYPE_CHECKING
 
 from remit.logic.evidence import visible
-from remit.logic.report_words import ITEM_STATES, STATES, counter_words, covered_words, measure_words, period_words, telling
+from remit.logic.report_words import ITEM_STATES, STATES, counter_words, covered_words, kind_words, measure_words, period_words, telling
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -26,8 +26,9 @@ h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 .5rem }
 h2 { font-size: 1.2rem; margin: 2.2rem 0 .6rem } h3 { font-size: 1rem; margin: 0 }
 p { margin: .4rem 0 } table { border-collapse: collapse; width: 100%; margin: .6rem 0; font-size: .92em }
 th, td { text-align: left; vertical-align: top; padding: .35rem .6rem .35rem 0;
-  border-bottom: 1px solid var(--line); overflow-wrap: anywhere }
-th { font-weight: 600; color: var(--soft) } .soft { color: var(--soft) } .id { white-space: nowrap; font-weight: 600 }
+  border-bottom: 1px solid var(--line); overflow-wrap: break-word }
+th { font-weight: 600; white-space: nowrap; color: var(--soft) }
+.soft { color: var(--soft) } .line { white-space: nowrap } .id { white-space: nowrap; font-weight: 600 }
 code, pre, .hash { font: .86em/1.4 ui-monospace, monospace; overflow-wrap: anywhere }
 pre { white-space: pre-wrap; background: #f4f6f8; padding: .7rem }
 .word { display: inline-block; white-space: nowrap;
@@ -45,6 +46,7 @@ ul { margin: .4rem 0; padding-left: 1.2rem }
 }
 @media (max-width: 40rem) { dl { grid-template-columns: 1fr } dt { margin-top: .3rem } }
 """
+_NONE = '<span class="soft">none</span>'
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
@@ -80,20 +82,23 @@ def _head(report: Report) -> Iterator[str]:
 def _coverage(coverage: Coverage) -> Iterator[str]:
     yield "<h2>What is under policy</h2>"
     if coverage.configured:
-        yield _table(("declared", "under policy", "not"), ((_t(one.kind), covered_words(one), _names(one)) for one in coverage.configured))
+        rows = ((_t(kind_words(one.kind)), covered_words(one), _names(one) or _NONE) for one in coverage.configured)
+        yield _table(("declared", "under policy", "not"), rows)
         if coverage.gaps:
             yield "<p>Not under policy, or less than could be:</p>"
             yield _table(
                 ("what", "where", "how to mend it"),
-                ((_t(gap.what), f"<code>{_t(gap.where)}</code>", _t(gap.mend)) for gap in coverage.gaps),
+                ((_t(gap.what), f'<code class="line">{_t(gap.where)}</code>', _t(gap.mend)) for gap in coverage.gaps),
             )
         else:
             yield "<p>No gap was found in the configuration.</p>"
     known = bool(coverage.configured)
-    rows = ((_t(one.kind), covered_words(one) if known else f"{one.known} seen", _names(one)) for one in coverage.seen)
+    rows = ((_t(kind_words(one.kind)), covered_words(one) if known else f"{one.known} seen", _names(one) or _NONE) for one in coverage.seen)
     yield _table(("seen in the period", "declared", "not declared"), rows)
     if coverage.unused:
-        yield _table(("declared and not seen in the period", "which"), ((_t(one.kind), _names(one) or "none") for one in coverage.unused))
+        yield _table(
+            ("declared and not seen in the period", "which"), ((_t(kind_words(one.kind)), _names(one) or _NONE) for one in coverage.unused)
+        )
 
 
 def _items(report: Report) -> Iterator[str]:
@@ -102,13 +107,14 @@ def _items(report: Report) -> Iterator[str]:
     states = {control.key: control for control in report.controls}
     yield "<h2>Items</h2>"
     yield _legend(ITEM_STATES.items())
-    yield _table(("id", "item", "known as", "controls", "what remit cannot see or do"), (_item(item, states) for item in report.items))
+    yield _table(("item", "known as", "controls", "what remit cannot see or do"), (_item(item, states) for item in report.items))
 
 
 def _item(item: ItemReport, states: dict[str, Control]) -> tuple[str, ...]:
-    controls = "<br>".join(f'<a href="#{_t(key)}">{_t(key)}</a> <span class="soft">{_t(states[key].state)}</span>' for key in item.controls)
+    lines = (f'<a href="#{_t(key)}">{_t(key)}</a> <span class="soft">{_t(states[key].state)}</span>' for key in item.controls)
+    controls = "".join(f'<div class="line">{line}</div>' for line in lines)
     note = f' <span class="soft">{_t(item.note)}</span>' if item.note else ""
-    return f'<span class="id">{_t(item.id)}</span>', _t(item.title), _word(item.state), controls or "none", f"{_t(item.cannot)}{note}"
+    return f'<div class="id">{_t(item.id)}</div>{_t(item.title)}', _word(item.state), controls or "none", f"{_t(item.cannot)}{note}"
 
 
 def _controls(report: Report) -> Iterator[str]:
@@ -131,9 +137,7 @@ def _controls(report: Report) -> Iterator[str]:
 
 def _figure(figure: Figure) -> tuple[str, ...]:
     against = ' <span class="soft">(speaks against it unless 0)</span>' if figure.against else ""
-    entries = "<br>".join(
-        f'<span class="hash">{one.index} {_t(one.leaf[:16])}… {_t(one.kind)} {_t(one.at)}</span>' for one in figure.entries
-    )
+    entries = "<br>".join(f'<span class="hash line">{one.index} {_t(one.leaf[:16])}… {_t(one.at[:19])}Z</span>' for one in figure.entries)
     return f"{_t(counter_words(figure.what))}{against}", str(figure.number), entries
 
 

@@ -4,7 +4,7 @@ Rules
 * ``shows``: one of them above 0 in the period shows the control at work. ``tells``: further counts that are printed with it and show
   nothing by themselves. ``against``: any of them above 0 contradicts it.
 * A count that every installation has (an entry, a decision) shows only the control that it is about.
-* A drill counts by its latest run in the period; where that did not hold, it contradicts every control that names it.
+* A drill counts by its latest run in the period, and by what came of its steps that bear on the control (``whole_drills``: of all of them).
 * ``settings``, ``against_settings``: keys of ``services/coverage.py``; one of the latter that is on contradicts.
 * Sentences say what remit does, never what it prevents.
 """
@@ -31,6 +31,7 @@ class Rule:
     drills: tuple[Incident, ...] = ()
     settings: tuple[str, ...] = ()
     against_settings: tuple[str, ...] = ()
+    whole_drills: bool = False
 
 
 RULES: tuple[Rule, ...] = (
@@ -80,7 +81,7 @@ RULES: tuple[Rule, ...] = (
         enforces="The organisation's policy refuses what the grant alone would have allowed.",
         shows=("because.policy_forbids", "because.no_policy_permits"),
         tells=("policies.activated", "because.policy_error"),
-        drills=(I.SLOW_EXFILTRATION,),
+        drills=(I.TOOL_POISONING,),
         settings=("policies", "policies.bundle"),
     ),
     Rule(
@@ -89,6 +90,7 @@ RULES: tuple[Rule, ...] = (
         enforces="An argument must come from where the grant says; a value of a stranger, or one seen nowhere, is refused.",
         shows=("because.origin_unknown", "because.origin_not_admitted"),
         tells=("origins.traced",),
+        drills=(I.TOOL_POISONING,),
         settings=("grants that demand origins",),
     ),
     Rule(
@@ -97,6 +99,7 @@ RULES: tuple[Rule, ...] = (
         enforces="What a task has read raises its labels for good, and policy decides by them; data above the task's ceiling is not read.",
         shows=("labels.carried", "labels.raised", "because.above_ceiling"),
         tells=("labels.lowered",),
+        drills=(I.TOOL_POISONING,),
         settings=("data.classes", "data ceilings", "tools with a stated class"),
     ),
     Rule(
@@ -114,6 +117,7 @@ RULES: tuple[Rule, ...] = (
         enforces="A person answers for what policy leaves to persons: exactly one call, or a described class of calls.",
         shows=("approvals.granted", "approvals.denied"),
         tells=("calls.ask", "approvals.shown", "because.approved", "because.approval_refused", "because.too_many_questions"),
+        drills=(I.TOOL_POISONING,),
         settings=("approvals.ttl", "approvers", "approvals.four_eyes"),
     ),
     Rule(
@@ -130,7 +134,7 @@ RULES: tuple[Rule, ...] = (
         enforces="An agent proves itself before it gets a token: by SVID, OIDC token or key. Tokens are for one task and live for minutes.",
         shows=("tokens.issued",),
         tells=("svids.issued", "tokens.bound", "tokens.unbound", "tasks.for_a_proved_person", "tasks.for_a_named_person"),
-        drills=(I.SHARED_DATABASE,),
+        drills=(I.HIJACKED_KEY, I.SHARED_DATABASE),
         settings=("agents", "trust.token_ttl", "trust.svid_ttl", "trust.issuers", "spiffe.socket"),
     ),
     Rule(
@@ -138,7 +142,7 @@ RULES: tuple[Rule, ...] = (
         evidence="E3",
         enforces="A proof that does not hold, and a token that is foreign, dead or another's, gets nothing, and is recorded.",
         shows=("proofs.refused",),
-        drills=(I.HIJACKED_KEY, I.CONFUSED_DEPUTY, I.SHARED_DATABASE),
+        drills=(I.HIJACKED_KEY, I.LEAKED_LOGS, I.SHARED_DATABASE, I.CONFUSED_DEPUTY),
         settings=("tokens.bound", "trust.token_ttl"),
     ),
     Rule(
@@ -149,6 +153,14 @@ RULES: tuple[Rule, ...] = (
         tells=("tokens.unbound",),
         drills=(I.HIJACKED_KEY, I.CONFUSED_DEPUTY),
         settings=("tokens.bound",),
+    ),
+    Rule(
+        key="no-passing-on",
+        evidence="E3",
+        enforces="A task's token never goes on to a server: what a server is sent with a call opens no door.",
+        shows=(),
+        drills=(I.CONFUSED_DEPUTY,),
+        settings=("servers",),
     ),
     Rule(
         key="leases",
@@ -165,13 +177,13 @@ RULES: tuple[Rule, ...] = (
         enforces="No tool server is given a secret that outlives the task.",
         shows=("leases.revoked",),
         against=("leases.of_standing_secrets",),
-        drills=(I.HIJACKED_KEY, I.LEAKED_LOGS),
         against_settings=("targets that stand", "servers with secrets of the environment"),
+        drills=(I.HIJACKED_KEY, I.LEAKED_LOGS),
     ),
     Rule(
         key="no-secret-in-logs",
         evidence="E13",
-        enforces="The ledger holds digests, no argument, result or secret; a log line that carries a leased secret is not written.",
+        enforces="Ledger and store hold digests and sealed values, no argument, result or secret in clear; nor does the log.",
         shows=(),
         drills=(I.LEAKED_LOGS, I.SHARED_DATABASE),
         settings=("ledger.keep_values",),
@@ -241,7 +253,6 @@ RULES: tuple[Rule, ...] = (
         evidence="E8",
         enforces="What goes beyond the parent, or belongs to an ended or stopped one, is refused.",
         shows=("delegations.refused", "because.ancestor_not_active", "because.agent_stopped"),
-        drills=(I.CONFUSED_DEPUTY,),
         settings=("task types that may be delegated",),
     ),
     Rule(
@@ -264,7 +275,6 @@ RULES: tuple[Rule, ...] = (
             "because.uses_exhausted",
             "because.too_many_questions",
         ),
-        drills=(I.SLOW_EXFILTRATION,),
         settings=("budgets", "limits.records_per_task", "limits.calls_under_way"),
     ),
     Rule(
@@ -305,6 +315,7 @@ RULES: tuple[Rule, ...] = (
         shows=tuple(f"drill.{drill}.held" for drill in Incident),
         tells=tuple(f"drill.{drill}.{outcome}" for drill in Incident for outcome in ("not_held", "not_tried")),
         drills=tuple(Incident),
+        whole_drills=True,
     ),
     Rule(
         key="answers",

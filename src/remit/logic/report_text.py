@@ -16,6 +16,7 @@ from remit.logic.report_words import (
     counter_words,
     covered_words,
     entries_words,
+    kind_words,
     measure_words,
     period_words,
     telling,
@@ -64,7 +65,7 @@ def _coverage(report: Report) -> Iterator[str]:
         yield "| declared | under policy | not |"
         yield "| --- | --- | --- |"
         for one in coverage.configured:
-            yield f"| {escaped(one.kind)} | {covered_words(one)} | {_names(one)} |"
+            yield f"| {escaped(kind_words(one.kind))} | {covered_words(one)} | {_names(one)} |"
         yield ""
         yield "Not under policy, or less than could be:" if coverage.gaps else "No gap was found in the configuration."
         yield ""
@@ -75,13 +76,13 @@ def _coverage(report: Report) -> Iterator[str]:
     yield "| --- | --- | --- |"
     for one in coverage.seen:
         told = covered_words(one) if coverage.configured else f"{one.known} seen"
-        yield f"| {escaped(one.kind)} | {told} | {_names(one)} |"
+        yield f"| {escaped(kind_words(one.kind))} | {told} | {_names(one)} |"
     yield ""
     if coverage.unused:
         yield "| declared and not seen in the period | which |"
         yield "| --- | --- |"
         for one in coverage.unused:
-            yield f"| {escaped(one.kind)} | {_names(one) or 'none'} |"
+            yield f"| {escaped(kind_words(one.kind))} | {_names(one) or 'none'} |"
         yield ""
 
 

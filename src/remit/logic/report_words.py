@@ -61,6 +61,11 @@ def span(milliseconds: int) -> str:
     return f"{milliseconds / 1_000:.1f} s" if milliseconds < _MINUTE_MS else f"{milliseconds / 60_000:.1f} min"
 
 
+def kind_words(kind: str) -> str:
+    """A kind of thing in words."""
+    return kind.replace("_", " ")
+
+
 def covered_words(one: Covered) -> str:
     """How many of a kind are under policy."""
     return f"{one.under_policy} of {one.known}"

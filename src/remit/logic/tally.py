@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from datetime import UTC
 from typing import TYPE_CHECKING
 
 from remit.errors import Broken
@@ -204,4 +205,4 @@ class Tally:
 
 
 def _shown(index: int, leaf: bytes, record: Record) -> Shown:
-    return Shown(index=index, kind=NAMES[type(record.body)], at=record.at.isoformat(timespec="seconds"), leaf=leaf.hex())
+    return Shown(index=index, kind=NAMES[type(record.body)], at=record.at.astimezone(UTC).isoformat(timespec="seconds"), leaf=leaf.hex())

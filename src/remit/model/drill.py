@@ -7,7 +7,7 @@ outcome is an entry of the real ledger (``DrillRan``), under the rules of ``mode
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -39,14 +39,15 @@ class Incident(StrEnum):
 class Step:
     """One thing that was tried. ``on``: the task type or server it was tried on ("" : the whole configuration).
 
-    ``mend``: what would change it, where it did not hold or was not tried. ``record``: the entry of the drill's own ledger that shows it,
-    as ``index kind`` ("" : it shows elsewhere, as ``happened`` says).
+    ``control``: the control of reports that it bears on. ``mend``: what would change it, where it did not hold or was not tried.
+    ``record``: the entry of the drill's own ledger that shows it, as ``index kind`` ("" : it shows elsewhere, as ``happened`` says).
     """
 
     tried: str
     expected: str
     happened: str
     outcome: Outcome
+    control: str
     on: str = ""
     mend: str = ""
     record: str = ""
@@ -65,6 +66,11 @@ class Drilled:
         """Of all steps together."""
         return overall(step.outcome for step in self.steps)
 
+    def controls(self, outcome: Outcome) -> list[str]:
+        """Controls whose steps came to this, all of each together."""
+        names = dict.fromkeys(step.control for step in self.steps)
+        return [name for name in names if overall(step.outcome for step in self.steps if step.control == name) is outcome]
+
 
 def overall(outcomes: Iterable[Outcome]) -> Outcome:
     """One word for several: what gave way counts first, and nothing tried is nothing shown."""
@@ -77,7 +83,8 @@ class DrillRan:
     """A drill was played against these rules. ``outcome``: held, not_held or not_tried; the numbers count its steps.
 
     ``result_digest``: of the result as `remit drill --json` prints it for this drill, so that a kept file can be compared.
-    ``policy_set``, ``rulebook``, ``configuration``: digests of what it was played against.
+    ``policy_set``, ``rulebook``, ``configuration``: digests of what it was played against. ``controls_held``, ``controls_not_held``: those
+    of reports that its steps bear on, by what came of them.
     """
 
     drill: str
@@ -90,3 +97,5 @@ class DrillRan:
     policy_set: str = ""
     rulebook: str = ""
     configuration: str = ""
+    controls_held: list[str] = field(default_factory=list)
+    controls_not_held: list[str] = field(default_factory=list)

@@ -32,6 +32,8 @@ async def record_drill(store: Store, drilled: Drilled, result: bytes, rulebook: 
         policy_set=rulebook.policies.digest,
         rulebook=rulebook.kept,
         configuration=rulebook.digest,
+        controls_held=drilled.controls(Outcome.HELD),
+        controls_not_held=drilled.controls(Outcome.NOT_HELD),
     )
     return await store.append(Append(body=encode(Record(at=now, body=ran))))
 

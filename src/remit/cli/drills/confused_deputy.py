@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from remit.cli.drills.stage import DRILL, judged, not_tried
+from remit.cli.drills.stage import DRILL, Tried, judged, not_tried
 from remit.errors import RemitError
 from remit.services.exchange import ACCESS_TOKEN, JWT, TOKEN_EXCHANGE
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from remit.model.drill import Step
 
 TITLE = "Confused deputy over a token that was passed on"
-_ELSEWHERE = "a token for one server, shown at another"
-_PASSED = "the task's token, shown at the gateway by a server that it was passed to"
-_OWN = "another agent exchanges it for one of its own"
-_SENT = "what a server is sent with a call, looked through for what opens a door"
+_ELSEWHERE = Tried("a token for one server, shown at another", "refused-proofs")
+_PASSED = Tried("the task's token, shown at the gateway by a server that it was passed to", "bound-tokens")
+_OWN = Tried("another agent exchanges it for one of its own", "refused-proofs")
+_SENT = Tried("what a server is sent with a call, looked through for what opens a door", "no-passing-on")
 
 
 async def play(stage: Stage) -> AsyncIterator[Step]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from remit.cli.drills.stage import judged, not_tried
+from remit.cli.drills.stage import Tried, judged, not_tried
 from remit.drivers.targets.kinds import TARGET_KINDS
 from remit.services.coverage import given_to_servers
 
@@ -20,13 +20,11 @@ if TYPE_CHECKING:
     from remit.model.drill import Step
 
 TITLE = "LLM key hijacked within minutes of its exposure"
-_NOW, _LATER, _RENEW, _AFTER = (
-    "a copy of the task's token, shown from elsewhere at once",
-    "the copy, when the token has run out and the task goes on",
-    "the copy alone, to get a new token",
-    "the copy, after the task has ended",
-)
-_STANDING = "a secret of the configuration that is exposed and goes on working"
+_NOW = Tried("a copy of the task's token, shown from elsewhere at once", "bound-tokens")
+_LATER = Tried("the copy, when the token has run out and the task goes on", "identity")
+_RENEW = Tried("the copy alone, to get a new token", "refused-proofs")
+_AFTER = Tried("the copy, after the task has ended", "end")
+_STANDING = Tried("a secret of the configuration that is exposed and goes on working", "no-standing-secrets")
 
 
 async def play(stage: Stage) -> AsyncIterator[Step]:

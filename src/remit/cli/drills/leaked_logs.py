@@ -12,7 +12,7 @@ import re
 import stat
 from typing import TYPE_CHECKING
 
-from remit.cli.drills.stage import DRILL, judged, not_tried
+from remit.cli.drills.stage import DRILL, Tried, judged, not_tried
 from remit.services.coverage import given_to_servers
 
 if TYPE_CHECKING:
@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 
 TITLE = "A log store that exposed credentials"
 MARK = "drill-mark-5f0c1d7be24a49d8"
-_LINES = "command lines and addresses of servers, looked through for values of the environment"
-_FILES = "files of remit that others on this machine can read"
-_WRITTEN = "the ledger, the log and the open answers, looked through for what was said and for what opens a door"
-_SHOWN = "everything in the ledger that looks like a credential, shown at a door"
+_LINES = Tried("command lines and addresses of servers, looked through for values of the environment", "no-standing-secrets")
+_FILES = Tried("files of remit that others on this machine can read", "no-secret-in-logs")
+_WRITTEN = Tried(
+    "the ledger, the log and the open answers, looked through for what was said and for what opens a door", "no-secret-in-logs"
+)
+_SHOWN = Tried("everything in the ledger that looks like a credential, shown at a door", "refused-proofs")
 _LIKE_ONE = re.compile(r"[A-Za-z0-9_-]{20,}(?:\.[A-Za-z0-9_-]{10,}){0,2}")
 _SHOWN_MAX = 100
 

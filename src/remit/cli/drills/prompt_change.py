@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from remit.cli.drills.stage import digest, judged, not_tried
+from remit.cli.drills.stage import Tried, digest, judged, not_tried
 from remit.errors import RemitError
 
 if TYPE_CHECKING:
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from remit.model.drill import Step
 
 TITLE = "A prompt change under a long-lived token"
-_CHANGED = "a call under the same token, after the system prompt has changed"
-_BACK = "a call after the change was taken back, and nobody has looked"
-_SILENT = "a task whose agent does not say what its system prompt is"
+_CHANGED = Tried("a call under the same token, after the system prompt has changed", "drift")
+_BACK = Tried("a call after the change was taken back, and nobody has looked", "drift")
+_SILENT = Tried("a task whose agent does not say what its system prompt is", "drift")
 _PART = "system_prompt"
 
 

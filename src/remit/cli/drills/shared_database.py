@@ -12,7 +12,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from remit.cli.drills.leaked_logs import MARK
-from remit.cli.drills.stage import DRILL, judged, not_tried
+from remit.cli.drills.stage import DRILL, Tried, judged, not_tried
 from remit.services.reading import FILE, parsed, read_text
 
 if TYPE_CHECKING:
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from remit.model.drill import Step
 
 TITLE = "Agent keys leaked from a shared database"
-_KEYS = "the declared keys of agents, looked through for one that several have"
-_IN_TOML = "the database's own password, looked for in remit.toml"
-_COPY = "a copy of the database, looked through for what opens a door"
-_SHOWN = "everything in the copy that looks like a credential, shown at a door"
-_OTHER = "another agent's proof, shown for the task"
-_STOPPED = "the stolen token and a stolen proof, after the agent was stopped"
+_KEYS = Tried("the declared keys of agents, looked through for one that several have", "identity")
+_IN_TOML = Tried("the database's own password, looked for in remit.toml", "no-secret-in-logs")
+_COPY = Tried("a copy of the database, looked through for what opens a door", "no-secret-in-logs")
+_SHOWN = Tried("everything in the copy that looks like a credential, shown at a door", "refused-proofs")
+_OTHER = Tried("another agent's proof, shown for the task", "refused-proofs")
+_STOPPED = Tried("the stolen token and a stolen proof, after the agent was stopped", "stop")
 _LIKE_ONE = re.compile(rb"[A-Za-z0-9_-]{20,}(?:\.[A-Za-z0-9_-]{10,}){0,2}")
 _SHOWN_MAX = 200
 _WITH_PASSWORD = re.compile(r"://[^/@:]*:(?!\$\{)[^/@]+@")

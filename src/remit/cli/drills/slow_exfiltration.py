@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from remit.cli.drills.stage import CALLS_TRIED_MAX, judged, not_tried
+from remit.cli.drills.stage import CALLS_TRIED_MAX, Tried, judged, not_tried
 from remit.model.catalog import Effect, Sends, Trust
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from remit.model.drill import Step
 
 TITLE = "Slow exfiltration in small pieces"
-_SENT = "what the task has read, sent outside in pieces of ten characters"
+_SENT = Tried("what the task has read, sent outside in pieces of ten characters", "exfiltration")
 _SECRET = "payroll-of-a-drill:98000;iban:DE02120300000000202051;" * 4
 _PIECE, _PIECES_MAX = 10, 20
 _UNFIT = "arguments_invalid"

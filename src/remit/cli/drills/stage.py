@@ -71,6 +71,14 @@ class StageClock:
         self.now += span
 
 
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What is tried, in words, and the control of reports (``logic/report_rules.py``) that it bears on."""
+
+    words: str
+    control: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
     """What a drill is played on: a task type, the first agent that may be given it, made-up inputs. ``why``: it cannot ("" : it can)."""
@@ -271,18 +279,43 @@ class Stage:
         return declared(tool for tool in self.node.rules.rulebook.pinned.values() if tool.server == server)
 
 
+_CONTROLS = {
+    "origin_unknown": "origins",
+    "origin_not_admitted": "origins",
+    "arguments_outside_grant": "least-agency",
+    "not_granted": "least-agency",
+    "needs_approval": "approvals",
+    "no_approver": "approvals",
+    "policy_forbids": "policy",
+    "no_policy_permits": "policy",
+    "above_ceiling": "labels",
+}
 _THUMBPRINT = "drill-drill-drill-drill-drill-drill-drill-d"
 
 
-def not_tried(tried: str, why: str, *, on: str = "", mend: str = "", expected: str = "") -> Step:
+def not_tried(tried: Tried, why: str, *, on: str = "", mend: str = "") -> Step:
     """A step that this configuration does not let be tried."""
-    return Step(tried=tried, expected=expected, happened=why, outcome=Outcome.NOT_TRIED, on=on, mend=mend)
+    return Step(tried=tried.words, expected="", happened=why, outcome=Outcome.NOT_TRIED, control=tried.control, on=on, mend=mend)
 
 
-def judged(tried: str, expected: str, happened: str, *, held: bool, on: str = "", mend: str = "", record: str = "") -> Step:
+def judged(tried: Tried, expected: str, happened: str, *, held: bool, on: str = "", mend: str = "", record: str = "") -> Step:
     """A step that was tried. ``mend`` is told only where it did not hold."""
     outcome = Outcome.HELD if held else Outcome.NOT_HELD
-    return Step(tried=tried, expected=expected, happened=happened, outcome=outcome, on=on, mend="" if held else mend, record=record)
+    return Step(
+        tried=tried.words,
+        expected=expected,
+        happened=happened,
+        outcome=outcome,
+        control=tried.control,
+        on=on,
+        mend="" if held else mend,
+        record=record,
+    )
+
+
+def control_of(said: Said, otherwise: str) -> str:
+    """Which control of reports has refused a call, by its first reason."""
+    return next((_CONTROLS[code] for code in said.reasons if code in _CONTROLS), otherwise)
 
 
 def digest(text: str) -> str:
