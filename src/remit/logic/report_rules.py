@@ -262,7 +262,7 @@ RULES: tuple[Rule, ...] = (
         shows=("ledger.entries",),
         tells=("values.forgotten",),
         against=("ledger.entries_that_do_not_fold",),
-        settings=("storage", "ledger.keep_values"),
+        settings=("ledger.witnesses", "storage", "ledger.keep_values"),
     ),
     Rule(
         key="limits",

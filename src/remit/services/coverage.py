@@ -145,7 +145,8 @@ def _of_rules(configuration: Configuration, rulebook: Rulebook) -> Iterable[Live
     yield _names("tools that cannot be undone", [name for name, tool in tools.items() if tool.effect is Effect.IRREVERSIBLE])
     yield LiveSetting(key="data.classes", value=" < ".join(configuration.classes.names))
     yield LiveSetting(key="storage", value="PostgreSQL" if settings.storage_url else "SQLite")
-    yield _flag("ledger.keep_values", on=settings.keep_values)
+    yield _flag("ledger.keep_values", on=settings.ledger.keep_values)
+    yield _names("ledger.witnesses", [witness.name for witness in settings.ledger.witnesses])
     yield _names("access.applications", configuration.access.applications)
     for limit in ("leases_per_task", "records_per_task", "calls_under_way"):
         yield LiveSetting(key=f"limits.{limit}", value=str(getattr(settings.limits, limit)))
