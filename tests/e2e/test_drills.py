@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import logging
 import os
 import re
 import shutil
@@ -15,9 +17,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 from remit.cli.main import main
+from remit.doors.gateway.gate import Gate
 from remit.logic.arguments import digest_bytes
 from remit.logic.report_rules import RULES
+from remit.model.call import Ending
 from remit.model.drill import Incident
+from remit.model.identity import Bearer
+from remit.model.token import Credential
+from remit.services.mediation import Mediation, Observed, Ticket
 from tests.e2e.drill_folder import CEDAR, change, json_key, write_drill_folder
 
 
@@ -160,6 +167,36 @@ def test_a_store_that_others_can_read(open_folder):
     code, told = drilled(open_folder, "leaked-logs", "--no-record")
     step = next(step for step in told["drills"][0]["steps"] if step["tried"].startswith("files of remit"))
     assert (code, step["outcome"], step["happened"]) == (1, "not_held", "others can read remit.db")
+
+
+def test_a_value_that_is_logged_is_found(folder, monkeypatch):
+    """No configuration makes remit log values, so a fault of ours is put in."""
+    observe = Mediation.observe
+
+    async def careless(self: Mediation, ticket: Ticket, ending: Ending, result: Any = None, *, late: bool = False) -> Observed:
+        logging.getLogger("remit").debug("got %s", result)
+        return await observe(self, ticket, ending, result, late=late)
+
+    monkeypatch.setattr(Mediation, "observe", careless)
+    code, told = drilled(folder, "leaked-logs", "--no-record")
+    failed = [step["happened"] for step in told["drills"][0]["steps"] if step["outcome"] == "not_held"]
+    assert (code, failed) == (1, ["a value of a call in the log"])
+
+
+def test_a_token_that_opens_every_server_is_found(folder, monkeypatch):
+    monkeypatch.setattr(Gate, "bearer", _whoever)
+    code, told = drilled(folder, "confused-deputy", "--no-record")
+    failed = [step["tried"] for step in told["drills"][0]["steps"] if step["outcome"] == "not_held"]
+    assert code == 1
+    assert "a token for one server, shown at another" in failed
+
+
+async def _whoever(self: Gate, shown: Credential, server: str) -> tuple[Bearer, str]:
+    """A gate that does not look at where a token is for, nor at what it is bound to."""
+    del server
+    claims = json.loads(base64.urlsafe_b64decode(shown.token.split(".")[1] + "=="))
+    task = await self._tasks.view(claims["task"]["id"])
+    return Bearer(agent=task.agent, task=task.id, proof="x"), ""
 
 
 def test_a_failed_drill_contradicts_what_it_bears_on_until_it_holds(folder):

@@ -12,7 +12,7 @@ import msgspec
 from remit.cli.common import DONE, REFUSED, emit, folder_option, json_option, operator, reports_errors, safe
 from remit.cli.drills.every import DRILLS
 from remit.cli.drills.stage import set_stage
-from remit.errors import Mistake
+from remit.errors import Mistake, RemitError
 from remit.model.drill import Drilled, Incident, Outcome, overall
 from remit.node import open_node, utc_now
 from remit.services.drills import record_drill
@@ -49,13 +49,19 @@ async def drill(name: str | None, only_list: bool, inputs: tuple[str, ...], no_r
             async with set_stage(folder, Path(scratch), _inputs(inputs)) as stage:
                 title, play = DRILLS[one]
                 played.append(Drilled(drill=one, title=title, steps=tuple([step async for step in play(stage)])))
-    entries = [] if no_record else await _recorded(folder, played)
+    entries, failed = [], None
+    try:
+        entries = [] if no_record else await _recorded(folder, played)
+    except RemitError as error:  # what was found is told all the same
+        failed = error
     outcome = overall(one.outcome for one in played)
     data = {
         "outcome": outcome,
         "drills": [{**_told(one), "entry": entries[number] if entries else None} for number, one in enumerate(played)],
     }
     emit(data, "\n".join([*(line for one in played for line in _lines(one)), *_end(outcome, entries)]), as_json=as_json)
+    if failed is not None:
+        raise failed
     return DONE if outcome is Outcome.HELD else REFUSED
 
 

@@ -23,6 +23,15 @@ if TYPE_CHECKING:
 
 NAMED_MAX = 100
 OLDER = "held, against other rules than those in force"
+_DECISIONS = (
+    "calls.decided",
+    "answers.decided",
+    "because.tool_unknown",
+    "because.not_granted",
+    "proofs.refused",
+    "delegations.refused",
+    "leases.of_standing_secrets",
+)
 _GREEN = {State.SHOWN, State.DRILLED}
 
 
@@ -134,6 +143,11 @@ def measures(tally: Tally) -> tuple[Figure, ...]:
             Figure(what=f"{name}.longest_ms", number=spans.longest_ms),
         ]
     return tuple(found)
+
+
+def decisions_of(tally: Tally) -> tuple[Figure, ...]:
+    """What was decided in the period, and what of it concerned things that nobody declared."""
+    return tuple(_figure(counter, tally) for counter in _DECISIONS)
 
 
 def seen_of(tally: Tally, declared: Mapping[str, Iterable[str]] | None) -> tuple[tuple[Covered, ...], tuple[Covered, ...]]:

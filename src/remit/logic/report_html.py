@@ -95,6 +95,7 @@ def _coverage(coverage: Coverage) -> Iterator[str]:
     known = bool(coverage.configured)
     rows = ((_t(kind_words(one.kind)), covered_words(one) if known else f"{one.known} seen", _names(one) or _NONE) for one in coverage.seen)
     yield _table(("seen in the period", "declared", "not declared"), rows)
+    yield _table(("decided in the period", "number", "latest entries: index, leaf hash"), (_figure(one) for one in coverage.decisions))
     if coverage.unused:
         yield _table(
             ("declared and not seen in the period", "which"), ((_t(kind_words(one.kind)), _names(one) or _NONE) for one in coverage.unused)

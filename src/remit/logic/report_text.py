@@ -25,7 +25,7 @@ from remit.logic.report_words import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from remit.model.report import Control, Covered, Report
+    from remit.model.report import Control, Coverage, Covered, Report
 
 _MARKUP = re.compile(r"([\\`*_\[\]<>#|~&$@]|(?<=www)\.|:(?=//))")  # the last two: addresses that become links by themselves
 
@@ -78,12 +78,21 @@ def _coverage(report: Report) -> Iterator[str]:
         told = covered_words(one) if coverage.configured else f"{one.known} seen"
         yield f"| {escaped(kind_words(one.kind))} | {told} | {_names(one)} |"
     yield ""
+    yield from _decisions(coverage)
     if coverage.unused:
         yield "| declared and not seen in the period | which |"
         yield "| --- | --- |"
         for one in coverage.unused:
             yield f"| {escaped(kind_words(one.kind))} | {_names(one) or 'none'} |"
         yield ""
+
+
+def _decisions(coverage: Coverage) -> Iterator[str]:
+    yield "| decided in the period | number | latest entries |"
+    yield "| --- | --- | --- |"
+    for one in coverage.decisions:
+        yield f"| {escaped(counter_words(one.what))} | {one.number} | {escaped(entries_words(one))} |"
+    yield ""
 
 
 def _items(report: Report) -> Iterator[str]:

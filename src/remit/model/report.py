@@ -77,16 +77,6 @@ class Covered:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Coverage:
-    """What is under policy and what is not. ``configured`` is read from the folder, ``seen`` from the ledger's period."""
-
-    configured: tuple[Covered, ...] = ()
-    gaps: tuple[Gap, ...] = ()
-    seen: tuple[Covered, ...] = ()
-    unused: tuple[Covered, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ShownEntry:
     """An entry of the ledger that shows something."""
 
@@ -104,6 +94,19 @@ class Figure:
     number: int
     entries: tuple[ShownEntry, ...] = ()
     against: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coverage:
+    """What is under policy and what is not. ``configured`` is read from the folder; ``seen`` and ``decisions``, what was decided and
+    what nobody had declared, from the ledger's period.
+    """
+
+    configured: tuple[Covered, ...] = ()
+    gaps: tuple[Gap, ...] = ()
+    seen: tuple[Covered, ...] = ()
+    unused: tuple[Covered, ...] = ()
+    decisions: tuple[Figure, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -253,8 +253,8 @@ def given_to_servers(folder: Path) -> dict[str, Given]:
             values = {**_table(table, "env"), **_table(table, "headers")}
             plain = sorted(key for key, value in values.items() if not VARIABLE.search(str(value)) and not LEASED.search(str(value)))
             found[name] = Given(
-                variables=tuple(dict.fromkeys(VARIABLE.findall(json.dumps(table)))),
-                shown=tuple(dict.fromkeys(VARIABLE.findall(json.dumps([table.get("args"), table.get("url")])))),
+                variables=tuple(dict.fromkeys(VARIABLE.findall(json.dumps(table, default=str)))),
+                shown=tuple(dict.fromkeys(VARIABLE.findall(json.dumps([table.get("args"), table.get("url")], default=str)))),
                 plain=tuple(plain),
             )
     return found

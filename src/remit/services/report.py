@@ -19,7 +19,7 @@ from remit.logic.audit import Tampered, verify_export
 from remit.logic.checkpoint import open_checkpoint
 from remit.logic.merkle import completed, leaf_hash, root_of
 from remit.logic.records import decode
-from remit.logic.report import make_report, seen_of
+from remit.logic.report import decisions_of, make_report, seen_of
 from remit.logic.tally import Tally
 from remit.model.report import Coverage, Period, Read
 
@@ -97,7 +97,7 @@ def report(
     """The report of what was counted. Without ``live``, ``coverage`` and ``declared`` nothing is said of the configuration."""
     seen, unused = seen_of(tally, declared)
     period = Period(begin=_text(tally.begin), end=_text(tally.end))
-    whole = replace(coverage or Coverage(), seen=seen, unused=unused)
+    whole = replace(coverage or Coverage(), seen=seen, unused=unused, decisions=decisions_of(tally))
     return make_report(framework, tally, live, whole, period=period, read=read, settings_from=settings_from)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from remit.cli.drills.stage import DRILL, Tried, judged, not_tried
-from remit.errors import RemitError
 from remit.services.exchange import ACCESS_TOKEN, JWT, TOKEN_EXCHANGE
 
 if TYPE_CHECKING:
@@ -45,9 +44,10 @@ async def _elsewhere(stage: Stage, played: Played) -> Step:
     if not servers:
         return not_tried(_ELSEWHERE, "there is no MCP server", on=on)
     given = await stage.node.tokens.give(played.task.id, DRILL, server=servers[0], unbound_is_well=True)
+    if (await stage.mcp(servers[0], given.token, "tools/list", {})).status >= 400:
+        return not_tried(_ELSEWHERE, f"the token does not even open {servers[0]}", on=on)
     said = await stage.mcp(servers[1], given.token, "tools/list", {})
-    record = await stage.shown(played.task.id)
-    return judged(_ELSEWHERE, "HTTP 401", _told(said), held=said.status == 401, on=f"{on}: {servers[0]} at {servers[1]}", record=record)
+    return judged(_ELSEWHERE, "HTTP 401", _told(said), held=said.status == 401, on=f"{on}: {servers[0]} at {servers[1]}")
 
 
 async def _passed(stage: Stage, played: Played) -> Step:
@@ -55,7 +55,7 @@ async def _passed(stage: Stage, played: Played) -> Step:
     copy = await stage.copied(played.task)
     said = await (stage.mcp(servers[0], copy, "tools/list", {}) if servers else stage.ask(copy, {"tool": "drill/deputy", "arguments": {}}))
     mend = 'tokens.bound = "dpop": who is passed a token cannot use it'
-    return judged(_PASSED, "HTTP 401", _told(said), held=said.status == 401, on=on, mend=mend, record=await stage.shown(played.task.id))
+    return judged(_PASSED, "HTTP 401", _told(said), held=said.status == 401, on=on, mend=mend)
 
 
 async def _own(stage: Stage, played: Played) -> Step:
@@ -63,10 +63,16 @@ async def _own(stage: Stage, played: Played) -> Step:
     other = next((name for name in sorted(stage.real.agents) if name != agent), "")
     if not other:
         return not_tried(_OWN, "there is one agent only", on=on)
-    try:
-        svid = await stage.node.identities.issue_svid(other, attested=DRILL)
-    except RemitError as refusal:
-        return not_tried(_OWN, refusal.message, on=on)
+    own, said = await _exchanged(stage, played, agent), await _exchanged(stage, played, other)
+    record, happened = await stage.last(), f"HTTP {said.status}: {_why(said) or 'it was given a token'}"
+    if said.status >= 400 and _why(said) == _why(own):
+        return not_tried(_OWN, f"the exchange is refused to everybody here: {_why(own)}", on=on)
+    return judged(_OWN, "refused, as its own is not", happened, held=said.status >= 400, on=f"{on}: {other}", record=record)
+
+
+async def _exchanged(stage: Stage, played: Played, agent: str) -> Said:
+    """The token service's answer to an agent that presents the task's token."""
+    svid = await stage.node.identities.issue_svid(agent, attested=DRILL)
     form = {
         "grant_type": TOKEN_EXCHANGE,
         "subject_token": played.token,
@@ -74,8 +80,12 @@ async def _own(stage: Stage, played: Played) -> Step:
         "actor_token": svid,
         "actor_token_type": JWT,
     }
-    said = await stage.say("POST", "/oauth/token", form=form)
-    return judged(_OWN, "refused", _told(said), held=said.status >= 400, on=f"{on}: {other}", record=await stage.last())
+    return await stage.say("POST", "/oauth/token", form=form)
+
+
+def _why(said: Said) -> str:
+    """What the token service says of a refusal; "" : it gave a token."""
+    return str(said.body.get("error_description") or said.body.get("error") or "") if isinstance(said.body, dict) else ""
 
 
 async def _sent(stage: Stage, played: Played) -> Step:

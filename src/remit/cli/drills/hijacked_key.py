@@ -16,7 +16,7 @@ from remit.services.coverage import given_to_servers
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from remit.cli.drills.stage import Said, Stage, Subject
+    from remit.cli.drills.stage import Played, Said, Stage, Subject
     from remit.model.drill import Step
 
 TITLE = "LLM key hijacked within minutes of its exposure"
@@ -56,7 +56,7 @@ async def _stolen(stage: Stage, subject: Subject) -> AsyncIterator[Step]:
     said = await stage.ask(copy, call)
     mend = 'tokens.bound = "dpop": a copy without its key opens nothing'
     yield judged(
-        _NOW, "HTTP 401", _told(said), held=said.status == 401, on=subject.kind, mend=mend, record=await stage.shown(played.task.id)
+        _NOW, "HTTP 401", _told(said), held=said.status == 401, on=subject.kind, mend=mend, record=await _shown(stage, played, said)
     )
     renewed = await stage.say("POST", f"/v1/tasks/{played.task.id}/token", copy)
     yield judged(_RENEW, "HTTP 401", _told(renewed), held=renewed.status == 401, on=subject.kind, record=await stage.last())
@@ -65,13 +65,18 @@ async def _stolen(stage: Stage, subject: Subject) -> AsyncIterator[Step]:
         stage.clock.pass_by(life)
         later = await stage.ask(copy, call)
         happened = f"{_told(later)}, {int(life.total_seconds())} s later"
-        yield judged(_LATER, "HTTP 401", happened, held=later.status == 401, on=subject.kind, record=await stage.shown(played.task.id))
+        yield judged(_LATER, "HTTP 401", happened, held=later.status == 401, on=subject.kind, record=await _shown(stage, played, later))
     else:
         yield not_tried(_LATER, "the task ends before its token does", on=subject.kind)
     again = await stage.copied(played.task)
     await stage.end(played)
     after = await stage.ask(again, call)
-    yield judged(_AFTER, "HTTP 401", _told(after), held=after.status == 401, on=subject.kind, record=await stage.shown(played.task.id))
+    yield judged(_AFTER, "HTTP 401", _told(after), held=after.status == 401, on=subject.kind, record=await _shown(stage, played, after))
+
+
+async def _shown(stage: Stage, played: Played, said: Said) -> str:
+    """A token that opens nothing makes no entry."""
+    return "" if said.status == 401 else await stage.shown(played.task.id)
 
 
 def _told(said: Said) -> str:

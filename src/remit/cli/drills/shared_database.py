@@ -89,18 +89,21 @@ async def _copied(stage: Stage, subject: Subject) -> AsyncIterator[Step]:
     )
     other = next((name for name in sorted(stage.real.agents) if name != subject.agent), "")
     if other:
-        proof = await stage.node.identities.issue_svid(other, attested=DRILL)
-        said = await stage.say("GET", f"/v1/tasks/{played.task.id}", proof)
-        yield judged(_OTHER, "HTTP 404", f"HTTP {said.status}", held=said.status == 404, on=f"{on}: {other}", record=await stage.last())
+        proof, path = await stage.node.identities.issue_svid(other, attested=DRILL), f"/v1/tasks/{played.task.id}"
+        own, said = await stage.say("GET", path, svid), await stage.say("GET", path, proof)
+        held, happened = own.status < 400 <= said.status, f"HTTP {said.status}, and its own agent HTTP {own.status}"
+        yield judged(_OTHER, "HTTP 404", happened, held=held, on=f"{on}: {other}", record=await stage.last())
     else:
         yield not_tried(_OTHER, "there is one agent only", on=on)
     agent = stage.real.agents[subject.agent].spiffe_id.text
+    await stage.decided(played, {"tool": "drill/thief", "arguments": {}})  # it speaks for the task until then
     await stage.node.tasks.standing.stop([agent], by=DRILL)
     try:
         said = await stage.ask(played.token, {"tool": "drill/thief", "arguments": {}})
         again = await stage.say("POST", "/v1/tasks", svid, {"type": subject.kind, "inputs": dict(subject.inputs)})
         held = said.outcome != "allow" and (said.status == 401 or "agent_stopped" in said.reasons) and again.status >= 400
-        happened = f"token: {said.words}; a new task: HTTP {again.status}"
+        code = again.body.get("code", "") if isinstance(again.body, dict) else ""
+        happened = f"token: {said.words}; a new task: HTTP {again.status} {code}".rstrip()
         yield judged(_STOPPED, "both are refused", happened, held=held, on=on, record=await stage.last())
     finally:
         await stage.node.tasks.standing.restore([agent], by=DRILL)

@@ -57,6 +57,7 @@ async def _pieces(stage: Stage, played: Played, reader: ToolCall, sender: ToolCa
     sent = 0
     answers: tuple[Said, ...] = ()
     while sent < _PIECES_MAX:
+        played = await stage.later(played)
         answers = await _piece(stage, played, sender, names, _SECRET[sent * _PIECE : (sent + 1) * _PIECE])
         if answers[-1].outcome != "allow":
             break

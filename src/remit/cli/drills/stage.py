@@ -14,7 +14,7 @@ import contextlib
 import json
 import logging
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -203,6 +203,14 @@ class Stage:
             raise Broken(f"the stage's own door does not decide: HTTP {said.status}, {str(said.body)[:200]}")
         return said
 
+    async def later(self, played: Played) -> Played:
+        """The same task when its rate admits another call, as far as its deadline allows, with a token that is fresh."""
+        wait = timedelta(seconds=self.real.task_types[played.subject.kind].budget.rate_seconds + 1)
+        if self.clock() + wait < played.task.deadline:
+            self.clock.pass_by(wait)
+        token, _ = await self.node.tokens.issue(played.task.id, DRILL)
+        return replace(played, token=token)
+
     async def observed(self, played: Played, said: Said, result: object) -> None:
         """Tell how an allowed call ended, and what it brought. Raises Broken."""
         body = {"decision": said.body["decision"], "ending": "ok", "result": result}
@@ -226,8 +234,11 @@ class Stage:
             "Mcp-Method": method,
             **({"Mcp-Name": str(params["name"])} if "name" in params else {}),
         }
-        async with self._client.post(f"{self._url}/mcp/{server}", json=body, headers=headers) as answer:
-            lines = (await answer.text()).splitlines()
+        try:
+            async with self._client.post(f"{self._url}/mcp/{server}", json=body, headers=headers) as answer:
+                lines = (await answer.text()).splitlines()
+        except TimeoutError:
+            raise Broken(f"the stage's own gateway gave no answer within {_WAIT_SECONDS} seconds") from None
         last = next((line.removeprefix("data: ") for line in reversed(lines) if line.startswith(("data: {", "{"))), "{}")
         return Said(status=answer.status, body=json.loads(last))
 

@@ -57,8 +57,8 @@ async def _pulled(stage: Stage, subject: Subject) -> AsyncIterator[Step]:
     played = await stage.open(subject)
     calls = [call for call in stage.calls(played) if call.tool.server in stage.real.servers][:CALLS_TRIED_MAX]
     call = None
-    for one in calls:
-        if (await _made(stage, played, one, one.tool.name))[0]:
+    for one in calls:  # only what is allowed goes through the gateway, which may hold open what asks a person
+        if (await stage.decided(played, one.words)).outcome == "allow" and (await _made(stage, played, one, one.tool.name))[0]:
             call = one
             break
     if call is None:
@@ -81,6 +81,7 @@ async def _listed(
     """What becomes of a tool once its server lists it so: to be kept from the model, and refused for the right reason."""
     server = call.tool.server
     stage.lists(server, tools)
+    played = await stage.later(played)
     listed = await stage.mcp(server, played.token, "tools/list", {})
     shown = [tool for tool in listed.body.get("result", {}).get("tools", []) if tool.get("description") == _POISON]
     reached, reasons = await _made(stage, played, call, name)
@@ -121,7 +122,10 @@ async def _ordered(stage: Stage, subject: Subject) -> AsyncIterator[Step]:
 async def _obeyed(stage: Stage, played: Played, actor: ToolCall) -> Step:
     properties = actor.schema.get("properties", {})
     names = [name for name, rule in properties.items() if isinstance(rule, dict) and rule.get("type", "string") == "string"]
-    answers = [await stage.decided(played, {"tool": actor.tool.id, "arguments": {**actor.arguments, name: _STRANGER}}) for name in names]
+    answers = []
+    for name in names:
+        played = await stage.later(played)
+        answers.append(await stage.decided(played, {"tool": actor.tool.id, "arguments": {**actor.arguments, name: _STRANGER}}))
     on = played.subject.kind
     if not answers or all("arguments_invalid" in said.reasons for said in answers):
         return not_tried(_ORDER, f"nothing made up fits the arguments of {actor.tool.id}", on=on)
