@@ -221,6 +221,14 @@ def test_where_nothing_can_be_tried_it_is_not_held(folder):
     assert told["drills"][0]["steps"][0]["happened"] == "nothing that it reads is above the lowest class, or of strangers"
 
 
+def test_an_empty_folder_holds_nothing(tmp_path):
+    assert remit("init", "-C", str(tmp_path)).exit_code == 0
+    code, told = drilled(tmp_path)
+    assert (code, told["outcome"]) == (1, "not_tried")
+    assert {one["outcome"] for one in told["drills"]} == {"not_tried"}
+    assert all(one["steps"] for one in told["drills"])
+
+
 def test_inputs_that_nothing_made_up_fits_can_be_given(folder):
     change(folder, "tasks/pay.toml", 'type = "string"', 'type = "string"\npattern = "^B-[0-9]{4}-(x|y)$"')
     code, told = drilled(folder, "prompt-change", "--no-record")

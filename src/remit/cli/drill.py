@@ -59,7 +59,7 @@ async def drill(name: str | None, only_list: bool, inputs: tuple[str, ...], no_r
         "outcome": outcome,
         "drills": [{**_told(one), "entry": entries[number] if entries else None} for number, one in enumerate(played)],
     }
-    emit(data, "\n".join([*(line for one in played for line in _lines(one)), *_end(outcome, entries)]), as_json=as_json)
+    emit(data, "\n".join([*(line for one in played for line in _lines(one)), *_end(played, entries)]), as_json=as_json)
     if failed is not None:
         raise failed
     return DONE if outcome is Outcome.HELD else REFUSED
@@ -92,9 +92,11 @@ def _lines(one: Drilled) -> list[str]:
     return lines
 
 
-def _end(outcome: Outcome, entries: list[int]) -> list[str]:
-    recorded = f"; recorded as entries {entries[0]} to {entries[-1]}" if entries else ""
-    return ["", f"{_WORDS[outcome]}{recorded}. Servers were stood in by echoes; no target was touched."]
+def _end(played: list[Drilled], entries: list[int]) -> list[str]:
+    outcomes = [one.outcome for one in played]
+    counts = ", ".join(f"{outcomes.count(word)} {told}" for word, told in _WORDS.items() if word in outcomes)
+    recorded = f" Recorded as entries {entries[0]} to {entries[-1]}." if entries else ""
+    return ["", f"{counts}.{recorded} Echoes stood in for servers; no target was touched."]
 
 
 def _inputs(given: tuple[str, ...]) -> dict[str, str]:

@@ -121,7 +121,7 @@ class Tally:
             found[counter] = 1
         if inside:
             for counter, number in found.items():
-                count = self.counts.setdefault(counter, Count())
+                count = self.counts.get(counter) or self._counter(counter)
                 count.number += number
                 count.latest.append(shown)
             self._measure(record)
@@ -129,6 +129,10 @@ class Tally:
         if isinstance(record.body, PolicyActivated):
             self.rulebook = record.body.rulebook
         self._let_go(record)
+
+    def _counter(self, counter: str) -> Count:
+        count = self.counts[counter] = Count()
+        return count
 
     def _across(self, record: Record, leaf: bytes) -> list[str]:
         """Follow what lives; gives what only several records together show."""

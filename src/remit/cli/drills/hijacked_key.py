@@ -39,6 +39,8 @@ async def play(stage: Stage) -> AsyncIterator[Step]:
 
 
 def _standing(stage: Stage) -> Step:
+    if not stage.real.servers and not stage.real.targets:
+        return not_tried(_STANDING, "there is no server that could be given one, and no target")
     given = given_to_servers(stage.node.folder)
     found = [f"server {name}: {', '.join(one.variables)}" for name, one in given.items() if one.variables]
     found += [f"target {name}" for name, target in stage.real.targets.items() if TARGET_KINDS[target.kind].stands]

@@ -36,15 +36,7 @@ _SHOWN_MAX = 100
 
 async def play(stage: Stage) -> AsyncIterator[Step]:
     """The configuration, then every task type."""
-    given = {name: one.shown for name, one in given_to_servers(stage.node.folder).items() if one.shown}
-    told = "; ".join(f"server {name}: {', '.join(names)}" for name, names in given.items())
-    yield judged(
-        _LINES,
-        "none is in them",
-        told or "none is",
-        held=not given,
-        mend="give it as env or as a header, better as a lease: [targets.NAME] and {lease:NAME.part}",
-    )
+    yield _lines(stage)
     yield _files(stage)
     for subject in stage.subjects:
         if subject.why:
@@ -52,6 +44,15 @@ async def play(stage: Stage) -> AsyncIterator[Step]:
             continue
         async for step in _written(stage, subject):
             yield step
+
+
+def _lines(stage: Stage) -> Step:
+    if not stage.real.servers:
+        return not_tried(_LINES, "there is no server")
+    given = {name: one.shown for name, one in given_to_servers(stage.node.folder).items() if one.shown}
+    happened = "; ".join(f"server {name}: {', '.join(names)}" for name, names in given.items()) or "none is"
+    mend = "give it as env or as a header, better as a lease: [targets.NAME] and {lease:NAME.part}"
+    return judged(_LINES, "none is in them", happened, held=not given, mend=mend)
 
 
 def _files(stage: Stage) -> Step:

@@ -361,7 +361,8 @@ async def set_stage(folder: Path, scratch: Path, inputs: Mapping[str, str]) -> A
         timeout = aiohttp.ClientTimeout(total=_WAIT_SECONDS)
         client = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout))
         stage = Stage(node, client, f"http://127.0.0.1:{port}", clock, scratch, real)
-        stage.subjects = tuple(subject_of(real, name, inputs) for name in sorted(real.task_types))
+        nothing = Subject(kind="", agent="", inputs={}, why="there is no task type: tasks/*.toml")
+        stage.subjects = tuple(subject_of(real, name, inputs) for name in sorted(real.task_types)) or (nothing,)
         stack.enter_context(_listening(stage.logged))
         yield stage
         for task in stage.opened:
