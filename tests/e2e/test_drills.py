@@ -16,8 +16,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from remit.cli.drills.stage import Played, Said, Stage
 from remit.cli.main import main
 from remit.doors.gateway.gate import Gate
+from remit.errors import Outage
 from remit.logic.arguments import digest_bytes
 from remit.logic.report_rules import RULES
 from remit.model.call import Ending
@@ -236,6 +238,35 @@ def test_inputs_that_nothing_made_up_fits_can_be_given(folder):
     assert "-i bill=" in told["drills"][0]["steps"][0]["happened"]
     code, told = drilled(folder, "prompt-change", "--no-record", "-i", "bill=B-2026-x")
     assert (code, told["outcome"]) == (0, "held")
+
+
+def test_a_drill_that_breaks_off_has_not_held(folder, monkeypatch):
+    async def away(self: Stage, played: Played, said: Said, result: object) -> None:
+        raise Outage("the store is away")
+
+    monkeypatch.setattr(Stage, "observed", away)
+    code, told = drilled(folder, "slow-exfiltration", "--no-record")
+    last = told["drills"][0]["steps"][-1]
+    assert (code, last["tried"], last["happened"], last["outcome"]) == (1, "the drill itself", "the store is away", "not_held")
+
+
+def test_task_types_can_be_named_and_one_that_does_not_open_says_why(folder):
+    text = (folder / "tasks" / "pay.toml").read_text()
+    (folder / "tasks" / "look.toml").write_text(text.replace('[[grant]]\ntool = "bank/pay"\n', ""))
+    change(folder, "remit.toml", 'tasks = ["pay"]', 'tasks = ["look", "pay"]')
+    _, told = drilled(folder, "prompt-change", "--no-record")
+    assert {step["on"] for step in told["drills"][0]["steps"]} == {"look", "pay"}
+    _, told = drilled(folder, "prompt-change", "--no-record", "--task", "look")
+    assert {step["on"] for step in told["drills"][0]["steps"]} == {"look"}
+    assert remit("drill", "--task", "nowhere", "-C", str(folder)).exit_code == 1
+    (folder / "tasks" / "look.toml").write_text(
+        text + 'resource = "mail/x://{bill}"\n'
+        if False
+        else text.replace("[[grant]]", '[[grant]]\narguments.properties.folder.within = "/in/{bill}"', 1)
+    )
+    code, told = drilled(folder, "prompt-change", "--no-record", "--task", "look", "-i", "bill=..")
+    assert (code, told["outcome"]) == (1, "not_tried")
+    assert "climbs out" in told["drills"][0]["steps"][0]["happened"]
 
 
 def test_wrong_use_and_the_list(folder):

@@ -146,7 +146,7 @@ class Tally:
             return found
         try:
             self._tasks[task_id] = fold(self._tasks.get(task_id), record, leaf)
-        except Broken:
+        except (Broken, ValueError, LookupError):
             self._tasks.pop(task_id, None)
             return [*found, "ledger.entries_that_do_not_fold"]
         return found

@@ -7,7 +7,6 @@ lines and addresses of servers stand in process lists and logs of others: no val
 
 from __future__ import annotations
 
-import io
 import re
 import stat
 from typing import TYPE_CHECKING
@@ -86,10 +85,8 @@ async def _written(stage: Stage, subject: Subject) -> AsyncIterator[Step]:
             await stage.observed(played, said, {"text": MARK})
     await stage.say("POST", f"/v1/tasks/{played.task.id}/token", f"{svid[:-8]}{MARK[:8]}")
     await stage.say("GET", f"/v1/tasks/{played.task.id}", svid)
-    file = io.StringIO()
     await stage.node.tasks.settle()
     ledger = "\n".join(entry.body.decode() for entry in await stage.node.store.task_entries(played.task.id))
-    await stage.node.ledger.export(file)
     answers = [str((await stage.say("GET", path)).body) for path in ("/ledger/checkpoint", "/openapi.json", "/spiffe/bundle")]
     places = {"the ledger": ledger + await _tail(stage), "the log": "\n".join(stage.logged[logged:]), "open answers": "\n".join(answers)}
     secrets = {"a value of a call": MARK, "the task's token": played.token, "a proof of identity": svid}

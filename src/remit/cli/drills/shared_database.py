@@ -30,7 +30,7 @@ _OTHER = Tried("another agent's proof, shown for the task", "refused-proofs")
 _STOPPED = Tried("the stolen token and a stolen proof, after the agent was stopped", "stop")
 _LIKE_ONE = re.compile(rb"[A-Za-z0-9_-]{20,}(?:\.[A-Za-z0-9_-]{10,}){0,2}")
 _SHOWN_MAX = 200
-_WITH_PASSWORD = re.compile(r"://[^/@:]*:(?!\$\{)[^/@]+@")
+_WITH_PASSWORD = re.compile(r"://[^/@:]*:(?!\$\{)[^/@]+@|[?&]password=(?!\$\{)")
 
 
 async def play(stage: Stage) -> AsyncIterator[Step]:

@@ -24,7 +24,7 @@ import aiohttp
 from remit.application import application
 from remit.cli.server import serving
 from remit.drivers.base import StdioServer
-from remit.errors import Broken, RemitError
+from remit.errors import Broken, NotFound, RemitError
 from remit.logic.arguments import digest_bytes
 from remit.logic.made_up import arguments_for, fits, made_up
 from remit.logic.narrow import narrowed_schema
@@ -32,6 +32,7 @@ from remit.model.catalog import Kind
 from remit.model.drill import Outcome, Step
 from remit.model.token import Possession
 from remit.node import load_rules, open_node
+from remit.services.reading import near
 from remit.wire import OWN_TASK
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ DRILL = "drill"
 CALLS_TRIED_MAX = 20  # of one task, to find a call that is allowed
 _WAIT_SECONDS = 60
 _LINES_MAX = 10_000
+_SUBJECTS_MAX = 100  # task types of one run
 _STAND_IN = Path(__file__).with_name("stand_in.py")
 _VERSION = "2026-07-28"
 _META = {
@@ -348,9 +350,15 @@ def declared(tools: Iterable[PinnedTool]) -> list[dict[str, Any]]:
 
 
 @contextlib.asynccontextmanager
-async def set_stage(folder: Path, scratch: Path, inputs: Mapping[str, str]) -> AsyncIterator[Stage]:
-    """A stage for a folder. ``inputs``: values for inputs of that name, in place of made-up ones. Raises Mistake."""
+async def set_stage(folder: Path, scratch: Path, inputs: Mapping[str, str] | None = None, only: Sequence[str] = ()) -> AsyncIterator[Stage]:
+    """A stage for a folder. ``inputs``: values for inputs of that name, in place of made-up ones. ``only``: task types (none: all).
+
+    Raises Mistake, NotFound (a task type), Outage.
+    """
     real, rulebook = load_rules(folder)
+    for kind in only:
+        if kind not in real.task_types:
+            raise NotFound(f"there is no task type {kind[:80]!r}", hint=near(kind, real.task_types))
     for server in real.servers:
         _write_tools(scratch, server, declared(tool for tool in rulebook.pinned.values() if tool.server == server))
     clock = StageClock()
@@ -361,12 +369,27 @@ async def set_stage(folder: Path, scratch: Path, inputs: Mapping[str, str]) -> A
         timeout = aiohttp.ClientTimeout(total=_WAIT_SECONDS)
         client = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout))
         stage = Stage(node, client, f"http://127.0.0.1:{port}", clock, scratch, real)
-        nothing = Subject(kind="", agent="", inputs={}, why="there is no task type: tasks/*.toml")
-        stage.subjects = tuple(subject_of(real, name, inputs) for name in sorted(real.task_types)) or (nothing,)
+        stage.subjects = await _subjects(stage, sorted(only or real.task_types), inputs or {})
         stack.enter_context(_listening(stage.logged))
         yield stage
         for task in stage.opened:
             await node.end_task(task)
+
+
+async def _subjects(stage: Stage, kinds: Sequence[str], inputs: Mapping[str, str]) -> tuple[Subject, ...]:
+    """What is played on: each opens, or says why it does not."""
+    found = []
+    for kind in kinds[:_SUBJECTS_MAX]:
+        subject = subject_of(stage.real, kind, inputs)
+        try:
+            if not subject.why:
+                await stage.end(await stage.open(subject))
+        except RemitError as error:
+            subject = replace(subject, why=f"it does not open: {error.message}")
+        found.append(subject)
+    more = len(kinds) - len(found)
+    why = f"{more} more task types are left out: --task NAME" if more else "there is no task type: tasks/*.toml"
+    return (*found, Subject(kind="", agent="", inputs={}, why=why)) if more or not found else tuple(found)
 
 
 def subject_of(configuration: Configuration, kind: str, inputs: Mapping[str, str]) -> Subject:
