@@ -414,6 +414,11 @@ def test_json_says_what_the_report_says():
     assert figure["entries"] == [{"index": 0, "kind": "call.decided", "at": "2026-11-23T12:00:00+00:00", "leaf": "00" * 32}]
 
 
+def test_resources_and_prompts_are_no_undeclared_tools():
+    tally = tally_of(decided(), decided(tool_kind="resource", name="note://x"), decided(tool_kind="prompt", name="greet"))
+    assert tally.names["tool"].seen == {"bank/pay": 1}
+
+
 def test_names_beyond_the_bound_are_counted():
     names = Names()
     for number in range(NAMES_MAX + 5):

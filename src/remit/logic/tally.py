@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from remit.errors import Broken
 from remit.logic.life import fold
 from remit.logic.tally_words import counted
+from remit.model.catalog import Kind
 from remit.model.delegation_record import AgentsRestored, AgentsStopped
 from remit.model.drill import DrillRan, Incident
 from remit.model.lease import LeaseState
@@ -169,7 +170,8 @@ class Tally:
         task = self._tasks.get(record.task or "")
         if isinstance(body, CallDecided):
             self.names["agent"].add(body.agent)
-            self.names["tool"].add(f"{body.server}/{body.name}")
+            if body.tool_kind == Kind.TOOL:  # resources and prompts are not declared one by one
+                self.names["tool"].add(f"{body.server}/{body.name}")
         elif isinstance(body, TaskOpened):
             self.names["task_type"].add(body.type)
             self.spans["task"].add(body.deadline - at)
