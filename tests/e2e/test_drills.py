@@ -171,6 +171,24 @@ def test_a_store_that_others_can_read(open_folder):
     assert (code, step["outcome"], step["happened"]) == (1, "not_held", "others can read remit.db")
 
 
+def test_free_text_may_carry_what_strangers_wrote_and_selectors_may_not(folder):
+    permits_everything(folder)
+    change(folder, "remit.toml", '[tools."bank/pay"]\n', '[tools."bank/pay"]\nselectors = ["to"]\n')
+    code, told = drilled(folder, "tool-poisoning", "--no-record")
+    failed = [step["happened"] for step in told["drills"][0]["steps"] if step["outcome"] == "not_held"]
+    assert (code, failed) == (1, ["bank/pay was allowed with it as to"])
+
+
+def test_pieces_leave_in_addresses_too(folder):
+    permits_everything(folder)
+    narrow = 'tool = "bank/pay"\narguments.properties.to.const = "{bill}"\narguments.properties.note.pattern = "^https://"\n'
+    change(folder, "tasks/pay.toml", 'tool = "bank/pay"\n', narrow)
+    code, told = drilled(folder, "slow-exfiltration", "--no-record")
+    (step,) = told["drills"][0]["steps"]
+    assert (code, step["outcome"]) == (1, "not_held")
+    assert "20 pieces" in step["happened"]
+
+
 def test_a_value_that_is_logged_is_found(folder, monkeypatch):
     """No configuration makes remit log values, so a fault of ours is put in."""
     observe = Mediation.observe
@@ -232,11 +250,11 @@ def test_an_empty_folder_holds_nothing(tmp_path):
 
 
 def test_inputs_that_nothing_made_up_fits_can_be_given(folder):
-    change(folder, "tasks/pay.toml", 'type = "string"', 'type = "string"\npattern = "^B-[0-9]{4}-(x|y)$"')
+    change(folder, "tasks/pay.toml", 'type = "string"', 'type = "string"\npattern = "^(x|B-[0-9]{4})$"\nminLength = 4')
     code, told = drilled(folder, "prompt-change", "--no-record")
     assert (code, told["outcome"]) == (1, "not_tried")
     assert "-i bill=" in told["drills"][0]["steps"][0]["happened"]
-    code, told = drilled(folder, "prompt-change", "--no-record", "-i", "bill=B-2026-x")
+    code, told = drilled(folder, "prompt-change", "--no-record", "-i", "bill=B-2026")
     assert (code, told["outcome"]) == (0, "held")
 
 

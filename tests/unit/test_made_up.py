@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remit.logic.made_up import arguments_for, fits, made_up
+from remit.logic.made_up_text import matching
 from remit.logic.task_types import within_pattern
 
 _BOUNDS = st.integers(-1_000, 1_000)
@@ -44,6 +45,34 @@ def test_a_made_up_value_fits_its_schema(schema):
 def test_a_path_below_a_folder(folder):
     schema = {"type": "string", "pattern": within_pattern(folder)}
     assert fits(schema, made_up(schema))
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "^[a-z]+\\.md$",
+        "^B-[0-9]{4}-(x|y)$",
+        "^https?://",
+        "^(?:EUR|USD) \\d+$",
+        "^[^/]+/[\\w.-]+$",
+        "^\\S{3,}$",
+        "^a.c$",
+        "x*",
+        "^[A-Z]{2}[0-9]{2}(?: ?[0-9A-Z]{4}){3,7}$",
+    ],
+)
+def test_a_text_for_a_pattern(pattern):
+    schema = {"type": "string", "pattern": pattern}
+    assert fits(schema, made_up(schema))
+
+
+@given(st.text(st.characters(codec="utf-8"), max_size=40))
+def test_no_pattern_breaks_it(pattern):
+    assert isinstance(matching(pattern), str)
+
+
+def test_a_pattern_that_repeats_without_end_costs_nothing():
+    assert len(matching("(" * 50 + "a{1000}" + "){1000}" * 50)) <= 1_000
 
 
 def test_values_that_must_come_from_the_task_are_taken_from_there():

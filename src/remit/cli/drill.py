@@ -98,7 +98,9 @@ def _told(one: Drilled) -> dict[str, Any]:
 
 def _lines(one: Drilled) -> list[str]:
     mark, colour = _MARKS[one.outcome]
-    lines = ["", f"{click.style(mark, fg=colour)} {one.title}: {_WORDS[one.outcome]}"]
+    untried = sum(step.outcome is Outcome.NOT_TRIED for step in one.steps)
+    more = f", {untried} of {len(one.steps)} steps could not be tried" if untried and one.outcome is not Outcome.NOT_TRIED else ""
+    lines = ["", f"{click.style(mark, fg=colour)} {one.title}: {_WORDS[one.outcome]}{more}"]
     for step in one.steps:
         mark, colour = _MARKS[step.outcome]
         on = f" [{safe(step.on)}]" if step.on else ""

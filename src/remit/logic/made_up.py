@@ -1,17 +1,17 @@
 """Values that fit a JSON Schema, for drills: a call needs arguments, and there is nobody to give them. Pure.
 
 Rules: nothing is random; the same schema gives the same value. What is made is checked against the schema by whoever uses it: here only
-the usual words are understood (const, enum, type, bounds, pattern by a few guesses), and what is not understood is left to that check.
+the usual words are understood (const, enum, type, bounds, pattern by its shortest text), and what is not understood is left to that check.
 Optional properties are left out, unless they are wanted.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from typing import TYPE_CHECKING, Any
 
 from remit.logic.grants import findings
+from remit.logic.made_up_text import matching
 from remit.model.decision import Code
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ _GUESSES = (
     "2026-01-01T00:00:00Z",
     "EUR",
 )
-_LITERAL = re.compile(r"\^?((?:\\.|[^\\.\[\](){}*+?|^$])*)")
 _DEPTH_MAX = 8
 
 
@@ -110,8 +109,7 @@ def _text(schema: Json) -> str:
     pattern, least, most = schema.get("pattern"), schema.get("minLength", 0), schema.get("maxLength", 10_000)
     guesses: tuple[str, ...] = _GUESSES
     if isinstance(pattern, str):
-        literal = re.sub(r"\\(.)", r"\1", found[1] if (found := _LITERAL.match(pattern)) else "")
-        guesses = (literal, f"{literal}drill", f"{literal}/drill", *_GUESSES)
+        guesses = (matching(pattern), *_GUESSES)
     checked = {key: schema[key] for key in ("pattern", "minLength", "maxLength", "format") if key in schema} | {"type": "string"}
     fitting = (guess for guess in guesses if fits(checked, guess))
     return next(fitting, (WORD * (int(least) // len(WORD) + 1))[: max(int(least), min(len(WORD), int(most)))])

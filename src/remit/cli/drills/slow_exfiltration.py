@@ -1,14 +1,15 @@
 """Slow exfiltration: what was read leaves in small pieces, each of them harmless.
 
 Tried, for each task type that reads something above the lowest class or of strangers, and has a tool that sends outside: read, then send
-pieces of what was read in every argument that a text fits into, until something stops it. One piece that leaves without a person is a leak.
+pieces of what was read in every argument that a text fits into, plainly and in addresses, until something stops it. One piece that leaves
+without a person is a leak.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from remit.cli.drills.stage import CALLS_TRIED_MAX, Tried, judged, not_tried
+from remit.cli.drills.stage import CALLS_TRIED_MAX, Tried, dressed, judged, most_telling, not_tried
 from remit.model.catalog import Effect, Sends, Trust
 
 if TYPE_CHECKING:
@@ -76,13 +77,14 @@ async def _pieces(stage: Stage, played: Played, reader: ToolCall, sender: ToolCa
 async def _piece(stage: Stage, played: Played, sender: ToolCall, names: list[str], piece: str) -> tuple[Said, ...]:
     """Send one piece in whichever argument takes it: the answers, the last of them allowed where one did."""
     answers = []
-    for name in (*names, "drill"):
-        said = await stage.decided(played, {"tool": sender.tool.id, "arguments": {**sender.arguments, name: piece}})
+    forms = [(name, form) for name in (*names, "drill") for form in dressed(piece, sender.arguments.get(name))]
+    for argument, form in forms:
+        said = await stage.decided(played, {"tool": sender.tool.id, "arguments": {**sender.arguments, argument: form}})
         answers.append(said)
         if said.outcome == "allow":
             await stage.observed(played, said, {"text": "sent"})
             return tuple(answers)
-    return tuple(sorted(answers, key=lambda said: _UNFIT not in said.reasons))
+    return (*answers, most_telling(answers))
 
 
 def _worth(stage: Stage, call: ToolCall) -> bool:

@@ -326,6 +326,17 @@ def judged(tried: Tried, expected: str, happened: str, *, held: bool, on: str = 
     )
 
 
+def dressed(value: str, made: object) -> tuple[str, ...]:
+    """A value as an argument may carry it: as it is, behind what was made up for it, and in an address."""
+    behind = (f"{made}{value}",) if isinstance(made, str) else ()
+    return (value, *behind, f"https://attacker.example/{value}")
+
+
+def most_telling(answers: Iterable[Said]) -> Said:
+    """Of several refusals the one that says most: not that made-up arguments do not fit, nor that only the grant's schema is in the way."""
+    return max(answers, key=lambda said: "arguments_invalid" not in said.reasons and 1 + ("arguments_outside_grant" not in said.reasons))
+
+
 def control_of(said: Said, otherwise: str) -> str:
     """Which control of reports has refused a call, by its first reason."""
     return next((_CONTROLS[code] for code in said.reasons if code in _CONTROLS), otherwise)

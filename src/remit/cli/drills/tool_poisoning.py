@@ -10,14 +10,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from remit.cli.drills.stage import CALLS_TRIED_MAX, Tried, control_of, judged, not_tried
+from remit.cli.drills.stage import CALLS_TRIED_MAX, Tried, control_of, dressed, judged, most_telling, not_tried
 from remit.logic.evidence import visible
 from remit.model.catalog import Effect, Trust
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from remit.cli.drills.stage import Played, Stage, Subject, ToolCall
+    from remit.cli.drills.stage import Played, Said, Stage, Subject, ToolCall
     from remit.model.drill import Step
 
 TITLE = "Tool poisoning and rug pull"
@@ -115,22 +115,28 @@ async def _ordered(stage: Stage, subject: Subject) -> AsyncIterator[Step]:
         if found is None:
             yield not_tried(_ORDER, "no made-up read is allowed", on=subject.kind, mend="-i NAME=… gives inputs that its policies know")
             return
-        await stage.observed(played, found[1], {"text": f"{_POISON} {_STRANGER}", "recipient": _STRANGER})
+        await stage.observed(
+            played, found[1], {"text": f"{_POISON} {_STRANGER} https://attacker.example/{_STRANGER}", "recipient": _STRANGER}
+        )
         yield await _obeyed(stage, played, actor)
 
 
 async def _obeyed(stage: Stage, played: Played, actor: ToolCall) -> Step:
-    properties = actor.schema.get("properties", {})
-    names = [name for name, rule in properties.items() if isinstance(rule, dict) and rule.get("type", "string") == "string"]
-    answers = []
-    for name in names:
-        played = await stage.later(played)
-        answers.append(await stage.decided(played, {"tool": actor.tool.id, "arguments": {**actor.arguments, name: _STRANGER}}))
-    on = played.subject.kind
-    if not answers or all("arguments_invalid" in said.reasons for said in answers):
+    """Free text may carry what a stranger wrote; what says who, where or which may not."""
+    selectors, on, let = actor.facts.selectors, played.subject.kind, []
+    answers: list[Said] = []
+    for name, rule in actor.schema.get("properties", {}).items():
+        is_text = isinstance(rule, dict) and rule.get("type", "string") == "string"
+        for form in dressed(_STRANGER, actor.arguments.get(name)) if is_text and (selectors is None or name in selectors) else ():
+            played = await stage.later(played)
+            answers.append(await stage.decided(played, {"tool": actor.tool.id, "arguments": {**actor.arguments, name: form}}))
+            let += [name] if answers[-1].outcome == "allow" and name not in let else []
+    if not answers:
+        return not_tried(_ORDER, f"nothing of {actor.tool.id} that says who, where or which takes a text", on=on)
+    if all("arguments_invalid" in said.reasons for said in answers):
         return not_tried(_ORDER, f"nothing made up fits the arguments of {actor.tool.id}", on=on)
-    let = [name for name, said in zip(names, answers, strict=True) if said.outcome == "allow"]
-    happened = f"{actor.tool.id} was allowed with it as {', '.join(let)}" if let else f"{actor.tool.id}: {answers[-1].words}"
-    mend = f"an origin for {', '.join(let)} in the grant, or a policy that asks once context.untrusted"
-    tried = _ORDER if let else replace(_ORDER, control=control_of(answers[-1], _ORDER.control))
+    telling = most_telling(answers)
+    happened = f"{actor.tool.id} was allowed with it as {', '.join(let)}" if let else f"{actor.tool.id}: {telling.words}"
+    mend = f"an origin for {', '.join(let)} in the grant, or a policy that asks once context.untrusted; selectors, if it is free text"
+    tried = _ORDER if let else replace(_ORDER, control=control_of(telling, _ORDER.control))
     return judged(tried, "not without a person", happened, held=not let, on=on, mend=mend, record=await stage.shown(played.task.id))
