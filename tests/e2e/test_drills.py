@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from remit.cli.drills.stage import Played, Said, Stage
+from remit.cli.drills.stage import Played, Stage
+from remit.cli.drills.words import Said
 from remit.cli.main import main
 from remit.doors.gateway.gate import Gate
 from remit.errors import Outage

@@ -12,7 +12,7 @@ import msgspec
 
 from remit.cli.common import DONE, REFUSED, emit, folder_option, json_option, operator, reports_errors, safe
 from remit.cli.drills.every import DRILLS
-from remit.cli.drills.stage import set_stage
+from remit.cli.drills.setting import set_stage
 from remit.errors import Mistake, RemitError
 from remit.model.drill import Drilled, Incident, Outcome, Step, overall
 from remit.node import open_node, utc_now

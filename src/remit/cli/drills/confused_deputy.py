@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from remit.cli.drills.stage import DRILL, Tried, judged, not_tried
+from remit.cli.drills.stage import DRILL
+from remit.cli.drills.words import Tried, judged, not_tried
 from remit.services.exchange import ACCESS_TOKEN, JWT, TOKEN_EXCHANGE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from remit.cli.drills.stage import Played, Said, Stage
+    from remit.cli.drills.stage import Played, Stage
+    from remit.cli.drills.words import Said
     from remit.model.drill import Step
 
 TITLE = "Confused deputy over a token that was passed on"

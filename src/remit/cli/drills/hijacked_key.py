@@ -9,14 +9,15 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from remit.cli.drills.stage import Tried, judged, not_tried
+from remit.cli.drills.words import Tried, judged, not_tried
 from remit.drivers.targets.kinds import TARGET_KINDS
 from remit.services.coverage import given_to_servers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from remit.cli.drills.stage import Played, Said, Stage, Subject
+    from remit.cli.drills.stage import Played, Stage, Subject
+    from remit.cli.drills.words import Said
     from remit.model.drill import Step
 
 TITLE = "LLM key hijacked within minutes of its exposure"

@@ -11,7 +11,8 @@ import re
 import stat
 from typing import TYPE_CHECKING
 
-from remit.cli.drills.stage import DRILL, Tried, judged, not_tried
+from remit.cli.drills.stage import DRILL
+from remit.cli.drills.words import Tried, judged, not_tried
 from remit.services.coverage import given_to_servers
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from remit.cli.drills.stage import Tried, digest, judged, not_tried
+from remit.cli.drills.words import Tried, digest, judged, not_tried
 from remit.errors import RemitError
 
 if TYPE_CHECKING:

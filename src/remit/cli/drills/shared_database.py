@@ -12,7 +12,8 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from remit.cli.drills.leaked_logs import MARK
-from remit.cli.drills.stage import DRILL, Tried, judged, not_tried
+from remit.cli.drills.stage import DRILL
+from remit.cli.drills.words import Tried, judged, not_tried
 from remit.services.reading import FILE, parsed, read_text
 
 if TYPE_CHECKING:

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from remit.cli.drills.stage import CALLS_TRIED_MAX, Tried, dressed, judged, most_telling, not_tried
+from remit.cli.drills.stage import CALLS_TRIED_MAX
+from remit.cli.drills.words import Tried, dressed, judged, most_telling, not_tried
 from remit.model.catalog import Effect, Sends, Trust
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from remit.cli.drills.stage import Played, Said, Stage, Subject, ToolCall
+    from remit.cli.drills.stage import Played, Stage, Subject, ToolCall
+    from remit.cli.drills.words import Said
     from remit.model.drill import Step
 
 TITLE = "Slow exfiltration in small pieces"

@@ -5,15 +5,13 @@ Rules
   targets: no real tool, target, receiver or person hears of a drill.
 * What is tried goes through the HTTP doors. Tasks are marked by whom they run for and who opened them (``drill``); they are in no
   ledger but the stage's own.
-* Left out: what each drill tries, and what follows (the modules beside this one).
+* Left out: how it is set up (``setting.py``), what each drill tries (the modules beside this one).
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import logging
-import sys
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,22 +19,16 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from remit.application import application
-from remit.cli.server import serving
-from remit.drivers.base import StdioServer
-from remit.errors import Broken, NotFound, RemitError
-from remit.logic.arguments import digest_bytes
-from remit.logic.made_up import arguments_for, fits, made_up
+from remit.cli.drills.words import Said, digest
+from remit.errors import Broken, RemitError
+from remit.logic.made_up import arguments_for
 from remit.logic.narrow import narrowed_schema
 from remit.model.catalog import Kind
-from remit.model.drill import Outcome, Step
 from remit.model.token import Possession
-from remit.node import load_rules, open_node
-from remit.services.reading import near
 from remit.wire import OWN_TASK
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from remit.model.catalog import PinnedTool, ToolFacts
     from remit.model.grant import Grant
@@ -45,11 +37,9 @@ if TYPE_CHECKING:
     from remit.settings import Configuration
 
 DRILL = "drill"
+_THUMBPRINT = "drill-drill-drill-drill-drill-drill-drill-d"  # of a key that nobody has
 CALLS_TRIED_MAX = 20  # of one task, to find a call that is allowed
-_WAIT_SECONDS = 60
-_LINES_MAX = 10_000
-_SUBJECTS_MAX = 100  # task types of one run
-_STAND_IN = Path(__file__).with_name("stand_in.py")
+WAIT_SECONDS = 60
 _VERSION = "2026-07-28"
 _META = {
     "io.modelcontextprotocol/protocolVersion": _VERSION,
@@ -73,14 +63,6 @@ class StageClock:
         self.now += span
 
 
-@dataclass(frozen=True, slots=True)
-class Tried:
-    """What is tried, in words, and the control of reports (``logic/report_rules.py``) that it bears on."""
-
-    words: str
-    control: str
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
     """What a drill is played on: a task type, the first agent that may be given it, made-up inputs. ``why``: it cannot ("" : it can)."""
@@ -98,32 +80,6 @@ class Played:
     task: Task
     token: str
     subject: Subject
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
-    """What a door answered."""
-
-    status: int
-    body: Any
-
-    @property
-    def outcome(self) -> str:
-        """Of a decision; "" : there was none."""
-        return str(self.body.get("outcome", "")) if isinstance(self.body, dict) else ""
-
-    @property
-    def reasons(self) -> tuple[str, ...]:
-        """Codes of a decision's reasons."""
-        found = self.body.get("reasons", ()) if isinstance(self.body, dict) else ()
-        return tuple(reason["code"] for reason in found)
-
-    @property
-    def words(self) -> str:
-        """For people."""
-        if self.outcome:
-            return f"{self.outcome}: {', '.join(self.reasons)}"
-        return f"HTTP {self.status}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,11 +144,18 @@ class Stage:
     async def say(self, method: str, path: str, token: str = "", body: object = None, form: Mapping[str, str] | None = None) -> Said:
         """One request to a door."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        async with self._client.request(method, self._url + path, json=body, data=form, headers=headers) as answer:
-            text = await answer.text()
-            with contextlib.suppress(ValueError):
-                return Said(status=answer.status, body=json.loads(text))
-            return Said(status=answer.status, body=text)
+        status, text = await self._asked(method, path, json=body, data=form, headers=headers)
+        with contextlib.suppress(ValueError):
+            return Said(status=status, body=json.loads(text))
+        return Said(status=status, body=text)
+
+    async def _asked(self, method: str, path: str, **request: Any) -> tuple[int, str]:
+        """Raises Broken where the stage's own door does not answer."""
+        try:
+            async with self._client.request(method, self._url + path, **request) as answer:
+                return answer.status, await answer.text()
+        except (TimeoutError, aiohttp.ClientError) as error:
+            raise Broken(f"the stage's own door gave no answer to {method} {path[:80]}: {type(error).__name__}") from None
 
     async def ask(self, token: str, words: Mapping[str, Any]) -> Said:
         """Have a call decided, for the task of the token."""
@@ -236,13 +199,10 @@ class Stage:
             "Mcp-Method": method,
             **({"Mcp-Name": str(params["name"])} if "name" in params else {}),
         }
-        try:
-            async with self._client.post(f"{self._url}/mcp/{server}", json=body, headers=headers) as answer:
-                lines = (await answer.text()).splitlines()
-        except TimeoutError:
-            raise Broken(f"the stage's own gateway gave no answer within {_WAIT_SECONDS} seconds") from None
+        status, text = await self._asked("POST", f"/mcp/{server}", json=body, headers=headers)
+        lines = text.splitlines()
         last = next((line.removeprefix("data: ") for line in reversed(lines) if line.startswith(("data: {", "{"))), "{}")
-        return Said(status=answer.status, body=json.loads(last))
+        return Said(status=status, body=json.loads(last))
 
     def calls(self, played: Played) -> tuple[ToolCall, ...]:
         """Calls of granted tools with made-up arguments that the grant covers as far as can be told, reads first."""
@@ -285,66 +245,11 @@ class Stage:
 
     def lists(self, server: str, tools: Sequence[Mapping[str, Any]]) -> None:
         """From now on the stand-in lists these tools."""
-        _write_tools(self.scratch, server, tools)
+        write_tools(self.scratch, server, tools)
 
     def pinned(self, server: str) -> list[dict[str, Any]]:
         """A server's tools as they were accepted."""
         return declared(tool for tool in self.node.rules.rulebook.pinned.values() if tool.server == server)
-
-
-_CONTROLS = {
-    "origin_unknown": "origins",
-    "origin_not_admitted": "origins",
-    "arguments_outside_grant": "least-agency",
-    "not_granted": "least-agency",
-    "needs_approval": "approvals",
-    "no_approver": "approvals",
-    "policy_forbids": "policy",
-    "no_policy_permits": "policy",
-    "above_ceiling": "labels",
-}
-_THUMBPRINT = "drill-drill-drill-drill-drill-drill-drill-d"
-
-
-def not_tried(tried: Tried, why: str, *, on: str = "", mend: str = "") -> Step:
-    """A step that this configuration does not let be tried."""
-    return Step(tried=tried.words, expected="", happened=why, outcome=Outcome.NOT_TRIED, control=tried.control, on=on, mend=mend)
-
-
-def judged(tried: Tried, expected: str, happened: str, *, held: bool, on: str = "", mend: str = "", record: str = "") -> Step:
-    """A step that was tried. ``mend`` is told only where it did not hold."""
-    outcome = Outcome.HELD if held else Outcome.NOT_HELD
-    return Step(
-        tried=tried.words,
-        expected=expected,
-        happened=happened,
-        outcome=outcome,
-        control=tried.control,
-        on=on,
-        mend="" if held else mend,
-        record=record,
-    )
-
-
-def dressed(value: str, made: object) -> tuple[str, ...]:
-    """A value as an argument may carry it: as it is, behind what was made up for it, and in an address."""
-    behind = (f"{made}{value}",) if isinstance(made, str) else ()
-    return (value, *behind, f"https://attacker.example/{value}")
-
-
-def most_telling(answers: Iterable[Said]) -> Said:
-    """Of several refusals the one that says most: not that made-up arguments do not fit, nor that only the grant's schema is in the way."""
-    return max(answers, key=lambda said: "arguments_invalid" not in said.reasons and 1 + ("arguments_outside_grant" not in said.reasons))
-
-
-def control_of(said: Said, otherwise: str) -> str:
-    """Which control of reports has refused a call, by its first reason."""
-    return next((_CONTROLS[code] for code in said.reasons if code in _CONTROLS), otherwise)
-
-
-def digest(text: str) -> str:
-    """A digest as manifests hold them, of something made up."""
-    return digest_bytes(text.encode())
 
 
 def declared(tools: Iterable[PinnedTool]) -> list[dict[str, Any]]:
@@ -358,70 +263,6 @@ def declared(tools: Iterable[PinnedTool]) -> list[dict[str, Any]]:
         }
         for tool in tools
     ]
-
-
-@contextlib.asynccontextmanager
-async def set_stage(folder: Path, scratch: Path, inputs: Mapping[str, str] | None = None, only: Sequence[str] = ()) -> AsyncIterator[Stage]:
-    """A stage for a folder. ``inputs``: values for inputs of that name, in place of made-up ones. ``only``: task types (none: all).
-
-    Raises Mistake, NotFound (a task type), Outage.
-    """
-    real, rulebook = load_rules(folder)
-    for kind in only:
-        if kind not in real.task_types:
-            raise NotFound(f"there is no task type {kind[:80]!r}", hint=near(kind, real.task_types))
-    for server in real.servers:
-        _write_tools(scratch, server, declared(tool for tool in rulebook.pinned.values() if tool.server == server))
-    clock = StageClock()
-    stand_ins = {server: _stand_in(scratch, server) for server in real.servers}
-    async with contextlib.AsyncExitStack() as stack:
-        node = await stack.enter_async_context(open_node(folder, deciding=True, scratch=scratch, stand_ins=stand_ins, clock=clock))
-        port = await stack.enter_async_context(serving(application(node), "127.0.0.1", 0))
-        timeout = aiohttp.ClientTimeout(total=_WAIT_SECONDS)
-        client = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout))
-        stage = Stage(node, client, f"http://127.0.0.1:{port}", clock, scratch, real)
-        stage.subjects = await _subjects(stage, sorted(only or real.task_types), inputs or {})
-        stack.enter_context(_listening(stage.logged))
-        yield stage
-        for task in stage.opened:
-            await node.end_task(task)
-
-
-async def _subjects(stage: Stage, kinds: Sequence[str], inputs: Mapping[str, str]) -> tuple[Subject, ...]:
-    """What is played on: each opens, or says why it does not."""
-    found = []
-    for kind in kinds[:_SUBJECTS_MAX]:
-        subject = subject_of(stage.real, kind, inputs)
-        try:
-            if not subject.why:
-                await stage.end(await stage.open(subject))
-        except RemitError as error:
-            subject = replace(subject, why=f"it does not open: {error.message}")
-        found.append(subject)
-    more = len(kinds) - len(found)
-    why = f"{more} more task types are left out: --task NAME" if more else "there is no task type: tasks/*.toml"
-    return (*found, Subject(kind="", agent="", inputs={}, why=why)) if more or not found else tuple(found)
-
-
-def subject_of(configuration: Configuration, kind: str, inputs: Mapping[str, str]) -> Subject:
-    """A task type with somebody to work on it, and inputs."""
-    agent = next((agent.name for agent in configuration.agents.values() if kind in agent.tasks), "")
-    values: dict[str, Any] = {}
-    wrong = "" if agent else f"no agent may be given {kind}"
-    for one in configuration.task_types[kind].inputs:
-        given = inputs.get(one.name)
-        made = one.default if one.default is not None else made_up(one.schema)
-        values[one.name] = made if given is None else _typed(given, one.schema["type"])
-        if not wrong and not fits(one.schema, values[one.name]):
-            wrong = f"nothing made up fits its input {one.name}; give one with -i {one.name}=…"
-    return Subject(kind=kind, agent=agent, inputs=values, why=wrong)
-
-
-def _typed(text: str, kind: str) -> object:
-    """An input that was given as text; what does not fit is found by its schema."""
-    if kind == "integer":
-        return int(text) if text.removeprefix("-").isdecimal() else text
-    return {"true": True, "false": False}.get(text, text) if kind == "boolean" else text
 
 
 def _call(tool: PinnedTool, facts: ToolFacts, line: Grant, inputs: Sequence[object]) -> ToolCall:
@@ -440,41 +281,8 @@ def _with_origins(schema: dict[str, Any], narrowing: dict[str, Any]) -> dict[str
     return {**schema, "properties": {**own, **marked}}
 
 
-def _stand_in(scratch: Path, server: str) -> StdioServer:
-    command = (sys.executable, str(_STAND_IN), str(scratch / f"{server}.tools"), str(scratch / f"{server}.heard"))
-    return StdioServer(name=server, command=command)
-
-
-def _write_tools(scratch: Path, server: str, tools: Sequence[Mapping[str, Any]]) -> None:
+def write_tools(scratch: Path, server: str, tools: Sequence[Mapping[str, Any]]) -> None:
+    """What a server's stand-in lists from now on."""
     fresh = scratch / f"{server}.tools.new"
     fresh.write_text(json.dumps(list(tools)), encoding="utf-8")
     fresh.replace(scratch / f"{server}.tools")
-
-
-@contextlib.contextmanager
-def _listening(lines: list[str]) -> Iterator[None]:
-    """Keep what is logged meanwhile, by remit and by everything it uses."""
-    handler, root, remit = _Keeping(lines), logging.getLogger(), logging.getLogger("remit")
-    levels = root.level, remit.level
-    root.addHandler(handler)
-    root.setLevel(logging.DEBUG)
-    remit.setLevel(logging.DEBUG)
-    try:
-        yield
-    finally:
-        root.removeHandler(handler)
-        root.setLevel(levels[0])
-        remit.setLevel(levels[1])
-
-
-class _Keeping(logging.Handler):
-    """Keeps the lines, bounded."""
-
-    def __init__(self, lines: list[str]) -> None:
-        super().__init__()
-        self._lines = lines
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """See logging.Handler."""
-        if len(self._lines) < _LINES_MAX:
-            self._lines.append(self.format(record))

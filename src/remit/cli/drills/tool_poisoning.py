@@ -10,14 +10,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from remit.cli.drills.stage import CALLS_TRIED_MAX, Tried, control_of, dressed, judged, most_telling, not_tried
+from remit.cli.drills.stage import CALLS_TRIED_MAX
+from remit.cli.drills.words import Tried, control_of, dressed, judged, most_telling, not_tried
 from remit.logic.evidence import visible
 from remit.model.catalog import Effect, Trust
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from remit.cli.drills.stage import Played, Said, Stage, Subject, ToolCall
+    from remit.cli.drills.stage import Played, Stage, Subject, ToolCall
+    from remit.cli.drills.words import Said
     from remit.model.drill import Step
 
 TITLE = "Tool poisoning and rug pull"
