@@ -361,4 +361,16 @@ PROMISES = (
         against=("hijacked agent",),
         tests=("tests/property/test_mining.py",),
     ),
+    Promise(
+        says="A report counts only what a verified ledger holds, calls nothing shown that nobody exercised, and says where an entry speaks "
+        "against it.",
+        against=("insider with the database",),
+        tests=("tests/unit/test_report.py", "tests/e2e/test_reports.py"),
+    ),
+    Promise(
+        says="A drill says which known incidents the rules of a folder would not hold, counts nothing as held that was not tried, and "
+        "touches nothing real.",
+        against=("hijacked agent", "thief of a token", "hostile or changed tool server"),
+        tests=("tests/e2e/test_drills.py",),
+    ),
 )

@@ -62,6 +62,7 @@ if TYPE_CHECKING:
 
     import aiohttp
 
+    from remit.drivers.base import StdioServer
     from remit.drivers.key_ring import KeyRing
     from remit.drivers.spans import Spans
     from remit.logic.rulebook import Rulebook
@@ -237,10 +238,15 @@ def load_rules(folder: Path) -> tuple[Configuration, Rulebook]:
 
 @contextlib.asynccontextmanager
 async def open_node(
-    folder: Path, *, deciding: bool = False, scratch: Path | None = None, clock: Callable[[], datetime] = utc_now
+    folder: Path,
+    *,
+    deciding: bool = False,
+    scratch: Path | None = None,
+    stand_ins: Mapping[str, StdioServer] | None = None,
+    clock: Callable[[], datetime] = utc_now,
 ) -> AsyncIterator[Node]:
     """A node on a working folder; ``deciding``: it will decide calls, so what it decides by is recorded first. ``scratch``: a folder for
-    its store and keys in place of the real ones, to rehearse in.
+    its store and keys in place of the real ones, to rehearse in; ``stand_ins``: servers in place of the real ones, and no targets.
 
     Raises Mistake, Outage.
     """
@@ -249,6 +255,8 @@ async def open_node(
         unseen = replace(configuration.settings.ledger, witnesses=())
         apart = replace(configuration.settings, storage=scratch / "remit.db", storage_url="", keys=scratch / "keys", ledger=unseen)
         configuration = replace(configuration, settings=apart)
+    if stand_ins is not None:
+        configuration = replace(configuration, servers=stand_ins, targets={})
     settings, limits = configuration.settings, configuration.settings.limits
     objectives = _objectives(settings)
     keys = load_or_make_keys(settings.keys)

@@ -11,9 +11,11 @@ from remit.cli.audit import ledger
 from remit.cli.common import EXIT_CODES
 from remit.cli.console import console
 from remit.cli.drift import task_drift, task_resume
+from remit.cli.drill import drill
 from remit.cli.keys import keys
 from remit.cli.leases import lease, target
 from remit.cli.policy import policy
+from remit.cli.report import report
 from remit.cli.run import run
 from remit.cli.scan import scan_command
 from remit.cli.setup import agent, doctor, init, pin
@@ -38,7 +40,7 @@ def _told(command: click.Command) -> click.Command:
 task.add_command(task_drift)
 task.add_command(task_resume)
 _TASKS = (init, serve, console, run, task, approvals, approve, deny)
-_RULES = (agent, kill, lease, target, policy, pin, keys, signals, ledger, scan_command, doctor)
+_RULES = (agent, kill, lease, target, policy, pin, keys, signals, ledger, report, drill, scan_command, doctor)
 for one in (*_TASKS, *_RULES):
     main.add_command(_told(one))
 

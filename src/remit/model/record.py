@@ -25,6 +25,7 @@ from remit.model.delegation_record import (
     TaskNarrowed,
     TaskReturned,
 )
+from remit.model.drill import DrillRan
 from remit.model.manifest import ManifestAccepted, ManifestChanged
 from remit.model.signal import SignalFollowed, SignalReceived, SignalRefused, StreamChanged
 from remit.model.tripwire import SecretFound
@@ -509,6 +510,7 @@ Body = (
     | SignInRefused
     | PasskeyAdded
     | PasskeyRemoved
+    | DrillRan
 )
 
 KINDS: dict[str, type[Body]] = {
@@ -553,6 +555,7 @@ KINDS: dict[str, type[Body]] = {
     "person.refused": SignInRefused,
     "passkey.added": PasskeyAdded,
     "passkey.removed": PasskeyRemoved,
+    "drill.ran": DrillRan,
 }
 NAMES: dict[type[Body], str] = {body: kind for kind, body in KINDS.items()}
 
