@@ -192,6 +192,12 @@ PROMISES = (
         tests=("tests/property/test_transparency.py", "tests/integration/test_transparency_log.py"),
     ),
     Promise(
+        says="What is told of exposure is counted from the ledger: nothing used that did not stand, and nothing standing beyond "
+        "the period.",
+        against=(),
+        tests=("tests/property/test_exposure.py", "tests/integration/test_exposure_and_search.py"),
+    ),
+    Promise(
         says="What a tool counts as is what a person accepted: a tool that changes is not called until it is pinned again.",
         against=("hostile or changed tool server",),
         tests=(

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner
 
+from remit.cli import replaying
 from remit.cli.main import main
+from remit.cli.replaying import replayed
 from remit.errors import Refusal
 from remit.logic.arguments import make_call
 from remit.model.call import Ending
@@ -297,6 +299,19 @@ def test_a_candidate_that_does_not_hold_together_is_told_and_flips_nothing(folde
         ("--candidate", str(folder), "--since", "soon"),
     ):
         assert remit(folder, "replay", *words)[0] == 2
+
+
+def test_several_processes_replay_to_the_same_end_and_tell_how_far_they_are(folder, capfd, monkeypatch):
+    work(folder)
+    candidate = {"main.cedar": CEDAR.replace("amount < 10", "amount < 1000")}
+    alone = asyncio.run(replayed(folder, candidate, since=None, task_type="", processes=1))
+    assert capfd.readouterr().err == "", "of few entries nothing is told"
+    monkeypatch.setattr(replaying, "_ALONE_MAX", 0)
+    monkeypatch.setattr(replaying, "_LOOK_SECONDS", 0.01)
+    together = asyncio.run(replayed(folder, candidate, since=None, task_type="", processes=2))
+    assert together == alone
+    assert alone.flips
+    assert "entries replayed" in capfd.readouterr().err
 
 
 def test_a_policy_that_fails_while_it_is_evaluated_denies_also_in_a_rehearsal_and_a_replay(folder):

@@ -9,15 +9,17 @@ import io
 import anyio
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from remit.errors import Mistake
+from remit.logic import audit
 from remit.logic.audit import Tampered, Verified, verify_export
 from remit.logic.checkpoint import Checkpoint, Verifier, open_checkpoint, open_note, sign_checkpoint
 from remit.logic.merkle import (
     completed,
     consistency_plan,
+    extended,
     inclusion_plan,
     kept_at,
     leaf_hash,
@@ -27,6 +29,8 @@ from remit.logic.merkle import (
     verify_consistency,
     verify_inclusion,
 )
+from remit.services import verifying
+from remit.services.verifying import verify_file
 from tests.support import World, call, grant
 
 VECTORS = ["", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f"]
@@ -220,6 +224,68 @@ def test_a_removed_an_inserted_and_a_swapped_entry_is_named(exported, index):
         )
         assert isinstance(swapped, Tampered)
         assert swapped.first in {index, index + 1}
+
+
+def carried(line: bytes) -> object:
+    """What a line says: base64 has spare bits at its end, which say nothing."""
+    kind, _, encoded = line.partition(b" ")
+    try:
+        return kind, base64.b64decode(encoded, validate=True)
+    except ValueError:
+        return line
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_a_file_is_verified_in_blocks_to_the_same_end(exported, monkeypatch, data):
+    """Whatever one byte of it becomes, wherever it is cut into blocks; and line by line it is the same."""
+    lines, verifier = exported
+    text = bytearray(("\n".join(lines) + "\n").encode())
+    text[data.draw(st.integers(0, len(text) - 1))] ^= data.draw(st.integers(0, 255))
+    monkeypatch.setattr(verifying, "_BLOCK_BYTES", data.draw(st.sampled_from([1, 50, 700, 3_000, 1_000_000])))
+    whole = verify_file(io.BytesIO(bytes(text)), verifier, processes=1)
+    monkeypatch.setattr(verifying, "_BLOCK_BYTES", 1 << 30)
+    assert whole == verify_file(io.BytesIO(bytes(text)), verifier, processes=1)
+    said = [carried(line) for line in bytes(text).rstrip(b"\n").split(b"\n")]
+    assert isinstance(whole, Verified) == (said == [carried(line.encode()) for line in lines])
+
+
+def test_several_processes_verify_a_file_to_the_same_end(exported, monkeypatch):
+    lines, verifier = exported
+    monkeypatch.setattr(verifying, "_BLOCK_BYTES", 700)
+    monkeypatch.setattr(verifying, "_BLOCKS_ALONE_MAX", 1)
+    monkeypatch.setattr(verifying, "_BLOCKS_AT_ONCE", 2)
+    text = ("\n".join(lines) + "\n").encode()
+    assert verify_file(io.BytesIO(text), verifier, processes=2) == verify_export(lines, verifier)
+    number = entry_lines(lines)[17]
+    broken = "\n".join([*lines[:number], lines[number].replace("A", "B"), *lines[number + 1 :]]).encode()
+    found = verify_file(io.BytesIO(broken), verifier, processes=2)
+    assert isinstance(found, Tampered)
+    assert found.first == found.last == 17
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"x" * 3_000_000, b"remit-ledger/1\n" + b"leaf " + b"A" * 3_000_000, b"remit-ledger/1\n" + b"\n" * 1_000_000]
+)
+def test_a_file_that_is_none_is_refused_soon(exported, text):
+    file = io.BytesIO(text)
+    assert isinstance(verify_file(file, exported[1], processes=1), Tampered)
+    assert file.tell() < 1_000_000
+
+
+def test_of_a_sea_of_tasks_the_oldest_are_no_longer_counted(exported, monkeypatch):
+    lines, verifier = exported
+    monkeypatch.setattr(audit, "_TASKS_MAX", 1)
+    monkeypatch.setattr(audit, "_LINES_AT_ONCE", 2)
+    assert isinstance(verify_export(lines, verifier), Verified)
+
+
+@given(st.lists(st.binary(max_size=3), max_size=70), st.integers(0, 70))
+def test_many_leaves_at_once_are_the_same_tree(entries, cut):
+    frontier, _ = grown(entries)
+    first, _ = grown(entries[:cut])
+    size = len(entries[:cut])
+    assert extended(first, size, [leaf_hash(entry) for entry in entries[cut:]]) == frontier
 
 
 def test_a_cut_end_and_other_damage(exported):

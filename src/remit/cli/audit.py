@@ -12,10 +12,11 @@ import click
 
 from remit.cli.common import REFUSED, emit, folder_option, json_option, operator, reports_errors, safe
 from remit.errors import Mistake, NotFound
-from remit.logic.audit import Verified, verify_export
+from remit.logic.audit import Verified
 from remit.logic.checkpoint import Verifier
 from remit.node import open_node, utc_now
 from remit.services.retention import Retention
+from remit.services.verifying import verify_file
 
 _TAIL_MAX = 1_000
 _AGE = re.compile(r"(\d{1,5})([dhm])\Z", re.ASCII)
@@ -109,15 +110,15 @@ async def forget_values(older_than: str, folder: Path, as_json: bool) -> None:
 
 
 @ledger.command("verify")
-@click.argument("file", type=click.File("r", encoding="utf-8", errors="replace"))
+@click.argument("file", type=click.File("rb"))
 @click.option("--key", "vkey", required=True, help="The log's public key, as `remit ledger key` prints it, or a file that holds it.")
 @json_option
 @reports_errors
-async def verify(file: IO[str], vkey: str, as_json: bool) -> int:
+async def verify(file: IO[bytes], vkey: str, as_json: bool) -> int:
     """Verify an exported log offline, with nothing but the public key; names the first entry that does not fit."""
     path = Path(vkey)
     text = path.read_text(encoding="utf-8") if "+" not in vkey and path.is_file() else vkey
-    outcome = verify_export(file, Verifier.parse(text))
+    outcome = verify_file(file, Verifier.parse(text))
     if isinstance(outcome, Verified):
         data = {"verified": True, "entries": outcome.entries, "checkpoints": outcome.checkpoints, "root": outcome.root.hex()}
         emit(data, f"verified: {outcome.entries} entries under {outcome.checkpoints} signed checkpoints", as_json=as_json)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from remit.cli.common import REFUSED, emit, folder_option, json_option, reports_errors, safe, say
+from remit.cli.replaying import progress, replayed
 from remit.drivers.keys import bundle_key
 from remit.errors import Mistake, NotFound
 from remit.logic.bundle import SEQUENCE_MAX, make_bundle
@@ -19,10 +20,11 @@ from remit.logic.explain_decision import Explanation, explain
 from remit.logic.policy_review import review
 from remit.node import load_rules, open_node
 from remit.services.candidates import read_candidate
+from remit.services.configuration import load_configuration
 from remit.services.mining import Mined, mine
 from remit.services.pins import Pins
 from remit.services.reading import Mistakes, near, read_text, read_texts
-from remit.services.replay import Replayed, Verified, replay, verify
+from remit.services.replay import Replayed, Verified, verify
 from remit.services.rules import known_names, unanswerable
 from remit.services.scenario_files import TEST_ENDING, read_scenarios
 from remit.services.scenarios import ScenarioClock, Stage, Tested, play
@@ -112,15 +114,17 @@ async def policy_replay(verifying: bool, candidate: Path | None, since: str, tas
     if verifying == (candidate is not None) or (verifying and (since or task_type)):
         raise Mistake("say either --verify, or --candidate DIR with or without --since and --type", code="usage")
     begin = _moment(since) if since else None
-    async with open_node(folder.resolve()) as node:
-        if candidate is None:
-            verified = await verify(node.history())
-            emit(verified, "\n".join(_verified(verified)), as_json=as_json)
-            return 0 if verified.good else REFUSED
-        files = read_candidate(candidate, node.configuration.settings.bundle_keys)
-        replayed = await replay(node.history(), files, node.rules.rulebook.pinned, since=begin, task_type=task_type)
-    emit(replayed, "\n".join(_replayed(replayed)), as_json=as_json)
-    return REFUSED if replayed.flips or replayed.unknown else 0
+    if candidate is None:
+        async with open_node(folder.resolve()) as node:
+            history = node.history()
+            with progress(await history.size()) as history.looked:
+                verified = await verify(history)
+        emit(verified, "\n".join(_verified(verified)), as_json=as_json)
+        return 0 if verified.good else REFUSED
+    files = read_candidate(candidate, load_configuration(folder.resolve()).settings.bundle_keys)
+    told = await replayed(folder.resolve(), files, since=begin, task_type=task_type)
+    emit(told, "\n".join(_replayed(told)), as_json=as_json)
+    return REFUSED if told.flips or told.unknown else 0
 
 
 @policy.command("test")

@@ -7,27 +7,30 @@ What is named: the *first* entry that does not fit, when it was changed, removed
 lines are only a help for naming: an entry whose bytes do not hash to its leaf was changed. Where an attacker also
 rewrote the leaf lines, records of a task count from 1 without a gap, and the first break names the entry; what fits in all
 of that is still caught by the next checkpoint, whose range is then named, since only the signer could tell more.
+
+How it is quick: the file is cut into blocks of whole lines. A block is decoded and hashed for itself (``audit_blocks.py``), so that
+several processes may do that; the ``Audit`` takes what came of them in the order of the file.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from remit.errors import Mistake
+from remit.logic.audit_blocks import EXPORT_HEADER, Fault, Note, Run, digested, export_line
 from remit.logic.checkpoint import open_checkpoint
-from remit.logic.merkle import completed, leaf_hash, root_of
+from remit.logic.merkle import extended, root_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
+    from remit.logic.audit_blocks import Piece
     from remit.logic.checkpoint import Verifier
 
-EXPORT_HEADER = "remit-ledger/1"
-_LINE_CHARACTERS_MAX = 131_072
+__all__ = ["EXPORT_HEADER", "Audit", "Tampered", "Verified", "export_line", "verify_export"]
+_LINES_AT_ONCE = 2_000
+_TASKS_MAX = 200_000  # whose last sequence number is kept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,96 +53,101 @@ class Tampered:
     what: str
 
 
-def export_line(kind: str, data: bytes) -> str:
-    """One line of an export."""
-    return f"{kind} {base64.b64encode(data).decode()}"
-
-
 def verify_export(lines: Iterable[str], verifier: Verifier) -> Verified | Tampered:
     """Check a whole export. Never raises for its content."""
-    audit = _Audit(verifier)
-    numbered = iter(lines)
-    if next(numbered, "").rstrip("\n") != EXPORT_HEADER:
-        return Tampered(first=0, last=0, what=f"the file does not begin with {EXPORT_HEADER}")
-    for line in numbered:
-        found = audit.line(line)
-        if found is not None:
-            return found
-    return audit.end()
+    audit, numbered = Audit(verifier), iter(lines)
+    found = audit.begin(next(numbered, "").encode("utf-8", "replace"))
+    for block in _blocks(numbered):
+        found = found or audit.take(digested(block))
+    return found or audit.end()
 
 
-class _Audit:
-    """State of one pass: constant but for the last sequence number of each task that has not ended."""
+def _blocks(lines: Iterator[str]) -> Iterator[bytes]:
+    """Lines by the thousand, cut where a block may begin."""
+    held: list[str] = []
+    for line in lines:
+        if len(held) >= _LINES_AT_ONCE and not line.startswith("entry "):
+            yield "\n".join(held).encode("utf-8", "replace")
+            held = []
+        held.append(line.rstrip("\n"))
+    if held:
+        yield "\n".join(held).encode("utf-8", "replace")
+
+
+class Audit:
+    """State of one pass: constant. Of tasks beyond some hundred thousand, the oldest are no longer counted by their sequence: what was
+    done to them is found by the checkpoint all the same, only named less exactly.
+    """
 
     def __init__(self, verifier: Verifier) -> None:
         self._verifier = verifier
         self._frontier: tuple[bytes, ...] = ()
         self._size = self._covered = self._checkpoints = 0
-        self._leaf: bytes | None = None
         self._sequences: dict[str, int] = {}
+        self._forgot = False
         self._suspect: Tampered | None = None
 
-    def line(self, line: str) -> Tampered | None:
-        if len(line) > _LINE_CHARACTERS_MAX:
-            return self._here("a line is too long")
-        kind, _, encoded = line.rstrip("\n").partition(" ")
-        try:
-            data = base64.b64decode(encoded, validate=True)
-        except (ValueError, binascii.Error):
-            return self._here("a line is damaged")
-        if kind == "leaf" and self._leaf is None:
-            self._leaf = data
+    def begin(self, line: bytes) -> Tampered | None:
+        """The first line of the file."""
+        if line.rstrip(b"\n") == EXPORT_HEADER.encode():
             return None
-        if kind == "entry":
-            return self._entry(data)
-        if kind == "checkpoint" and self._leaf is None:
-            return self._checkpoint(data)
-        return self._here("a line is out of its place")
+        return Tampered(first=0, last=0, what=f"the file does not begin with {EXPORT_HEADER}")
+
+    def take(self, pieces: Iterable[Piece]) -> Tampered | None:
+        """What came of the next block; the first thing that does not fit, or ``None`` to go on."""
+        for piece in pieces:
+            if isinstance(piece, Run):
+                self._run(piece)
+            elif isinstance(piece, Fault):
+                return self._suspect or self._here(piece.what)
+            elif (found := self._checkpoint(piece)) is not None:
+                return found
+        return None
 
     def end(self) -> Verified | Tampered:
-        if self._leaf is not None:
-            return self._here("the entry is missing")
+        """The end of the file."""
         if self._suspect is not None:
             return self._suspect
         if self._covered != self._size or not self._checkpoints:
             return Tampered(first=self._covered, last=max(self._size - 1, self._covered), what="no signed checkpoint covers the end")
         return Verified(entries=self._size, checkpoints=self._checkpoints, root=root_of(self._frontier))
 
-    def _entry(self, body: bytes) -> Tampered | None:
-        if self._leaf is None or leaf_hash(body) != self._leaf:
-            return self._here("the entry was changed: its bytes do not match its leaf hash")
-        self._leaf = None
+    def _run(self, run: Run) -> None:
         if self._suspect is None:
-            self._suspect = self._sequence(body)
-        self._frontier, _ = completed(self._frontier, self._size, leaf_hash(body))
-        self._size += 1
-        return None
+            self._count(run)
+        leaves = run.leaves
+        self._frontier = extended(self._frontier, self._size, leaves)
+        self._size += len(leaves)
 
-    def _sequence(self, body: bytes) -> Tampered | None:
-        try:
-            record = json.loads(body)
-            task, seq = record["task"], record["seq"]
-        except (ValueError, KeyError, TypeError):
-            return self._here("the entry is not a record")
-        if task is None:
-            return None
-        expected = self._sequences.get(task, 0) + 1
-        self._sequences[task] = seq
-        if seq == expected:
-            return None
-        return self._here(f"record {seq} of {task} stands where record {expected} belongs: removed, inserted or moved")
+    def _count(self, run: Run) -> None:
+        """Hold the sequence numbers of a run against those before."""
+        last = self._sequences
+        for place, (task, seq) in enumerate(zip(run.tasks, run.numbers, strict=True)):
+            if task is None:
+                continue
+            before = last.get(task)
+            if seq == (before or 0) + 1 or (before is None and self._forgot and seq > 0):
+                last[task] = seq
+                continue
+            where, expected = self._size + place, (before or 0) + 1
+            what = f"record {seq} of {task} stands where record {expected} belongs: removed, inserted or moved"
+            self._suspect = Tampered(first=where, last=where, what=what if seq >= 0 else "the entry is not a record")
+            return
+        if len(last) > _TASKS_MAX:
+            for task in list(last)[: _TASKS_MAX // 2]:
+                del last[task]
+            self._forgot = True
 
-    def _checkpoint(self, note: bytes) -> Tampered | None:
-        try:
-            head = open_checkpoint(note.decode("utf-8"), self._verifier)
-        except (Mistake, UnicodeDecodeError) as error:
-            return Tampered(first=self._covered, last=max(self._size - 1, self._covered), what=f"a checkpoint does not hold: {error}")
-        fits = head.size == self._size and head.root == root_of(self._frontier)
-        if fits and self._suspect is None:
-            self._covered, self._checkpoints = head.size, self._checkpoints + 1
-            return None
+    def _checkpoint(self, note: Note) -> Tampered | None:
         if self._suspect is not None:
             return self._suspect
+        try:
+            head = open_checkpoint(note.text.decode("utf-8"), self._verifier)
+        except (Mistake, UnicodeDecodeError) as error:
+            return Tampered(first=self._covered, last=max(self._size - 1, self._covered), what=f"a checkpoint does not hold: {error}")
+        if head.size == self._size and head.root == root_of(self._frontier):
+            self._covered, self._checkpoints = head.size, self._checkpoints + 1
+            return None
         if head.size != self._size:
             what = f"the checkpoint signs {head.size} entries, the file has {self._size}: removed or inserted"
         else:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from remit.errors import Broken, Mistake
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 HASH_BYTES = 32
 EMPTY_ROOT = hashlib.sha256(b"").digest()
@@ -41,6 +41,33 @@ def completed(frontier: tuple[bytes, ...], size: int, leaf: bytes) -> tuple[tupl
         hashes.append(node_hash(roots.pop(), hashes[-1]))
         size >>= 1
     return (*roots, hashes[-1]), tuple(hashes)
+
+
+def extended(frontier: tuple[bytes, ...], size: int, leaves: Sequence[bytes]) -> tuple[bytes, ...]:
+    """The frontier of a tree of ``size`` after many leaves: what ``completed`` gives one by one, a whole subtree at a time."""
+    roots, begin = list(frontier), 0
+    while begin < len(leaves):
+        left = len(leaves) - begin
+        width = 1 << (left.bit_length() - 1)
+        if size:
+            width = min(width, size & -size)  # a subtree begins at a multiple of its width
+        root = _perfect(leaves[begin : begin + width])
+        begin += width
+        count = size // width
+        while count & 1:
+            root = node_hash(roots.pop(), root)
+            count >>= 1
+        roots.append(root)
+        size += width
+    return tuple(roots)
+
+
+def _perfect(hashes: Sequence[bytes]) -> bytes:
+    """The root of a power of two of hashes."""
+    sha256 = hashlib.sha256
+    while len(hashes) > 1:
+        hashes = [sha256(b"\1" + left + right).digest() for left, right in zip(hashes[::2], hashes[1::2], strict=True)]
+    return hashes[0]
 
 
 def root_of(frontier: Iterable[bytes]) -> bytes:

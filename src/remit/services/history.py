@@ -6,6 +6,7 @@ left, the other tasks go on. Memory holds some thousand tasks, one page of entri
 
 from __future__ import annotations
 
+import zlib
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from remit.errors import Broken, Mistake, NotFound, Refusal
 from remit.logic.applications import Application
 from remit.logic.checkpoint import open_checkpoint
 from remit.logic.life import fold
-from remit.logic.merkle import completed, leaf_hash, root_of
+from remit.logic.merkle import extended, leaf_hash, root_of
 from remit.logic.records import decode
 from remit.logic.replay import Compared, facts_at, kept_arguments
 from remit.logic.replay_answers import before_policies, compare_answer, compare_refusal, kept_properties
@@ -23,7 +24,7 @@ from remit.model.record import AccessDecided, CallDecided
 from remit.services.access_configuration import kept_application
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from remit.drivers.value_sealing import SealsValues
     from remit.logic.checkpoint import Verifier
@@ -77,22 +78,45 @@ class Named:
     what: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """One of ``of`` parts of the tasks, for as many processes: together they are all of them. The first also holds the ledger against
+    its signature.
+    """
+
+    number: int = 0
+    of: int = 1
+
+    def takes(self, task: str | None) -> bool:
+        """Whether a task's records are of this part; what belongs to no task is of the first."""
+        return (zlib.crc32(task.encode()) % self.of if task else 0) == self.number
+
+
+WHOLE = Share()
+
+
 class History:
-    """The recorded decisions of one store."""
+    """The recorded decisions of one store. ``looked``: told how many entries were gone through, a page at a time."""
 
     def __init__(self, store: Store, verifier: Verifier, sealer: SealsValues) -> None:
         self._store, self._verifier, self._sealer = store, verifier, sealer
         self._rules: OrderedDict[tuple[str, int], tuple[Rulebook, KeptRules]] = OrderedDict()
         self._applications: OrderedDict[str, Application] = OrderedDict()
+        self.looked: Callable[[int], None] | None = None
         self.broken: list[Named] = []  # tasks whose records do not fold, and values that do not open
 
-    async def moments(self) -> AsyncIterator[Moment]:
-        """Every decision about a call under the signed head, in order. As ``decided``."""
-        async for one in self.decided():
+    async def size(self) -> int:
+        """How many entries the signed head covers. Raises Refusal (another ledger), Outage."""
+        size, _ = await self._signed()
+        return size
+
+    async def moments(self, share: Share = WHOLE) -> AsyncIterator[Moment]:
+        """Every decision about a call under the signed head, in order, of the tasks of a share. As ``decided``."""
+        async for one in self.decided(share):
             if isinstance(one, Moment):
                 yield one
 
-    async def decided(self) -> AsyncIterator[Moment | Answered]:
+    async def decided(self, share: Share = WHOLE) -> AsyncIterator[Moment | Answered]:
         """Every decision under the signed head, in order. Raises Refusal (another ledger), Broken (not what was signed), Outage."""
         size, root = await self._signed()
         frontier: tuple[bytes, ...] = ()
@@ -100,8 +124,11 @@ class History:
         for start in range(0, size, _PAGE):
             entries = await self._store.entries(start, min(_PAGE, size - start))
             found: list[Moment | Answered] = []
+            if not share.number:
+                frontier = extended(frontier, start, [leaf_hash(entry.body) for entry in entries])
             for entry in entries:
-                frontier, _ = completed(frontier, entry.index, leaf_hash(entry.body))
+                if not share.takes(entry.task):
+                    continue
                 moment = await self._step(tasks, entry) if entry.task is not None else self._answered(entry)
                 if moment is not None:
                     found.append(moment)
@@ -109,7 +136,9 @@ class History:
             for moment in found:
                 sealed = kept.get(moment.body.decision)
                 yield self._opened(moment, sealed) if isinstance(moment, Moment) else self._opened_answer(moment, sealed)
-        if root_of(frontier) != root:
+            if self.looked is not None:
+                self.looked(start + len(entries))
+        if not share.number and root_of(frontier) != root:
             raise Broken("the entries are not those that were signed", code="ledger", hint="`remit ledger export` and `verify` name them")
 
     async def find(self, decision: str) -> Moment:

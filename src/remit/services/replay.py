@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from remit.errors import Mistake, Refusal, RemitError
 from remit.logic.replay import Compared, Verdict, compare, decide_again, outcome_of, shown
-from remit.services.history import Answered, Moment, Named
+from remit.services.history import WHOLE, Answered, Moment, Named
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from remit.model.catalog import PinnedTool
-    from remit.services.history import History
+    from remit.services.history import History, Share
 
 _NAMED_MAX = 100
 _EXAMPLES_MAX = 3
@@ -101,16 +101,18 @@ async def replay(
     *,
     since: datetime | None = None,
     task_type: str = "",
+    share: Share = WHOLE,
 ) -> Replayed:
     """Decide recorded calls again under candidate policies, each on its recorded history and the catalog of its day.
 
+    ``share``: only of those tasks (``merged`` puts the parts together).
     ``also``: tools pinned now, which the candidate may name though that day did not have them. Raises Mistake where the candidate
     does not hold together.
     """
     flips: dict[tuple[str, ...], Flip] = {}
     unknown: dict[str, int] = {}
     decisions = same = 0
-    async for moment in history.moments():
+    async for moment in history.moments(share):
         if (since is not None and moment.record.at < since) or (task_type and moment.task.type != task_type):
             continue
         decisions += 1
@@ -140,8 +142,28 @@ async def replay(
             if len(flip.examples) < _EXAMPLES_MAX:
                 reasons = "; ".join(reason.text for reason in decision.reasons)
                 flip.examples = (*flip.examples, _example(moment, reasons))
-    ordered = tuple(sorted(flips.values(), key=lambda flip: -flip.count))
-    return Replayed(decisions=decisions, same=same, flips=ordered, unknown=unknown)
+    return Replayed(decisions=decisions, same=same, flips=_ordered(flips.values()), unknown=unknown)
+
+
+def merged(parts: Sequence[Replayed]) -> Replayed:
+    """What a candidate would have changed, from the parts that several processes replayed."""
+    flips: dict[tuple[str, ...], Flip] = {}
+    unknown: dict[str, int] = {}
+    for part in parts:
+        for why, count in part.unknown.items():
+            unknown[why] = unknown.get(why, 0) + count
+        for flip in part.flips:
+            key = (flip.task_type, flip.agent, flip.tool, flip.was, flip.would_be)
+            known = flips.setdefault(key, Flip(task_type=key[0], agent=key[1], tool=key[2], was=key[3], would_be=key[4]))
+            known.count += flip.count
+            examples = sorted((*known.examples, *flip.examples), key=lambda one: (one["at"], one["decision"]))
+            known.examples = tuple(examples[:_EXAMPLES_MAX])
+    decisions, same = sum(part.decisions for part in parts), sum(part.same for part in parts)
+    return Replayed(decisions=decisions, same=same, flips=_ordered(flips.values()), unknown=unknown)
+
+
+def _ordered(flips: Iterable[Flip]) -> tuple[Flip, ...]:
+    return tuple(sorted(flips, key=lambda flip: (-flip.count, flip.task_type, flip.agent, flip.tool, flip.was, flip.would_be)))
 
 
 def _example(moment: Moment, reasons: str) -> dict[str, str]:

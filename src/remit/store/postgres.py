@@ -15,7 +15,7 @@ import psycopg
 from remit.errors import Outage, RemitError
 from remit.logic.merkle import root_of
 from remit.store.database import ALWAYS, ApprovalRow, Entry, Head, LeaseRow, MarkRow, SightingRow, TaskRow, Unsettled
-from remit.store.rows import PUT, approval_row_of, entry_of, lease_row_of, moment, row_values, task_row_of, unpacked, unsettled_of
+from remit.store.rows import PUT, approval_row_of, entry_of, lease_row_of, moment, newest_tasks, row_values, unpacked, unsettled_of
 from remit.store.sql import migrations, queries
 from remit.store.threaded import ThreadedStore, Waiting
 
@@ -86,8 +86,10 @@ class PostgresStore(ThreadedStore[Connection]):
         if after:
             found = await self._all("opened_at", after)
             place = (found[0][0], after) if found else ("", "")
-        rows = await self._all("tasks", not states, list(states), *place, limit)
-        return tuple(task_row_of(row) for row in rows)
+        if not states:
+            return newest_tasks(await self._all("tasks", *place, limit), limit)
+        pages = [await self._all("tasks_in_state", state, *place, limit) for state in set(states)]
+        return newest_tasks([row for page in pages for row in page], limit)
 
     async def due_tasks(self, now: datetime, limit: int) -> tuple[str, ...]:
         """See Store."""

@@ -69,6 +69,12 @@ def task_row_of(row: tuple[Any, ...]) -> TaskRow:
     )
 
 
+def newest_tasks(rows: list[tuple[Any, ...]], most: int) -> tuple[TaskRow, ...]:
+    """The newest of some rows of tasks, newest first."""
+    opened_at = 5
+    return tuple(task_row_of(row) for row in sorted(rows, key=lambda row: (row[opened_at], row[0]), reverse=True)[:most])
+
+
 def unsettled_of(row: tuple[Any, ...]) -> Unsettled:
     """A child that something is left to be done for, from its columns."""
     task, parent, ended, parent_ended = row

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from remit.errors import Mistake, Outage, RemitError
 from remit.logic.merkle import root_of
 from remit.store.database import ALWAYS, ApprovalRow, Entry, Head, LeaseRow, MarkRow, SightingRow, TaskRow, Unsettled
-from remit.store.rows import PUT, approval_row_of, entry_of, lease_row_of, moment, row_values, task_row_of, unpacked, unsettled_of
+from remit.store.rows import PUT, approval_row_of, entry_of, lease_row_of, moment, newest_tasks, row_values, unpacked, unsettled_of
 from remit.store.sql import migrations, queries
 from remit.store.threaded import ThreadedStore, Waiting
 
@@ -105,16 +105,17 @@ class SqliteStore(ThreadedStore[sqlite3.Connection]):
 
     async def tasks(self, *, states: Sequence[str], after: str, limit: int) -> tuple[TaskRow, ...]:
         """See Store."""
-        wanted = json.dumps(list(states))
 
         def read(db: sqlite3.Connection) -> list[Any]:
             place = _LAST
             if after:
                 row = db.execute(_SQL["opened_at"], (after,)).fetchone()
                 place = (row[0], after) if row else ("", "")
-            return db.execute(_SQL["tasks"], (wanted, wanted, *place, limit)).fetchall()
+            if not states:
+                return db.execute(_SQL["tasks"], (*place, limit)).fetchall()
+            return [row for state in set(states) for row in db.execute(_SQL["tasks_in_state"], (state, *place, limit)).fetchall()]
 
-        return tuple(task_row_of(row) for row in await self._read(read))
+        return newest_tasks(await self._read(read), limit)
 
     async def due_tasks(self, now: datetime, limit: int) -> tuple[str, ...]:
         """See Store."""

@@ -65,10 +65,14 @@ SELECT note FROM remit.checkpoints WHERE size > %s ORDER BY size LIMIT %s
 SELECT opened_at FROM remit.tasks WHERE task = %s
 
 -- name: tasks
--- Rows of tasks in some states (empty: all), newest first, after a place.
+-- Rows of tasks, newest first, after a place.
 SELECT task, type, agent, on_behalf_of, state, opened_at, deadline FROM remit.tasks
-WHERE (%s OR state = ANY(%s)) AND (opened_at, task) < (%s, %s)
-ORDER BY opened_at DESC, task DESC LIMIT %s
+WHERE (opened_at, task) < (%s, %s) ORDER BY opened_at DESC, task DESC LIMIT %s
+
+-- name: tasks_in_state
+-- The same of one state: costs what is shown, however many tasks are in others.
+SELECT task, type, agent, on_behalf_of, state, opened_at, deadline FROM remit.tasks
+WHERE state = %s AND (opened_at, task) < (%s, %s) ORDER BY opened_at DESC, task DESC LIMIT %s
 
 -- name: approvals
 -- Rows of approvals in some states that expire after a time, oldest first.

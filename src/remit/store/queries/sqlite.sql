@@ -61,10 +61,14 @@ SELECT note FROM checkpoints WHERE size > ? ORDER BY size LIMIT ?;
 SELECT opened_at FROM tasks WHERE task = ?;
 
 -- name: tasks
--- Rows of tasks in some states (a JSON array; empty: all), newest first, after a place.
+-- Rows of tasks, newest first, after a place.
 SELECT task, type, agent, on_behalf_of, state, opened_at, deadline FROM tasks
-WHERE (? = '[]' OR state IN (SELECT value FROM json_each(?))) AND (opened_at, task) < (?, ?)
-ORDER BY opened_at DESC, task DESC LIMIT ?;
+WHERE (opened_at, task) < (?, ?) ORDER BY opened_at DESC, task DESC LIMIT ?;
+
+-- name: tasks_in_state
+-- The same of one state: costs what is shown, however many tasks are in others.
+SELECT task, type, agent, on_behalf_of, state, opened_at, deadline FROM tasks
+WHERE state = ? AND (opened_at, task) < (?, ?) ORDER BY opened_at DESC, task DESC LIMIT ?;
 
 -- name: approvals
 -- Rows of approvals in some states (a JSON array) that expire after a time, oldest first.
