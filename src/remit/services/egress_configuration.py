@@ -52,7 +52,7 @@ _TYPES = ("string", "integer", "number", "boolean")
 
 
 def read_egresses(root: Reader, folder: Path, servers: Collection[str]) -> tuple[dict[str, Egress], dict[str, Reader]]:
-    """All APIs, and their tables: what the catalog has of them is still to be read. ``servers``: names that are taken. Mistakes are noted."""
+    """All APIs, and their tables, where the catalog keys are still to be read. ``servers``: names that are taken. Mistakes are noted."""
     found: dict[str, Egress] = {}
     tables: dict[str, Reader] = {}
     for name, table in root.tables("egress"):
@@ -135,9 +135,10 @@ def _operation(table: Reader, name: str) -> Operation | None:
         table.wrong(f"{name[:80]!r} cannot be the name of an operation", "a letter, then letters, digits, '_', '.', '-'")
     method, path = _request(table)
     in_path = [segment[1:-1] for segment in path if is_parameter(segment)]
-    parameters = {**_schemas(table, "path"), **(query := _schemas(table, "query"))}
-    for one in sorted(parameters.keys() - query.keys() - set(in_path)):
+    stated, query = _schemas(table, "path"), _schemas(table, "query")
+    for one in sorted(stated.keys() - set(in_path)):
         table.wrong(f"the path has no parameter {one!r}", f'request = "GET /…/{{{one}}}"', "path", one)
+    parameters = {**{one: stated.get(one, {}) for one in in_path}, **query}
     for one in query:
         if one in in_path or one == BODY or not _QUERY_NAME.match(one):
             table.wrong(f"{one[:80]!r} cannot be a parameter of the query", "a name of its own, beside those of the path", "query", one)
