@@ -175,6 +175,7 @@ def closed(schema: Mapping[str, Any]) -> Json:
     """A schema whose objects take what it names and nothing else, wherever it names something and does not say what else they take."""
     made = dict(schema)
     if isinstance(properties := made.get("properties"), dict):
+        made.setdefault("type", "object")
         made["properties"] = {name: closed(inner) if isinstance(inner, dict) else inner for name, inner in properties.items()}
         if _OPEN.isdisjoint(made):
             made["additionalProperties"] = False
