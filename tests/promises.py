@@ -85,8 +85,8 @@ PROMISES = (
         tests=("tests/property/test_tripwire.py", "tests/e2e/test_tripwire.py"),
     ),
     Promise(
-        says="A request through the egress reaches the declared operation of its API and nothing else, as it was decided on: no path, query, "
-        "body, header, name or redirect leads elsewhere, nothing is sent twice, and nothing of the credential comes back (4, 7).",
+        says="A request through the egress reaches the declared operation of its API and nothing else, as it was decided on: no path, "
+        "query, body, header, name or redirect leads elsewhere, nothing is sent twice, and nothing of the credential comes back (4, 7).",
         against=("hijacked agent", "hostile or changed tool server", "the network"),
         tests=(
             "tests/property/test_egress.py",

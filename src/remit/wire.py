@@ -271,6 +271,7 @@ _STATUS_OF_CODE = {
     (Mistake, "content_type"): 415,
     (Mistake, "too_slow"): 408,
     (Refusal, "too_often"): 429,
+    (Outage, "egress_secret"): 403,
     (Outage, "egress_unreachable"): 502,
     (Outage, "egress_failed"): 502,
     (Outage, "egress_redirect"): 502,

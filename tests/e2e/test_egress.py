@@ -49,6 +49,7 @@ echo = {{ request = "GET /echo" }}
 wide = {{ request = "GET /wide" }}
 tagged = {{ request = "GET /tagged" }}
 slow = {{ request = "GET /slow" }}
+stream = {{ request = "GET /stream/{{how}}", stream = true }}
 large = {{ request = "GET /large" }}
 packed = {{ request = "GET /packed" }}
 refused = {{ request = "GET /refused" }}
@@ -437,6 +438,35 @@ async def test_the_end_of_a_task_cuts_what_is_under_way(egress: Egress) -> None:
     assert (answer.status_code, answer.json()["code"]) == (403, "task_over")
     await asyncio.wait_for(egress.api.gone.wait(), 30)
     assert (await egress.ask("GET", "/customers/7")).status_code == 401
+
+
+@pytest.mark.parametrize("how", ["well", "badly", "pieces", "suspended"])
+async def test_a_stream_goes_out_event_by_event_and_is_watched(egress: Egress, how: str) -> None:
+    task = await egress.another()
+    node = egress.running.node
+    heard = b""
+    path = "/stream/well" if how == "suspended" else f"/stream/{how}"
+    async with httpx.AsyncClient(timeout=30) as client, client.stream("GET", egress.url + path) as answer:
+        assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+        assert "remit-decision" in answer.headers
+        async for piece in answer.aiter_bytes():
+            if not heard:
+                assert piece == b'event: one\ndata: {"n": 1}\n\n', "whole events only"
+                if how == "suspended":
+                    await node.tasks.move(task, TaskState.SUSPENDED, by="tester")
+                egress.api.go.set()
+            heard += piece
+    assert egress.secret.encode() not in heard
+    (ended,) = [body for body in await egress.records(task) if isinstance(body, CallFinished)]
+    if how == "well":
+        assert heard.endswith(b"\n\ndata: two\n\ndata: rest")
+        assert (ended.ending, ended.size > 0) == ("ok", True)
+        return
+    last = heard.split(b"\n\n")[-2]
+    assert last.startswith(b"event: remit-error\ndata: ")
+    problem = json.loads(last.partition(b"data: ")[2])
+    assert problem["code"] == {"badly": "egress_secret", "pieces": "withheld", "suspended": "egress_over"}[how]
+    assert (await node.tasks.view(task)).state is TaskState.SUSPENDED
 
 
 async def test_an_agent_that_hangs_up_cancels_its_call(egress: Egress) -> None:

@@ -71,6 +71,17 @@ class Crm:
                     self.gone.set()
                     raise
                 return web.Response(text="done")
+            case ["stream", how]:
+                stream = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
+                await stream.prepare(request)
+                await stream.write(b'event: one\ndata: {"n": 1}\n\ndata: tw')
+                self.asked.set()
+                await self.go.wait()
+                token = headers["authorization"].removeprefix("Bearer ")
+                ends = {"well": "o\n\ndata: rest", "badly": f"o {token}\n\n", "pieces": f"o {token[:9]}\n\ndata: {token[9:]}\n\n"}
+                for piece in ends[how].partition("\n\n"):
+                    await stream.write(piece.encode())
+                return stream
             case ["large"]:
                 return web.Response(body=b"x" * 300_000)
             case ["packed"]:

@@ -12,6 +12,8 @@ import asyncio
 import ipaddress
 import ssl
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -21,7 +23,7 @@ from remit.drivers.fetching import reachable
 from remit.drivers.outward import AddressRefusedError, address_refused, open_socket
 from remit.drivers.patience import within
 from remit.errors import Outage
-from remit.logic.egress_sent import Incoming
+from remit.logic.egress_sent import EVENT_STREAM, Incoming
 
 if TYPE_CHECKING:
     import socket
@@ -38,6 +40,9 @@ _CLIENTS_MAX = 256
 _PER_HOST = 64
 _HEADER_BYTES_MAX, _HEADERS_MAX = 16_384, 200
 _OWN = {"Accept-Encoding": "identity", "User-Agent": "remit"}
+_OK = 200
+_EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
+Heard = Callable[[Incoming, bytes], Awaitable[None]]
 _Place = tuple[bool, tuple["Network", ...], str]
 
 
@@ -49,8 +54,9 @@ class EgressClient:
         self._bytes_max, self._seconds_max = bytes_max, seconds_max
         self._clients: OrderedDict[_Place, aiohttp.ClientSession] = OrderedDict()
 
-    async def send(self, egress: Egress, request: Outgoing, headers: Mapping[str, str]) -> Incoming:
-        """The answer. ``headers``: the configured ones, with the credential; they go before the agent's.
+    async def send(self, egress: Egress, request: Outgoing, headers: Mapping[str, str], heard: Heard | None = None) -> Incoming:
+        """The answer. ``headers``: the configured ones, with the credential; they go before the agent's. ``heard``: takes the events of
+        a stream as they come, whole ones only, with the answer they belong to; what it raises ends the request.
 
         Raises Outage (``egress_unreachable``, ``egress_failed``, ``egress_timeout``); ``unsent`` where nothing can have arrived.
         """
@@ -59,7 +65,7 @@ class EgressClient:
         client = await self._client(egress)
         try:
             with within(self._seconds_max):
-                return await self._sent(client, egress, request, sent)
+                return await self._sent(client, egress, request, sent, heard)
         except TimeoutError:
             raise Outage(f"{egress.name} did not answer in time", code="egress_timeout") from None
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:  # there was no connection to send anything on
@@ -75,7 +81,9 @@ class EgressClient:
         for client in clients.values():
             await client.close()
 
-    async def _sent(self, client: aiohttp.ClientSession, egress: Egress, request: Outgoing, headers: Mapping[str, str]) -> Incoming:
+    async def _sent(
+        self, client: aiohttp.ClientSession, egress: Egress, request: Outgoing, headers: Mapping[str, str], heard: Heard | None
+    ) -> Incoming:
         async with client.request(
             request.method,
             URL(request.url, encoded=True),  # as it was written from what was decided on
@@ -89,13 +97,18 @@ class EgressClient:
                 found.setdefault(name.lower(), value)
             if found.get("content-encoding", "identity").strip().lower() not in {"", "identity"}:
                 raise Outage(f"{egress.name} sent a packed answer, which was not asked for", code="egress_failed")
-            body = bytearray()
+            head = Incoming(status=answer.status, headers=found, body=b"")
+            is_stream = answer.status == _OK and answer.content_type == EVENT_STREAM
+            body, told = bytearray(), 0
             async for piece in answer.content.iter_any():
                 body += piece
                 if len(body) > self._bytes_max:
                     answer.close()
                     raise Outage(f"{egress.name} answered more than {self._bytes_max:,} bytes", code="egress_failed")
-            return Incoming(status=answer.status, headers=found, body=bytes(body))
+                if heard is not None and is_stream and (end := _whole_events(body, told)) > told:
+                    await heard(head, bytes(body[told:end]))
+                    told = end
+            return replace(head, body=bytes(body), told=told)
 
     async def _client(self, egress: Egress) -> aiohttp.ClientSession:
         is_tls = egress.url.startswith("https:")
@@ -108,6 +121,11 @@ class EgressClient:
                 _, oldest = self._clients.popitem(last=False)
                 await oldest.close()
         return self._clients[place]
+
+
+def _whole_events(body: bytearray, begin: int) -> int:
+    """Where the last event ends that is whole: behind an empty line (HTML, server-sent events)."""
+    return max(begin, *(at + len(end) for end in _EVENT_ENDS if (at := body.rfind(end, begin)) >= 0), begin)
 
 
 class _Once:

@@ -186,7 +186,7 @@ def closed(schema: Mapping[str, Any]) -> Json:
 
 def declared(egress: Egress, operation: Operation) -> Json:
     """An operation as a server of MCP would list it. What it asks, and of whom, is part of what it is: a change of that is a drift."""
-    told = {"request": operation.request, "url": egress.url, "content": operation.content.value}
+    told: Json = {"request": operation.request, "url": egress.url, "content": operation.content.value, "stream": operation.stream}
     shown: Json = {"name": operation.name, "inputSchema": input_schema(operation), "annotations": told}
     return {**shown, "description": operation.description} if operation.description else shown
 

@@ -39,6 +39,8 @@ PASSED = frozenset(
         "traceparent",
     }
 )
+EVENT_STREAM = "text/event-stream"
+_LINE_ENDS = re.compile(r"\r\n|\n|\r")
 _DATE = r"[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT"
 RETURNED = {
     "allow": re.compile(r"[A-Z]{1,20}(?:, ?[A-Z]{1,20}){0,20}\Z", re.ASCII),
@@ -70,11 +72,12 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incoming:
-    """One answer, whole. ``headers`` in lower case."""
+    """One answer, whole. ``headers`` in lower case. ``told``: how much of the body has gone back already, as events of a stream."""
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
+    told: int = 0
 
 
 def passed_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
@@ -122,14 +125,35 @@ def outgoing(egress: Egress, operation: Operation, arguments: Mapping[str, Any],
 
 
 def read_result(answer: Incoming) -> Any:
-    """What an answer teaches: JSON as a value, everything else as text."""
+    """What an answer teaches: JSON as a value, an event stream as the list of what its events say, everything else as text."""
     media_type = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type == EVENT_STREAM:
+        return _said(answer.body.decode("utf-8", "replace"))
     if media_type == "application/json" or media_type.endswith("+json"):
-        try:
-            return parse_json(answer.body, bytes_max=len(answer.body))
-        except Mistake:
-            pass  # whoever reads it otherwise than we do must not gain by it: it is a text, with the labels of the whole
+        return _value(answer.body)
     return answer.body.decode("utf-8", "replace")
+
+
+def _value(data: bytes) -> Any:
+    """JSON, or text where two readers could understand it differently: nobody gains by that, it gets the labels of the whole."""
+    try:
+        return parse_json(data, bytes_max=len(data))
+    except Mistake:
+        return data.decode("utf-8", "replace")
+
+
+def _said(text: str) -> list[Any]:
+    """Each event's data, and at the end what else stands there (HTML, parsing an event stream)."""
+    data: list[list[str]] = [[]]
+    rest: list[str] = []
+    for line in _LINE_ENDS.split(text):
+        if not line:
+            data.append([])
+        elif line.startswith("data:"):
+            data[-1].append(line[5:].removeprefix(" "))
+        else:
+            rest.append(line)
+    return [*(_value("\n".join(lines).encode()) for lines in data if lines), "\n".join(rest)]
 
 
 def returned_headers(answer: Incoming) -> dict[str, str]:

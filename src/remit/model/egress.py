@@ -46,7 +46,7 @@ class Operation:
 
     ``path``: segments; one in braces is a parameter, an empty last one is a slash at the end. ``parameters``: JSON Schema of each
     parameter of path and query; ``required``: of the query, those that must be there. ``body``: its JSON Schema; ``media_types``: of a
-    body of bytes.
+    body of bytes. ``stream``: an answer that is an event stream goes back event by event.
     """
 
     name: str
@@ -58,6 +58,7 @@ class Operation:
     content: Content = Content.NONE
     body: Mapping[str, Any] = field(default_factory=dict)
     media_types: tuple[str, ...] = ()
+    stream: bool = False
 
     @property
     def request(self) -> str:

@@ -158,6 +158,7 @@ def _operation(table: Reader, name: str) -> Operation | None:
         content=content,
         body=body,
         media_types=media_types,
+        stream=table.value("stream", bool, default=False),
     )
     table.done()
     if len(table.found) == before:

@@ -9,10 +9,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from remit.doors.bodies import whole_body
 from remit.doors.gateway.egress_calls import Asked
 from remit.doors.gateway.exchange import HttpExchange, raw_path
 from remit.doors.gateway.mcp import challenge
+from remit.doors.problems import problem
 from remit.errors import Broken, NotFound, RemitError, Unauthenticated
 
 if TYPE_CHECKING:
@@ -57,21 +60,29 @@ class EgressDoor:
         send: Callable[[MutableMapping[str, Any]], Awaitable[None]],
     ) -> None:
         """Serve one request."""
-        http = HttpExchange(scope, receive, send)
+        http, stream = HttpExchange(scope, receive, send), _Stream(send)
         try:
-            await self._serve(http, scope, receive)
-        except Unauthenticated as error:
-            await http.fail(error, challenge(error, self._gatekeeper.nonce))
+            await self._serve(http, stream, scope, receive)
         except RemitError as error:
-            await http.fail(error)
+            await self._fail(http, stream, error)
         except OSError:
             return  # the agent has gone
         except Exception as error:
             self._report(error)
-            await http.fail(Broken("fault"))
+            await self._fail(http, stream, Broken("fault"))
+
+    async def _fail(self, http: HttpExchange, stream: _Stream, error: RemitError) -> None:
+        if stream.begun:
+            await stream.end(b"event: remit-error\ndata: " + msgspec.json.encode(problem(error)) + b"\n\n")
+        else:
+            await http.fail(error, challenge(error, self._gatekeeper.nonce) if isinstance(error, Unauthenticated) else None)
 
     async def _serve(
-        self, http: HttpExchange, scope: MutableMapping[str, Any], receive: Callable[[], Awaitable[MutableMapping[str, Any]]]
+        self,
+        http: HttpExchange,
+        stream: _Stream,
+        scope: MutableMapping[str, Any],
+        receive: Callable[[], Awaitable[MutableMapping[str, Any]]],
     ) -> None:
         http.check_origin(self._hosts, self._origins)
         bearer, name, prefix, path = await self._who(http, raw_path(scope))
@@ -88,8 +99,11 @@ class EgressDoor:
             headers=tuple((key.decode("latin-1").lower(), value.decode("latin-1").strip(" \t")) for key, value in scope["headers"]),
             body=await whole_body(receive, self._body_bytes_max),
         )
-        given = await _unless_gone(http, self._calls.ask(bearer, name, asked))
-        if given is not None:
+        stream.also = http.extra
+        given = await _unless_gone(http, self._calls.ask(bearer, name, asked, stream.events))
+        if given is not None and stream.begun:
+            await stream.end(given.body)
+        elif given is not None:
             await _answer(http, given, prefix)
 
     async def _who(self, http: HttpExchange, path: str) -> tuple[Bearer, str, str, str]:
@@ -108,6 +122,26 @@ class EgressDoor:
         return bearer, parts[length - 1], prefix, path[len(prefix) :]
 
 
+class _Stream:
+    """An answer that goes out event by event."""
+
+    def __init__(self, send: Callable[[MutableMapping[str, Any]], Awaitable[None]]) -> None:
+        self._send, self.begun = send, False
+        self.also: list[tuple[bytes, bytes]] = []
+
+    async def events(self, given: Given, events: bytes) -> None:
+        """Send some; the first of them begin the answer."""
+        if not self.begun:
+            self.begun = True
+            headers = [*_headers(given), *self.also, (b"x-accel-buffering", b"no")]
+            await self._send({"type": "http.response.start", "status": given.status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": events, "more_body": True})
+
+    async def end(self, rest: bytes) -> None:
+        """Send what is left."""
+        await self._send({"type": "http.response.body", "body": rest, "more_body": False})
+
+
 async def _unless_gone(http: HttpExchange, work: Coroutine[Any, Any, Given]) -> Given | None:
     """What the work gives; ``None`` where the agent hangs up before: then it is cancelled."""
     working, gone = asyncio.create_task(work), asyncio.create_task(http.disconnected())
@@ -121,9 +155,13 @@ async def _unless_gone(http: HttpExchange, work: Coroutine[Any, Any, Given]) -> 
 
 
 async def _answer(http: HttpExchange, given: Given, prefix: str) -> None:
-    headers = [(name.encode(), value.encode("latin-1")) for name, value in given.headers.items()]
+    headers = _headers(given)
     if given.location:
         headers.append((b"location", f"{prefix}{given.location}".encode()))
-    headers += [*_OURS, (b"remit-decision", given.decision.encode())]
     has_body = given.status not in _BODILESS and http.method != "HEAD"
     await http.respond(given.status, given.body if has_body else b"", headers, counted=has_body)
+
+
+def _headers(given: Given) -> list[tuple[bytes, bytes]]:
+    own = [(name.encode(), value.encode("latin-1")) for name, value in given.headers.items()]
+    return [*own, *_OURS, (b"remit-decision", given.decision.encode())]

@@ -8,6 +8,7 @@ are where they are decided and observed. An answer is observed whole before any 
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ from remit.model.call import Ending
 from remit.model.catalog import Kind
 from remit.model.decision import Ask
 from remit.model.egress import UNDECLARED
+from remit.model.task import TaskState
 from remit.services.mediation import Refused, Ticket
 
 if TYPE_CHECKING:
@@ -37,13 +39,15 @@ if TYPE_CHECKING:
 
     from remit.doors.gateway.asking import Asking
     from remit.drivers.base import HttpServer
-    from remit.drivers.egress_http import EgressClient
+    from remit.drivers.egress_http import EgressClient, Heard
     from remit.logic.egress_sent import Outgoing
     from remit.model.call import Call
     from remit.model.egress import Egress
     from remit.model.identity import Bearer
     from remit.services.mediation import Mediation
     from remit.services.tasks import Tasks
+
+    Sink = Callable[["Given", bytes], Awaitable[None]]
 
 _ERRORS = 400
 _EQUIPPED_MAX = 10_000
@@ -125,13 +129,15 @@ class EgressCalls:
             for tool in shown
         ]
 
-    async def ask(self, bearer: Bearer, name: str, asked: Asked) -> Given:
-        """The answer to a request. Raises Mistake (it is none), Denied, NeedsApproval, Refusal (withheld), NotFound, Outage."""
+    async def ask(self, bearer: Bearer, name: str, asked: Asked, sink: Sink) -> Given:
+        """The answer to a request. ``sink`` takes the events of a stream with the beginning of its answer; what is left is the answer's
+        body then. Raises Mistake (it is none), Denied, NeedsApproval, Refusal (withheld), NotFound, Outage.
+        """
         egress = self._egress(name)
         of_task = Counter(self._under_way.values())[bearer.task, name]
         if of_task >= self._bounds.task or len(self._under_way) >= self._bounds.all:
             raise Outage("too many requests are under way", code="overload")
-        work = asyncio.create_task(self._answered(bearer, egress, asked))
+        work = asyncio.create_task(self._answered(bearer, egress, asked, sink))
         self._under_way[work] = bearer.task, name
         try:
             await asyncio.wait({work})
@@ -165,7 +171,7 @@ class EgressCalls:
             raise NotFound(f"there is no egress {name[:80]!r} here", hint="[egress.NAME] in remit.toml")
         return found
 
-    async def _answered(self, bearer: Bearer, egress: Egress, asked: Asked) -> Given:
+    async def _answered(self, bearer: Bearer, egress: Egress, asked: Asked, sink: Sink) -> Given:
         headers = passed_headers(asked.headers)
         segments, query = path_segments(asked.path), read_query(asked.query)
         found = find_operation(egress, asked.method, segments)
@@ -180,7 +186,8 @@ class EgressCalls:
         verdict = await self._decided(bearer, call, tool_digest(declared(egress, operation)))
         if isinstance(verdict, Refused):
             raise await self._refusal(bearer, verdict)
-        return await self._carried(verdict, egress, outgoing(egress, operation, arguments, headers, asked.body))
+        request = outgoing(egress, operation, arguments, headers, asked.body)
+        return await self._carried(verdict, egress, request, functools.partial(self._heard, verdict, sink) if operation.stream else None)
 
     async def _decided(self, bearer: Bearer, call: Call, seen: str) -> Ticket | Refused:
         await self._saw(bearer.task, call.id, seen)
@@ -189,10 +196,10 @@ class EgressCalls:
             verdict = await self._mediation.authorize(bearer, call, seen_digest=seen)  # what was answered is now among the facts
         return verdict
 
-    async def _carried(self, ticket: Ticket, egress: Egress, request: Outgoing) -> Given:
+    async def _carried(self, ticket: Ticket, egress: Egress, request: Outgoing, heard: Heard | None) -> Given:
         """Send an allowed request and record how it ended."""
         try:
-            answer = await self._sent(ticket.bearer.task, egress, request)
+            answer = await self._sent(ticket.bearer.task, egress, request, heard)
         except Outage as error:
             await self._mediation.observe(ticket, Ending.NOT_MADE if error.unsent else Ending.FAILED)
             raise Outage(f"{error.message}. {'Nothing was done.' if error.unsent else _UNKNOWN}", code=error.code) from None
@@ -212,7 +219,18 @@ class EgressCalls:
             await self._mediation.spoke(ticket)
         return released
 
-    async def _sent(self, task_id: str, egress: Egress, request: Outgoing) -> Incoming:
+    async def _heard(self, ticket: Ticket, sink: Sink, head: Incoming, events: bytes) -> None:
+        """Pass on events of a stream, whose labels count from here on. Raises Outage where they may not be, and then the stream ends."""
+        task = await self._tasks.view(ticket.bearer.task)
+        if task.state is not TaskState.ACTIVE or ticket.bearer.token in task.revoked_tokens:
+            raise Outage("what opened the stream was taken back", code="egress_over")
+        headers = returned_headers(head)
+        if not await self._passes(task.id, [headers, _searched(events)]):
+            raise Outage("what came next carried a leased credential, and was not passed on", code="egress_secret")
+        await self._mediation.spoke(ticket)
+        await sink(Given(status=head.status, headers=headers, body=b"", decision=ticket.decision_id), events)
+
+    async def _sent(self, task_id: str, egress: Egress, request: Outgoing, heard: Heard | None) -> Incoming:
         """Raises Outage; ``unsent`` where nothing has left."""
         headers = await self._credential(task_id, egress)
         beside: list[Any] = [dict(request.headers)]
@@ -220,7 +238,7 @@ class EgressCalls:
             beside.append(_searched(request.opaque))
         if not await self._passes(task_id, beside):
             raise Outage("it carried a leased credential, and was not sent", code="egress_secret", unsent=True)
-        return await self._client.send(egress, request, headers)
+        return await self._client.send(egress, request, headers, heard)
 
     async def _released(self, ticket: Ticket, egress: Egress, request: Outgoing, answer: Incoming) -> Given:
         """What of an answer that was observed goes back."""
@@ -233,7 +251,8 @@ class EgressCalls:
             raise Refusal("the answer was not passed on: it carried a leased credential. The call was made", code="withheld")
         if is_redirect(answer) and not below:
             raise Outage(f"{egress.name} sends elsewhere, where the egress does not lead. The call was made", code="egress_redirect")
-        return Given(status=answer.status, headers=headers, body=answer.body, decision=ticket.decision_id, location=below)
+        rest = answer.body[answer.told :]
+        return Given(status=answer.status, headers=headers, body=rest, decision=ticket.decision_id, location=below)
 
     async def _credential(self, task_id: str, egress: Egress) -> Mapping[str, str]:
         """The configured headers with the credentials that the task is to use now. Raises Outage, ``unsent``."""
