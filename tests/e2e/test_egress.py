@@ -50,6 +50,8 @@ wide = {{ request = "GET /wide" }}
 tagged = {{ request = "GET /tagged" }}
 slow = {{ request = "GET /slow" }}
 stream = {{ request = "GET /stream/{{how}}", stream = true }}
+numbers = {{ request = "GET /numbers" }}
+page = {{ request = "GET /page" }}
 large = {{ request = "GET /large" }}
 packed = {{ request = "GET /packed" }}
 refused = {{ request = "GET /refused" }}
@@ -85,6 +87,16 @@ arguments.properties.id.const = 7
 tool = "crm/pay"
 arguments.properties.body.properties.amount.maximum = 500
 arguments.properties.body.properties.to.origin = ["crm/get_customer#/email"]
+[[lease]]
+target = "key"
+"""
+READER = """
+objective = "Read little"
+data_ceiling = "public"
+deadline = "30m"
+budget = { calls = 50, bytes_read = 10 }
+[[grant]]
+tool = "crm/stream"
 [[lease]]
 target = "key"
 """
@@ -142,7 +154,7 @@ async def egress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
             task=GRANT,
             more=API.format(url=api.url),
             policy=POLICY,
-            types={"narrow": NARROW},
+            types={"narrow": NARROW, "reader": READER},
         ) as running,
     ):
         await running.node.rules.activate(running.node.configuration, running.node.rules.rulebook)
@@ -469,6 +481,15 @@ async def test_a_stream_goes_out_event_by_event_and_is_watched(egress: Egress, h
     assert (await node.tasks.view(task)).state is TaskState.SUSPENDED
 
 
+async def test_a_budget_of_bytes_is_kept_by_streams_too(egress: Egress) -> None:
+    task = await egress.another("reader")
+    egress.api.go.set()
+    answer = await egress.ask("GET", "/stream/well")
+    assert (answer.status_code, answer.json()["code"]) == (403, "withheld"), "nothing of it has gone out"
+    (ended,) = [body for body in await egress.records(task) if isinstance(body, CallFinished)]
+    assert (ended.ending, ended.size) == ("ok", 0)
+
+
 async def test_an_agent_that_hangs_up_cancels_its_call(egress: Egress) -> None:
     asking = asyncio.create_task(egress.ask("GET", "/slow"))
     await asyncio.wait_for(egress.api.asked.wait(), 30)
@@ -497,7 +518,12 @@ async def test_what_an_api_does_badly(egress: Egress) -> None:
     assert len(egress.api.seen) == before + 2, "what may have been done is not asked for again"
     doubled = await egress.ask("GET", "/doubled")
     assert (doubled.status_code, doubled.text) == (200, '{"a":1,"a":2}')
-    assert [body.ending for body in await egress.records() if isinstance(body, CallFinished)] == ["failed", "failed", "ok", "failed", "ok"]
+    numbers = await egress.ask("GET", "/numbers")
+    assert (numbers.status_code, numbers.json()["n"]) == (200, int("9" * 40))
+    page = await egress.ask("GET", "/page")
+    assert (page.status_code, page.headers["content-security-policy"]) == (200, "sandbox; default-src 'none'")
+    endings = [body.ending for body in await egress.records() if isinstance(body, CallFinished)]
+    assert endings == ["failed", "failed", "ok", "failed", "ok", "ok", "ok"]
 
 
 async def _until_configured(egress: Egress, changed: Callable[[str], str], seen: Callable[[Any], bool]) -> None:

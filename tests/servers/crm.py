@@ -82,6 +82,10 @@ class Crm:
                 for piece in ends[how].partition("\n\n"):
                     await stream.write(piece.encode())
                 return stream
+            case ["numbers"]:
+                return web.Response(text='{"n":' + "9" * 40 + "}", content_type="application/json")
+            case ["page"]:
+                return web.Response(text="<script>1</script>", content_type="text/html")
             case ["large"]:
                 return web.Response(body=b"x" * 300_000)
             case ["packed"]:

@@ -42,7 +42,7 @@ _HEADER_BYTES_MAX, _HEADERS_MAX = 16_384, 200
 _OWN = {"Accept-Encoding": "identity", "User-Agent": "remit"}
 _OK = 200
 _EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
-Heard = Callable[[Incoming, bytes], Awaitable[None]]
+Heard = Callable[[Incoming, bytes], Awaitable[bool]]
 _Place = tuple[bool, tuple["Network", ...], str]
 
 
@@ -56,7 +56,7 @@ class EgressClient:
 
     async def send(self, egress: Egress, request: Outgoing, headers: Mapping[str, str], heard: Heard | None = None) -> Incoming:
         """The answer. ``headers``: the configured ones, with the credential; they go before the agent's. ``heard``: takes the events of
-        a stream as they come, whole ones only, with the answer they belong to; what it raises ends the request.
+        a stream as they come, whole ones only, with the answer they belong to, and says whether it took them; what it raises ends all.
 
         Raises Outage (``egress_unreachable``, ``egress_failed``, ``egress_timeout``); ``unsent`` where nothing can have arrived.
         """
@@ -105,8 +105,12 @@ class EgressClient:
                 if len(body) > self._bytes_max:
                     answer.close()
                     raise Outage(f"{egress.name} answered more than {self._bytes_max:,} bytes", code="egress_failed")
-                if heard is not None and is_stream and (end := _whole_events(body, told)) > told:
-                    await heard(head, bytes(body[told:end]))
+                if (
+                    heard is not None
+                    and is_stream
+                    and (end := _whole_events(body, told)) > told
+                    and await heard(head, bytes(body[told:end]))
+                ):
                     told = end
             return replace(head, body=bytes(body), told=told)
 

@@ -27,29 +27,30 @@ if TYPE_CHECKING:
 
     from remit.model.egress import Egress, Operation
 
-PASSED = frozenset(
-    {
-        "accept",
-        "accept-language",
-        "idempotency-key",
-        "if-match",
-        "if-modified-since",
-        "if-none-match",
-        "if-unmodified-since",
-        "traceparent",
-    }
-)
 EVENT_STREAM = "text/event-stream"
 _LINE_ENDS = re.compile(r"\r\n|\n|\r")
 _DATE = r"[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT"
+_TAG = r"""(?:W/)?"[A-Za-z0-9+/=_.:-]{0,128}\""""
+_TAGS = re.compile(rf"(?:\*|{_TAG}(?:, ?{_TAG}){{0,3}})\Z", re.ASCII)
+PASSED = {
+    "accept": re.compile(r"[A-Za-z0-9!#$&^_.+*/;=, -]{1,256}\Z", re.ASCII),
+    "accept-language": re.compile(r"[A-Za-z0-9*;=., -]{1,128}\Z", re.ASCII),
+    "idempotency-key": re.compile(r"""[A-Za-z0-9._:"-]{1,128}\Z""", re.ASCII),
+    "if-match": _TAGS,
+    "if-modified-since": re.compile(_DATE + r"\Z", re.ASCII),
+    "if-none-match": _TAGS,
+    "if-unmodified-since": re.compile(_DATE + r"\Z", re.ASCII),
+    "traceparent": re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z", re.ASCII),
+}
+"""Headers of a request that go on, in the forms that machines write: they are no arguments, so they hold no words."""
 RETURNED = {
     "allow": re.compile(r"[A-Z]{1,20}(?:, ?[A-Z]{1,20}){0,20}\Z", re.ASCII),
     "content-language": re.compile(r"[A-Za-z0-9-]{1,35}(?:, ?[A-Za-z0-9-]{1,35}){0,5}\Z", re.ASCII),
-    "etag": re.compile(r"""(?:W/)?"[A-Za-z0-9+/=_.:-]{0,128}"\Z""", re.ASCII),
+    "etag": re.compile(_TAG + r"\Z", re.ASCII),
     "last-modified": re.compile(_DATE + r"\Z", re.ASCII),
     "retry-after": re.compile(rf"(?:\d{{1,9}}|{_DATE})\Z", re.ASCII),
 }
-"""Headers of an answer that come back, where they have the form of what a machine makes: no room for words to a model."""
+"""Headers of an answer that come back, in such forms as well; others are left out."""
 HEADER_CHARACTERS_MAX = 2_048
 _CHARSET = re.compile(r"""[; ]charset="?(utf-8|us-ascii|iso-8859-1)"?(?:[; ]|\Z)""", re.IGNORECASE)
 _PLAIN = re.compile(r"[\x20-\x7e]*\Z")
@@ -87,8 +88,8 @@ def passed_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
         if name in PASSED or name == "content-type":
             if name in passed:
                 raise Mistake(f"the header {name} stands twice", code="header")
-            if len(value) > HEADER_CHARACTERS_MAX or not _PLAIN.match(value):
-                raise Mistake(f"the header {name} holds more than {HEADER_CHARACTERS_MAX:,} plain characters", code="header")
+            if len(value) > HEADER_CHARACTERS_MAX or not PASSED.get(name, _PLAIN).match(value):
+                raise Mistake(f"the header {name} does not have the form that goes on", code="header", hint="leave it out")
             passed[name] = value
         elif name == "content-encoding" and value.strip().lower() not in {"", "identity"}:
             raise Mistake("a body comes as it is, not packed", code="content_type")

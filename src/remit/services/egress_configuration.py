@@ -120,7 +120,7 @@ def _headers(table: Reader) -> dict[str, str]:
     headers: dict[str, str] = {}
     for name in inner.data:
         headers[name] = value = fill(inner, inner.value(name, str, ""), name)
-        if not _HEADER_NAME.match(name) or name.lower() in _NEVER | PASSED or any(sign in value for sign in "\0\r\n"):
+        if not _HEADER_NAME.match(name) or name.lower() in _NEVER | PASSED.keys() or any(sign in value for sign in "\0\r\n"):
             inner.wrong(f"{name!r} cannot be a header of every request", "a plain name that is not the connection's or the agent's", name)
         if len({one.lower() for one in headers}) < len(headers):
             inner.wrong(f"the header {name} stands twice", "", name)

@@ -26,7 +26,11 @@ if TYPE_CHECKING:
     from remit.model.identity import Bearer
 
 _BODILESS = frozenset({204, 304})
-_OURS = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
+_OURS = [
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"sandbox; default-src 'none'"),  # a page of the API, opened in a browser, is none of our origin's
+]
 
 
 def is_egress(path: str) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 _ERRORS = 400
 _EQUIPPED_MAX = 10_000
 _LARGE_BYTES = 65_536  # an answer that is parsed beside the loop
+_OF_THE_API = frozenset({"egress_redirect"})
 _UNKNOWN = "Whether the call took effect is not known."
 
 
@@ -134,7 +135,7 @@ class EgressCalls:
         body then. Raises Mistake (it is none), Denied, NeedsApproval, Refusal (withheld), NotFound, Outage.
         """
         egress = self._egress(name)
-        of_task = Counter(self._under_way.values())[bearer.task, name]
+        of_task = list(self._under_way.values()).count((bearer.task, name))
         if of_task >= self._bounds.task or len(self._under_way) >= self._bounds.all:
             raise Outage("too many requests are under way", code="overload")
         work = asyncio.create_task(self._answered(bearer, egress, asked, sink))
@@ -209,6 +210,15 @@ class EgressCalls:
         except Exception:  # a fault of remit; the request may have been sent all the same
             await self._mediation.observe(ticket, Ending.FAILED)
             raise
+        try:
+            return await self._observed(ticket, egress, request, answer)
+        except Outage as error:
+            if error.code in _OF_THE_API:
+                raise
+            raise Outage(f"{error.message}. The call was made, and its answer was not passed on", code="egress_failed") from None
+
+    async def _observed(self, ticket: Ticket, egress: Egress, request: Outgoing, answer: Incoming) -> Given:
+        """Observe an answer, and then release it. Raises Refusal, Outage."""
         ending = Ending.OK if answer.status < _ERRORS else Ending.TOOL_ERROR
         result = await asyncio.to_thread(read_result, answer) if len(answer.body) > _LARGE_BYTES else read_result(answer)
         observed = await self._mediation.observe(ticket, ending, result)
@@ -219,9 +229,14 @@ class EgressCalls:
             await self._mediation.spoke(ticket)
         return released
 
-    async def _heard(self, ticket: Ticket, sink: Sink, head: Incoming, events: bytes) -> None:
-        """Pass on events of a stream, whose labels count from here on. Raises Outage where they may not be, and then the stream ends."""
+    async def _heard(self, ticket: Ticket, sink: Sink, head: Incoming, events: bytes) -> bool:
+        """Pass on events of a stream, whose labels count from here on. Raises Outage where they may not be, and then the stream ends.
+
+        Not passed on is what must be counted first, because a budget of bytes is left to keep.
+        """
         task = await self._tasks.view(ticket.bearer.task)
+        if any(one.budget.bytes_read for one in (task, *await self._tasks.ancestors(task))):
+            return False
         if task.state is not TaskState.ACTIVE or ticket.bearer.token in task.revoked_tokens:
             raise Outage("what opened the stream was taken back", code="egress_over")
         headers = returned_headers(head)
@@ -229,14 +244,18 @@ class EgressCalls:
             raise Outage("what came next carried a leased credential, and was not passed on", code="egress_secret")
         await self._mediation.spoke(ticket)
         await sink(Given(status=head.status, headers=headers, body=b"", decision=ticket.decision_id), events)
+        return True
 
     async def _sent(self, task_id: str, egress: Egress, request: Outgoing, heard: Heard | None) -> Incoming:
         """Raises Outage; ``unsent`` where nothing has left."""
-        headers = await self._credential(task_id, egress)
-        beside: list[Any] = [dict(request.headers)]
-        if request.opaque:
-            beside.append(_searched(request.opaque))
-        if not await self._passes(task_id, beside):
+        try:
+            headers = await self._credential(task_id, egress)
+            is_clean = await self._passes(task_id, [dict(request.headers), _searched(request.opaque)])
+        except (NotFound, Refusal) as refused:
+            raise Outage(f"{egress.name} gets no credential: {refused.message}", code="egress_credential", unsent=True) from None
+        except Outage as error:
+            raise Outage(error.message, code=error.code, unsent=True) from None
+        if not is_clean:
             raise Outage("it carried a leased credential, and was not sent", code="egress_secret", unsent=True)
         return await self._client.send(egress, request, headers, heard)
 
@@ -255,17 +274,12 @@ class EgressCalls:
         return Given(status=answer.status, headers=headers, body=rest, decision=ticket.decision_id, location=below)
 
     async def _credential(self, task_id: str, egress: Egress) -> Mapping[str, str]:
-        """The configured headers with the credentials that the task is to use now. Raises Outage, ``unsent``."""
+        """The configured headers with the credentials that the task is to use now. Raises as ``Leases.have``."""
         key = task_id, egress.name
         known = self._equipped.get(key)
         if known is not None and known[0] is egress and (not known[1].held or known[1].held <= set(await self._in_use(task_id))):
             return known[1].headers
-        try:
-            equipped = await self._equip(task_id, egress)
-        except (NotFound, Refusal) as refused:
-            raise Outage(f"{egress.name} gets no credential: {refused.message}", code="egress_credential", unsent=True) from None
-        except Outage as error:
-            raise Outage(error.message, code=error.code, unsent=True) from None
+        equipped = await self._equip(task_id, egress)
         self._equipped[key] = egress, equipped
         if len(self._equipped) > _EQUIPPED_MAX:
             self._equipped.popitem(last=False)
