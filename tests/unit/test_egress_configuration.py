@@ -35,6 +35,7 @@ WRONG = [
     ("https://crm.example/api/", "https://crm.example/a?b=c", "is no base"),
     ("https://crm.example/api/", "https://crm.example:99999/", "is no base"),
     ("https://crm.example/api/", "http://crm.example/", "url is not https"),
+    ("https://crm.example/api/", "http://1.1.1.1/", "url is not https"),
     ("[egress.crm.operations.get]", "[egress.crm.operations.undeclared]", "cannot be the name of an operation"),
     ("GET /customers/{id}", "get /customers/{id}", "a method, one space"),
     ("GET /customers/{id}", "TRACE /customers/{id}", "a method, one space"),

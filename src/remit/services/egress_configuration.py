@@ -106,12 +106,13 @@ def _base(table: Reader, networks: tuple[Network, ...]) -> tuple[str, tuple[Netw
         return "", networks
     host = (urlsplit(text).hostname or "").rstrip(".")
     try:
-        networks = (*networks, ipaddress.ip_network(host))
+        own = ipaddress.ip_network(host)
+        networks = networks if own.is_global else (*networks, own)
     except ValueError:
         if host == "localhost":
             networks = (*networks, ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1"))
     if text.startswith("http:") and not networks:
-        table.wrong("url is not https", "https://…; http:// only to an address, or with networks, and to these only", "url")
+        table.wrong("url is not https", "https://…; http:// only to a private address, or with networks, and to these only", "url")
     return text.rstrip("/"), networks
 
 

@@ -145,7 +145,7 @@ class EgressCalls:
         finally:
             del self._under_way[work]
             if work.cancel():  # whoever waited has gone
-                await asyncio.wait({work})
+                await asyncio.gather(work, return_exceptions=True)
         if work.cancelled():
             raise Refusal("the task has ended, and with it what it had under way", code="task_over")
         return work.result()
@@ -179,7 +179,8 @@ class EgressCalls:
         if found is None:
             what = {"method": asked.method[:40], "path": asked.path, "query": asked.query}
             refused = await self._mediation.authorize(bearer, make_call(Kind.TOOL, egress.name, UNDECLARED, what))
-            raise await self._refusal(bearer, refused, f"no operation of {egress.name} is {asked.method[:40]} of this path")
+            why = f"nobody has declared {asked.method[:40]} of this path; GET /egress/{egress.name} lists what this task may ask"
+            raise await self._refusal(bearer, refused, why)
         operation, texts = found
         media_type = media_type_of(headers.get("content-type", ""))
         arguments = read_arguments(operation, texts, query, media_type, asked.body, depth_max=self._depth_max)
