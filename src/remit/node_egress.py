@@ -13,6 +13,7 @@ from remit.drivers.egress_http import EgressClient
 if TYPE_CHECKING:
     from remit.doors.gateway.asking import Asking
     from remit.doors.gateway.gate import Gate
+    from remit.drivers.spans import Spans
     from remit.node_leases import LeaseParts
     from remit.services.manifests import Manifests
     from remit.services.mediation import Mediation
@@ -41,6 +42,7 @@ def egress_parts(
     leases: LeaseParts,
     asking: Asking,
     gate: Gate,
+    spans: Spans,
 ) -> EgressParts:
     """The egress on services that are there."""
     limits = settings.limits
@@ -56,6 +58,7 @@ def egress_parts(
         passes=leases.tripwires.passes,
         bounds=EgressBounds(task=limits.calls_under_way, all=limits.conversations),
         depth_max=limits.json_depth,
+        spans=spans,
     )
     door = EgressDoor(
         gate,

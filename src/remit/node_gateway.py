@@ -106,6 +106,7 @@ def gateway_parts(
         leases=leases,
         asking=asking,
         gate=gate,
+        spans=spans,
     )
     return GatewayParts(gate=gate, links=links, legacy=legacy, streams=streams, door=door, egress=egress)
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from remit.doors.gateway.traced import tell_decision, tell_failure
+from remit.drivers.spans import SPANS_OFF
 from remit.errors import Because, Broken, Denied, NeedsApproval, NotFound, Outage, Refusal
 from remit.logic.arguments import make_call
 from remit.logic.egress import declared, find_operation, path_segments, read_arguments, read_query
@@ -27,6 +29,7 @@ from remit.logic.egress_sent import (
     within_base,
 )
 from remit.logic.narrow import narrowed_tools, tool_digest
+from remit.logic.telemetry import SERVER, TRACEPARENT, TRACESTATE, TRANSPORT, egress_attributes, trace_context
 from remit.model.call import Ending
 from remit.model.catalog import Kind
 from remit.model.decision import Ask
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
     from remit.doors.gateway.asking import Asking
     from remit.drivers.base import HttpServer
     from remit.drivers.egress_http import EgressClient, Heard
+    from remit.drivers.spans import Spans
     from remit.logic.egress_sent import Outgoing
     from remit.model.call import Call
     from remit.model.egress import Egress
@@ -103,13 +107,15 @@ class EgressCalls:
         passes: Callable[[str, Any], Awaitable[bool]],
         bounds: EgressBounds,
         depth_max: int,
+        spans: Spans = SPANS_OFF,
     ) -> None:
         """``saw``: hears what an operation is, before a call is decided. ``equip``: headers with a task's credentials. ``in_use``: ids
         of the leases that these must be of. ``passes``: whether something beside a call holds no leased secret; else all is done about it.
+        ``spans``: traces what is decided and sent.
         """
         self._mediation, self._tasks, self._client, self._asking = mediation, tasks, client, asking
         self._egresses, self._saw, self._equip, self._in_use, self._passes = egresses, saw, equip, in_use, passes
-        self._bounds, self._depth_max = bounds, depth_max
+        self._bounds, self._depth_max, self._spans = bounds, depth_max, spans
         self._equipped: OrderedDict[tuple[str, str], tuple[Egress, HttpServer]] = OrderedDict()
         self._under_way: dict[asyncio.Task[Given], tuple[str, str]] = {}
 
@@ -138,14 +144,16 @@ class EgressCalls:
         of_task = list(self._under_way.values()).count((bearer.task, name))
         if of_task >= self._bounds.task or len(self._under_way) >= self._bounds.all:
             raise Outage("too many requests are under way", code="overload")
-        work = asyncio.create_task(self._answered(bearer, egress, asked, sink))
-        self._under_way[work] = bearer.task, name
-        try:
-            await asyncio.wait({work})
-        finally:
-            del self._under_way[work]
-            if work.cancel():  # whoever waited has gone
-                await asyncio.gather(work, return_exceptions=True)
+        attributes, parent = egress_attributes(bearer.agent.text, bearer.task, name), trace_context(dict(asked.headers))
+        with self._spans.span("egress", attributes, kind="server", parent=parent):
+            work = asyncio.create_task(self._answered(bearer, egress, asked, sink))
+            self._under_way[work] = bearer.task, name
+            try:
+                await asyncio.wait({work})
+            finally:
+                del self._under_way[work]
+                if work.cancel():  # whoever waited has gone
+                    await asyncio.gather(work, return_exceptions=True)
         if work.cancelled():
             raise Refusal("the task has ended, and with it what it had under way", code="task_over")
         return work.result()
@@ -177,8 +185,9 @@ class EgressCalls:
         segments, query = path_segments(asked.path), read_query(asked.query)
         found = find_operation(egress, asked.method, segments)
         if found is None:
-            what = {"method": asked.method[:40], "path": asked.path, "query": asked.query}
-            refused = await self._mediation.authorize(bearer, make_call(Kind.TOOL, egress.name, UNDECLARED, what))
+            what = make_call(Kind.TOOL, egress.name, UNDECLARED, {"method": asked.method[:40], "path": asked.path, "query": asked.query})
+            refused = await self._mediation.authorize(bearer, what)
+            tell_decision(self._spans, what, refused, listed=False)
             why = f"nobody has declared {asked.method[:40]} of this path; GET /egress/{egress.name} lists what this task may ask"
             raise await self._refusal(bearer, refused, why)
         operation, texts = found
@@ -186,6 +195,7 @@ class EgressCalls:
         arguments = read_arguments(operation, texts, query, media_type, asked.body, depth_max=self._depth_max)
         call = make_call(Kind.TOOL, egress.name, operation.name, arguments)
         verdict = await self._decided(bearer, call, tool_digest(declared(egress, operation)))
+        tell_decision(self._spans, call, verdict, listed=True, method="egress")
         if isinstance(verdict, Refused):
             raise await self._refusal(bearer, verdict)
         request = outgoing(egress, operation, arguments, headers, asked.body)
@@ -258,7 +268,19 @@ class EgressCalls:
             raise Outage(error.message, code=error.code, unsent=True) from None
         if not is_clean:
             raise Outage("it carried a leased credential, and was not sent", code="egress_secret", unsent=True)
-        return await self._client.send(egress, request, headers, heard)
+        with self._spans.span("egress", {SERVER: egress.name, TRANSPORT: "tcp"}, kind="client"):
+            try:
+                return await self._client.send(egress, self._carrying(request), headers, heard)
+            except Outage as error:
+                tell_failure(self._spans, error)
+                raise
+
+    def _carrying(self, request: Outgoing) -> Outgoing:
+        """The request with the trace that goes on from here, where anybody traces."""
+        own = self._spans.context()
+        if own is None:
+            return request
+        return replace(request, headers={**request.headers, TRACEPARENT: own.parent, **({TRACESTATE: own.state} if own.state else {})})
 
     async def _released(self, ticket: Ticket, egress: Egress, request: Outgoing, answer: Incoming) -> Given:
         """What of an answer that was observed goes back."""
