@@ -50,6 +50,7 @@ wide = {{ request = "GET /wide" }}
 tagged = {{ request = "GET /tagged" }}
 slow = {{ request = "GET /slow" }}
 stream = {{ request = "GET /stream/{{how}}", stream = true }}
+inbox = {{ request = "GET /inbox/{{what}}" }}
 numbers = {{ request = "GET /numbers" }}
 page = {{ request = "GET /page" }}
 large = {{ request = "GET /large" }}
@@ -62,6 +63,11 @@ effect = "irreversible"
 trust = "untrusted"
 [tools."crm/get_customer".fields]
 "/email" = {{ trust = "trusted" }}
+[tools."crm/inbox"]
+trust = "untrusted"
+[tools."crm/inbox".fields]
+"/messages/*/id" = {{ trust = "trusted" }}
+"/messages/*/data" = {{ trust = "trusted" }}
 [targets.key]
 kind = "static"
 secret = "${{CRM_KEY}}"
@@ -87,6 +93,18 @@ arguments.properties.id.const = 7
 tool = "crm/pay"
 arguments.properties.body.properties.amount.maximum = 500
 arguments.properties.body.properties.to.origin = ["crm/get_customer#/email"]
+[[lease]]
+target = "key"
+"""
+MAIL = """
+objective = "Answer mail"
+data_ceiling = "public"
+deadline = "30m"
+[[grant]]
+tool = "crm/inbox"
+[[grant]]
+tool = "crm/search"
+arguments.properties.q.origin = ["crm/inbox"]
 [[lease]]
 target = "key"
 """
@@ -154,7 +172,7 @@ async def egress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
             task=GRANT,
             more=API.format(url=api.url),
             policy=POLICY,
-            types={"narrow": NARROW, "reader": READER},
+            types={"narrow": NARROW, "reader": READER, "mail": MAIL},
         ) as running,
     ):
         await running.node.rules.activate(running.node.configuration, running.node.rules.rulebook)
@@ -374,6 +392,16 @@ async def test_the_grant_narrows_path_and_body_by_value_and_origin(egress: Egres
     assert listed[0]["arguments"]["properties"]["id"] == {"type": "integer", "const": 7}
     assert egress.api.url not in str(listed)
     assert (await egress.ask("POST", "")).status_code == 405
+
+
+async def test_an_answer_that_looks_like_a_result_of_mcp_is_read_as_what_it_is(egress: Egress) -> None:
+    """``messages`` and ``content`` are words of MCP, and of many an API: nothing that stands beside them is overlooked."""
+    task = await egress.another("mail")
+    assert (await egress.ask("GET", "/inbox/empty")).status_code == 200
+    assert (await egress.running.node.tasks.view(task)).labels.untrusted, "of the note"
+    assert (await egress.ask("GET", "/inbox/full")).status_code == 200
+    for value, status in (("m1@corp.example", 200), ("d1@corp.example", 200), ("mallory@evil.example", 403)):
+        assert (await egress.ask("GET", "/customers", params={"q": value})).status_code == status, value
 
 
 async def test_a_person_approves_exactly_that_request(egress: Egress) -> None:

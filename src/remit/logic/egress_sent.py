@@ -126,13 +126,19 @@ def outgoing(egress: Egress, operation: Operation, arguments: Mapping[str, Any],
 
 
 def read_result(answer: Incoming) -> Any:
-    """What an answer teaches: JSON as a value, an event stream as the list of what its events say, everything else as text."""
+    """What an answer teaches: JSON as a value, an event stream as the list of what its events say, everything else as text.
+
+    A value is wrapped as the structured content of an MCP result (``labelling.views``), so that no word of it is taken for one of MCP.
+    """
     media_type = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+    value: Any
     if media_type == EVENT_STREAM:
-        return _said(answer.body.decode("utf-8", "replace"))
-    if media_type == "application/json" or media_type.endswith("+json"):
-        return _value(answer.body)
-    return answer.body.decode("utf-8", "replace")
+        value = _said(answer.body.decode("utf-8", "replace"))
+    elif media_type == "application/json" or media_type.endswith("+json"):
+        value = _value(answer.body)
+    else:
+        value = answer.body.decode("utf-8", "replace")
+    return value if isinstance(value, str) else {"structuredContent": value}
 
 
 def _value(data: bytes) -> Any:
