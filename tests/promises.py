@@ -85,6 +85,17 @@ PROMISES = (
         tests=("tests/property/test_tripwire.py", "tests/e2e/test_tripwire.py"),
     ),
     Promise(
+        says="A request through the egress reaches the declared operation of its API and nothing else, as it was decided on: no path, "
+        "query, body, header, name or redirect leads elsewhere, nothing is sent twice, and nothing of the credential comes back (4, 7).",
+        against=("hijacked agent", "hostile or changed tool server", "the network"),
+        tests=(
+            "tests/property/test_egress.py",
+            "tests/e2e/test_egress.py",
+            "tests/integration/test_egress_http.py",
+            "tests/e2e/test_egress_commands.py::test_run_gives_the_agent_an_address_and_no_secret",
+        ),
+    ),
+    Promise(
         says="What is unknown, broken or out of reach is denied, with a reason and without a stack trace (4).",
         against=("hijacked agent", "hostile or changed tool server"),
         tests=(

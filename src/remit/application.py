@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from remit.doors.api.access import AccessDoor
 from remit.doors.api.app import api_app
 from remit.doors.api.leases import LeasesApi
+from remit.doors.gateway.egress import is_egress
 from remit.node import new_id
 from remit.node_tokens import token_doors
 from remit.services.access import Access
@@ -26,8 +27,9 @@ def application(node: Node) -> ASGIApp:
     api = api_of(node)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        is_gateway = scope["type"] == "http" and scope["path"].startswith(("/mcp", "/run/"))
-        await (node.gateway.door if is_gateway else api)(scope, receive, send)
+        path = scope["path"] if scope["type"] == "http" else ""
+        door = node.gateway.egress.door if is_egress(path) else node.gateway.door if path.startswith(("/mcp", "/run/")) else api
+        await door(scope, receive, send)
 
     return app
 

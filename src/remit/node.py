@@ -134,6 +134,7 @@ class Node:
         self.leases.revocations.begin(task_id, claim=told)
         await self.gateway.legacy.end_task(task_id)
         await self.gateway.links.end_task(task_id)
+        await self.gateway.egress.calls.end_task(task_id)
         if not told:
             await self.leases.end_task(task_id)
 
@@ -169,6 +170,7 @@ class Node:
         await self.signals.close()
         await self.transparency.close()
         await self.gateway.links.close()
+        await self.gateway.egress.calls.close()
         await self.leases.close()
         await self.tasks.settle()
         await self.client.close()
@@ -392,6 +394,7 @@ async def open_node(
             manifests=manifests,
             issuer=settings.issuer,
             mcp_servers=lambda: rules.configuration.servers,
+            egresses=lambda: rules.configuration.egresses,
             end_task=on_end,
         ),
         signals=signal_parts(configuration, keys, store, tasks, clock, new_id),

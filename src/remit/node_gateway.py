@@ -16,6 +16,7 @@ from remit.doors.gateway.open_streams import OpenStreams
 from remit.doors.gateway.relay import Relay
 from remit.drivers.base import UpstreamLimits
 from remit.drivers.spans import SPANS_OFF
+from remit.node_egress import EgressParts, egress_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,13 +41,14 @@ _LOG = logging.getLogger("remit")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayParts:
-    """What agents come to with MCP, and what of it has to be told when a task changes."""
+    """What agents come to, with MCP or with plain HTTP, and what of it has to be told when a task changes."""
 
     gate: Gate
     links: Links
     legacy: LegacyDoor
     streams: OpenStreams
     door: McpGateway
+    egress: EgressParts
 
 
 def gateway_parts(
@@ -95,7 +97,18 @@ def gateway_parts(
         spans=spans,
         known=lambda server: server in rules.configuration.servers,
     )
-    return GatewayParts(gate=gate, links=links, legacy=legacy, streams=streams, door=door)
+    egress = egress_parts(
+        settings=settings,
+        mediation=mediation,
+        tasks=tasks,
+        rules=rules,
+        manifests=manifests,
+        leases=leases,
+        asking=asking,
+        gate=gate,
+        spans=spans,
+    )
+    return GatewayParts(gate=gate, links=links, legacy=legacy, streams=streams, door=door, egress=egress)
 
 
 def _upstream_limits(limits: Limits) -> UpstreamLimits:

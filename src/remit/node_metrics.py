@@ -28,7 +28,7 @@ async def measured(node: Node) -> AsyncIterator[ASGIApp]:
         node.feed,
         node.clock,
         targets=lambda: rules.configuration.targets,
-        servers=lambda: {*rules.configuration.servers, *rules.configuration.python_servers},
+        servers=lambda: {*rules.configuration.servers, *rules.configuration.python_servers, *rules.configuration.egresses},
         queues={"store": node.store.waiting, "webhooks": node.notices.waiting},
     )
     node.store.on_append = metrics.appended

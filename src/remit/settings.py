@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from remit.logic.checkpoint import Verifier
     from remit.logic.cosignature import Witness
     from remit.logic.rulebook import Catalog
+    from remit.model.egress import Egress
     from remit.model.front_channel import SignIn
     from remit.model.identity import SpiffeId
     from remit.model.labels import DataClasses
@@ -180,3 +181,4 @@ class Configuration:
     signals: SignalRules = field(default_factory=SignalRules)
     targets: Mapping[str, TargetSettings] = field(default_factory=dict)
     console: ConsoleRules = field(default_factory=ConsoleRules)
+    egresses: Mapping[str, Egress] = field(default_factory=dict)

@@ -100,6 +100,7 @@ class TaskView(msgspec.Struct, omit_defaults=True):
     """A task as its agent sees it. ``mcp``: the gateway's address for each MCP server of the grant.
 
     ``drift``: parts of the manifest that changed and that nobody has accepted.
+    ``egress``: the address of each HTTP API of the grant.
     ``parent``: the task that delegated it; ``chain``: the agents that did, the nearest first. ``calls_lent``: to its children;
     ``children``: those that are not settled, at most a hundred.
     """
@@ -122,6 +123,7 @@ class TaskView(msgspec.Struct, omit_defaults=True):
     chain: list[str] = []
     calls_lent: int = 0
     children: list[str] = []
+    egress: dict[str, str] = {}
 
 
 class LeaseView(msgspec.Struct):
@@ -264,7 +266,17 @@ _STATUS: tuple[tuple[type[RemitError], int], ...] = (
     (Mistake, 400),
     (Outage, 503),
 )
-_STATUS_OF_CODE = {(Mistake, "too_large"): 413, (Mistake, "content_type"): 415, (Mistake, "too_slow"): 408, (Refusal, "too_often"): 429}
+_STATUS_OF_CODE = {
+    (Mistake, "too_large"): 413,
+    (Mistake, "content_type"): 415,
+    (Mistake, "too_slow"): 408,
+    (Refusal, "too_often"): 429,
+    (Outage, "egress_secret"): 403,
+    (Outage, "egress_unreachable"): 502,
+    (Outage, "egress_failed"): 502,
+    (Outage, "egress_redirect"): 502,
+    (Outage, "egress_timeout"): 504,
+}
 _KINDS: dict[int, type[RemitError]] = {401: Unauthenticated, 403: Refusal, 404: NotFound, 409: Conflict}
 
 
@@ -293,7 +305,7 @@ def problem(error: RemitError) -> Json:
 def problem_headers(error: RemitError) -> list[tuple[bytes, bytes]]:
     """Headers that go with it."""
     headers = [(b"content-type", b"application/problem+json")]
-    if isinstance(error, Outage):
+    if isinstance(error, Outage) and http_status(error) == 503:  # of the others nobody knows whether asking again is well
         headers.append((b"retry-after", str(error.retry_after_seconds).encode()))
     if isinstance(error, Unauthenticated):
         headers.append((b"www-authenticate", b"Bearer"))

@@ -126,6 +126,7 @@ async def test_the_document_tells_of_every_route(running: Running) -> None:
         if method != "HEAD"
     }
     served.add(("get", METRICS))  # of `remit serve`, beside the API
+    served |= {("get", "/egress/{target}"), *((method, "/egress/{target}/{path}") for method in ("get", "post", "put", "patch", "delete"))}
     assert served == {(method, path) for path, methods in DOCUMENT.items() for method in methods}
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from joserfc import jwt
 from joserfc.jwk import OctKey, OKPKey
+from yarl import URL
 
 from remit.errors import Unauthenticated
 from remit.logic.dpop import NONCE_TTL, check_proof, make_nonce, nonce_age, token_hash
@@ -19,6 +20,7 @@ from remit.services.possession import Held, Possessions
 from remit.services.replays import Replays
 from remit.store.sqlite import SqliteStore
 from tests.integration.token_service import CREDENTIALS, EXCHANGE, TYPE, Service, new_key, token_service
+from tests.servers.crm import crm
 from tests.support import NOW
 
 KEY = new_key()
@@ -64,6 +66,31 @@ def test_a_bound_token_opens_only_with_its_key(tmp_path):
             async with service.http.get(f"{service.url}/v1/tasks/current", headers={"Authorization": f"Bearer {token}"}) as answer:
                 assert answer.status == 401
             assert (await service.records("TokenIssued"))[-2].bound == KEY.thumbprint()
+
+    asyncio.run(run())
+
+
+def test_at_the_egress_a_proof_is_for_the_address_as_it_is_sent(tmp_path):
+    more = '[egress.api]\nurl = "{url}"\neffect = "read"\ndata_class = "public"\noperations.get.request = "GET /things/{{name}}"\n'
+    grant = '[[grant]]\ntool = "api/get"\n'
+
+    async def run() -> None:
+        async with crm() as api, token_service(tmp_path, more=more.format(url=api.url), task=grant) as service:
+            token = await bound(service)
+
+            async def status(scheme: str, path: str, **changes: Any) -> int:
+                url = f"{service.url}/egress/api{path}"
+                shown = proof(service, changes.pop("htu", url), **{"htm": "GET", "ath": token_hash(token), **changes})
+                headers = {"Authorization": f"{scheme} {token}", "DPoP": shown}
+                async with service.http.get(URL(url, encoded=True), headers=headers) as answer:
+                    assert ("DPoP" in answer.headers.get("www-authenticate", "")) == (answer.status == 401)
+                    return answer.status
+
+            assert await status("DPoP", "/things/a%20b") == 200
+            assert await status("DPoP", "/things/a%20b", htu=f"{service.url}/egress/api/things/c") == 401
+            assert await status("DPoP", "/things/a%20b", htm="POST") == 401
+            assert await status("Bearer", "/things/a%20b") == 401
+            assert [(sent.target, sent.headers.get("dpop")) for sent in api.seen] == [("/api/things/a%20b", None)]
 
     asyncio.run(run())
 

@@ -21,6 +21,7 @@ from remit.logic.telemetry import outgoing, trace_context
 from remit.node import open_node
 from remit.services.configuration import load_configuration
 from tests.e2e.gateway import gateway, http, until
+from tests.servers.crm import crm
 
 pytestmark = pytest.mark.anyio
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -105,6 +106,33 @@ def attributes(span) -> dict:
         values = one.value.array_value.values if kind == "array_value" else ()
         found[one.key] = [value.string_value for value in values] if kind == "array_value" else getattr(one.value, kind)
     return found
+
+
+async def test_a_trace_goes_through_the_egress(tmp_path):
+    grant = '[[grant]]\ntool = "api/get"\n'
+    async with crm() as api:
+        more = (
+            f'[egress.api]\nurl = "{api.url}"\neffect = "read"\ndata_class = "public"\noperations.get.request = "GET /customers/{{id}}"\n'
+        )
+        async with traced(tmp_path, more, task=grant) as (running, receiver, _), httpx.AsyncClient() as client:
+            url = f"http://127.0.0.1:{running.port}/egress/api"
+            shown = {"Authorization": f"Bearer {running.token}", "traceparent": PARENT, "tracestate": "a=b", "baggage": SECRET}
+            assert (await client.get(f"{url}/customers/7", headers=shown)).status_code == 200
+            assert (await client.get(f"{url}/{SECRET}", headers=shown)).status_code == 403
+            await until(lambda: len(receiver.named("egress")) > 1)
+            (denied,) = [one for one in receiver.named("egress") if one.kind == one.SPAN_KIND_SERVER]
+            assert attributes(denied)["error.type"] == "denied"
+            (root,), (forward,) = (
+                receiver.named("egress get"),
+                [one for one in receiver.named("egress") if one.kind == one.SPAN_KIND_CLIENT],
+            )
+            assert (root.trace_id.hex(), root.parent_span_id.hex(), forward.parent_span_id) == (TRACE, SPAN, root.span_id)
+            assert attributes(root.events[0])["remit.decision.outcome"] == "allow"
+            (sent,) = api.seen
+            assert sent.headers["traceparent"] == f"00-{TRACE}-{forward.span_id.hex()}-01"
+            assert sent.headers["tracestate"] == "a=b"
+            assert "baggage" not in sent.headers
+            assert SECRET not in str(receiver.spans)
 
 
 async def test_the_agent_s_trace_goes_through_and_says_what_was_decided(tmp_path):

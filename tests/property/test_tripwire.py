@@ -54,6 +54,15 @@ def test_a_secret_is_found_in_every_dress(dress: str, secret: str, before: str, 
     assert wire.found({"a": [around[0] + " " + said + " " + around[1]]}) == ("lease_1",)
 
 
+@given(secret=SECRETS, holders=st.integers(2, 5))
+def test_whose_it_is_is_told_of_all_who_hold_it(secret: str, holders: int) -> None:
+    """A static secret is the same under each lease: whose task has ended must hide nobody else's."""
+    names = tuple(f"lease_{number}" for number in range(holders))
+    wire = Tripwire([(name, secret) for name in names])
+    for dress in ("as it is", "base64", "hex"):
+        assert wire.found([DRESSES[dress](secret)]) == names
+
+
 @given(secret=SECRETS, cuts=st.lists(st.integers(1, 11), min_size=1, max_size=4, unique=True))
 def test_a_secret_is_found_in_pieces_of_one_message(secret: str, cuts: list[int]) -> None:
     wire = Tripwire([("lease_1", secret)])

@@ -175,7 +175,7 @@ async def _supervise(node: Node, task: Task, agent: str, proof: str, command: tu
         socket = Path(scratch) / "workload.sock" if node.configuration.settings.workload.socket else None
         async with serving(application(node), host, 0) as port, node.workload.serving(socket):
             secret = node.gateway.gate.open_endpoint(task.id)
-            base = f"http://{host}:{port}/run/{secret}/mcp"
+            base = f"http://{host}:{port}/run/{secret}"
             token, _ = await node.tokens.issue(task.id, proof)
             environment = _environment(node.configuration, task, base, token, Path(scratch))
             if socket is not None:
@@ -223,8 +223,10 @@ def _forward(process: asyncio.subprocess.Process, number: signal.Signals) -> Non
 def _environment(configuration: Configuration, task: Task, base: str, token: str, scratch: Path) -> dict[str, str]:
     withheld = environment_names(configuration.settings.folder) | {VARIABLE}
     environment = {name: value for name, value in os.environ.items() if name not in withheld}
-    servers = sorted({grant.server for grant in task.grants} & set(configuration.servers))  # the others run in their own programs
-    urls = {server: f"{base}/{server}" for server in servers}
+    granted = {grant.server for grant in task.grants}
+    servers = sorted(granted & set(configuration.servers))  # the others run in their own programs
+    urls = {server: f"{base}/mcp/{server}" for server in servers}
+    egresses = {name: f"{base}/egress/{name}" for name in sorted(granted & set(configuration.egresses))}
     config = scratch / "mcp.json"
     descriptor = os.open(config, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -237,7 +239,10 @@ def _environment(configuration: Configuration, task: Task, base: str, token: str
     }
     if servers:
         environment["REMIT_MCP_URL"] = urls[servers[0]]
+    if egresses:
+        environment["REMIT_EGRESS_URL"] = next(iter(egresses.values()))
     environment |= {f"REMIT_MCP_URL_{server.upper().replace('-', '_')}": url for server, url in urls.items()}
+    environment |= {f"REMIT_EGRESS_URL_{name.upper().replace('-', '_')}": url for name, url in egresses.items()}
     return environment
 
 

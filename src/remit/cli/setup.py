@@ -15,11 +15,13 @@ from remit.cli.common import REFUSED, emit, folder_option, json_option, operator
 from remit.cli.tls import ServerTls
 from remit.doors.workload.listener import check_folder
 from remit.drivers.base import HttpServer, StdioServer, UpstreamLimits
+from remit.drivers.egress_http import EgressClient
 from remit.drivers.keys import load_or_make_keys
 from remit.drivers.outward import Outward
 from remit.drivers.upstream_http import http_session
 from remit.drivers.upstreams import discover_tools
-from remit.errors import Mistake, RemitError
+from remit.errors import Mistake, Outage, RemitError
+from remit.logic.egress_sent import Outgoing
 from remit.node import load_rules, open_node, open_standing, utc_now
 from remit.services.configuration import load_configuration
 from remit.services.pinning import pin_servers, taskless
@@ -160,6 +162,7 @@ async def doctor(folder: Path, as_json: bool) -> int:
                 found.append(("bad", f"server {server.name}", error.message + _no_such_program(server)))
     finally:
         await client.close()
+    found += await _egresses(configuration)
     found += await _transmitters(configuration)
     if configuration.targets:
         found += await _target_states(folder)
@@ -179,6 +182,21 @@ async def _trust_state(configuration: Configuration) -> list[tuple[str, str, str
         configuration.trust, document_bytes_max=limits.trust_document_bytes, fetch_seconds_max=limits.trust_fetch_seconds
     )
     return found + [("good" if good else "bad", who, what) for who, what, good in examined]
+
+
+async def _egresses(configuration: Configuration) -> list[tuple[str, str, str]]:
+    """Whether each API can be reached, and is who it should be. Nothing of a credential is sent."""
+    found, client = [], EgressClient(bytes_max=configuration.settings.limits.result_bytes, seconds_max=_CONNECT_SECONDS)
+    try:
+        for egress in configuration.egresses.values():
+            try:
+                answer = await client.send(egress, Outgoing(method="HEAD", url=f"{egress.url}/", headers={}), {})
+                found.append(("good", f"egress {egress.name}", f"{len(egress.operations)} operations; it answers ({answer.status})"))
+            except Outage as error:
+                found.append(("bad", f"egress {egress.name}", error.message))
+    finally:
+        await client.close()
+    return found
 
 
 async def _transmitters(configuration: Configuration) -> list[tuple[str, str, str]]:

@@ -100,10 +100,10 @@ class Outward:
                 data = await _bounded(answer, bytes_max)
         except TimeoutError:
             raise Outage("no answer in time", code="peer_unavailable") from None
-        except _RefusedAddressError:
+        except AddressRefusedError:
             raise Mistake("the name leads into a private network", code="address", hint="private = true, if it is meant to") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            if _refused(error):
+            if address_refused(error):
                 raise Mistake("the name leads into a private network", code="address", hint="private = true, if it is meant to") from None
             raise Outage(f"it cannot be reached: {type(error).__name__}", code="peer_unavailable") from None
         return Answer(
@@ -115,7 +115,7 @@ class Outward:
 
     def _client(self, *, private: bool) -> aiohttp.ClientSession:
         if private not in self._clients:
-            connector = aiohttp.TCPConnector(limit=64, limit_per_host=8, socket_factory=_any_socket if private else _public_socket)
+            connector = aiohttp.TCPConnector(limit=64, limit_per_host=8, socket_factory=open_socket if private else _public_socket)
             self._clients[private] = aiohttp.ClientSession(
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
@@ -126,27 +126,28 @@ class Outward:
         return self._clients[private]
 
 
-class _RefusedAddressError(OSError):
+class AddressRefusedError(OSError):
     """The address behind a name may not be asked."""
 
 
-def _any_socket(address: AddrInfoType) -> socket.socket:
+def open_socket(address: AddrInfoType) -> socket.socket:
+    """A socket for an address, whichever it is."""
     family, kind, protocol, _, _ = address
     return socket.socket(family=family, type=kind, proto=protocol)
 
 
 def _public_socket(address: AddrInfoType) -> socket.socket:
     if not is_public(str(address[4][0])):
-        raise _RefusedAddressError("not a public address")
-    return _any_socket(address)
+        raise AddressRefusedError("not a public address")
+    return open_socket(address)
 
 
-def _refused(error: BaseException) -> bool:
+def address_refused(error: BaseException) -> bool:
     """Whether it was our own refusal, however deep aiohttp wraps it."""
     waiting: list[BaseException | None] = [error]
     for _ in range(_WRAPPED_MAX):
         one = waiting.pop() if waiting else None
-        if isinstance(one, _RefusedAddressError) or isinstance(getattr(one, "os_error", None), _RefusedAddressError):
+        if isinstance(one, AddressRefusedError) or isinstance(getattr(one, "os_error", None), AddressRefusedError):
             return True
         if one is not None:
             waiting += [one.__cause__, one.__context__ if one.__context__ is not one.__cause__ else None]

@@ -27,6 +27,7 @@ TRACEPARENT, TRACESTATE, BAGGAGE = "traceparent", "tracestate", "baggage"
 AGENT, TASK, SERVER = "gen_ai.agent.id", "remit.task.id", "remit.server"
 METHOD, TOOL, OPERATION, PROTOCOL = "mcp.method.name", "gen_ai.tool.name", "gen_ai.operation.name", "mcp.protocol.version"
 TRANSPORT, ERROR_TYPE, DECIDED = "network.transport", "error.type", "remit.decision"
+EXECUTE = "execute_tool"
 DECIDE, RECORD, LEASE, OBSERVE = "remit.decide", "remit.record", "remit.lease", "remit.observe"
 DENIED, TOOL_ERROR, CANCELLED = "denied", "tool_error", "cancelled"
 _METHODS = frozenset(
@@ -86,14 +87,19 @@ def request_attributes(message: Mapping[str, Any], agent: str, task: str, server
     if version in _VERSIONS:
         found[PROTOCOL] = str(version)
     if found[METHOD] == "tools/call":
-        found[OPERATION] = "execute_tool"
+        found[OPERATION] = EXECUTE
     return found if not server else {**found, SERVER: server}
+
+
+def egress_attributes(agent: str, task: str, api: str) -> Attributes:
+    """Of a request at the egress, to an API that is configured."""
+    return {AGENT: agent, TASK: task, SERVER: api, OPERATION: EXECUTE, TRANSPORT: "tcp"}
 
 
 def forward_attributes(message: Mapping[str, Any], tool: str, server: str, transport: str) -> Attributes:
     """Of a request that goes on to a server."""
     found: Attributes = {METHOD: method_name(message), SERVER: server, TRANSPORT: transport}
-    return {**found, OPERATION: "execute_tool", TOOL: tool} if tool else found
+    return {**found, OPERATION: EXECUTE, TOOL: tool} if tool else found
 
 
 def decision_attributes(call: Call, decision: Decision, decision_id: str, *, known: bool) -> Attributes:

@@ -40,19 +40,19 @@ class Tripwire:
     __slots__ = ("_base64", "_hex", "_plain")
 
     def __init__(self, secrets: Iterable[tuple[str, str]]) -> None:
-        """``secrets``: name and value; several may bear one name. Raises ValueError for a value too short to be told from chance."""
-        self._plain: dict[bytes, str] = {}
-        self._base64: dict[bytes, str] = {}
-        self._hex: dict[bytes, str] = {}
+        """``secrets``: name and value, each may stand with several of the other. Raises ValueError for a value that is too short."""
+        self._plain: dict[bytes, set[str]] = {}
+        self._base64: dict[bytes, set[str]] = {}
+        self._hex: dict[bytes, set[str]] = {}
         for name, secret in secrets:
             plain = _squeezed(secret)
             if len(plain) < SECRET_BYTES_MIN:
                 raise ValueError(f"the secret of {name} is shorter than {SECRET_BYTES_MIN} bytes")
             for data in {secret.encode("utf-8", "surrogatepass"), plain}:
-                self._hex[data.hex().encode()] = name
+                self._hex.setdefault(data.hex().encode(), set()).add(name)
                 for core in _base64_cores(data):
-                    self._base64[core] = name
-            self._plain[plain] = name
+                    self._base64.setdefault(core, set()).add(name)
+            self._plain.setdefault(plain, set()).add(name)
 
     def __bool__(self) -> bool:
         return bool(self._plain)
@@ -94,7 +94,7 @@ class Tripwire:
                 (self._hex, digits),
                 (self._hex, digits.replace(b"0x", b"")),
             ):
-                names.update(name for form, name in forms.items() if form in data)
+                names.update(*(bearers for form, bearers in forms.items() if form in data))
         return names
 
 

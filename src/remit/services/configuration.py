@@ -26,7 +26,8 @@ from remit.services.behaviour_configuration import read_behaviour
 from remit.services.candidates import read_bundle
 from remit.services.catalog import read_detected, read_entry
 from remit.services.console_configuration import read_console
-from remit.services.equipment import LEASED
+from remit.services.egress_configuration import read_egresses
+from remit.services.equipment import LEASED, http_server
 from remit.services.ledger_configuration import read_ledger
 from remit.services.manifest_files import placed, read_source
 from remit.services.reading import FILE, NAME, VARIABLE, Mistakes, Reader, fill, near, parsed, read_text, read_texts
@@ -65,6 +66,7 @@ _TABLES = (
     "data",
     "agents",
     "servers",
+    "egress",
     "tools",
     "limits",
     "approvals",
@@ -92,6 +94,9 @@ def load_configuration(folder: Path) -> Configuration:
     agents = _agents(root, settings, trust)
     check_agents(root, agents.values(), trust)
     servers, server_facts = _servers(root, folder, classes)
+    egresses, egress_tables = read_egresses(root, folder, {*server_facts, *RESERVED_SERVERS})
+    for name, table in egress_tables.items():
+        server_facts[name] = ServerFacts(defaults=read_entry(table, classes, whole=True))
     known = server_facts
     entries = {name: read_entry(table, classes) for name, table in root.tables("tools") if _known_server(root, "tools", name, known)}
     detected = read_detected(root.table("data").table("detected"), classes)
@@ -117,6 +122,7 @@ def load_configuration(folder: Path) -> Configuration:
             found.append(mistake)
     upstream = [server for server in servers.values() if not isinstance(server, PythonServer)]
     check_asked(root, upstream, list(task_types.values()), targets, TARGET_KINDS)
+    check_asked(root, [http_server(one) for one in egresses.values()], list(task_types.values()), targets, TARGET_KINDS, table="egress")
     for agent in agents.values():
         for task in agent.tasks:
             if task not in names:
@@ -144,6 +150,7 @@ def load_configuration(folder: Path) -> Configuration:
         trust=trust,
         targets=targets,
         console=console,
+        egresses=egresses,
     )
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from remit.drivers.spans import Spans
+    from remit.model.egress import Egress
     from remit.services.leases import Leases
 
 LEASED = re.compile(r"\{(lease|lease-file):([a-z0-9][a-z0-9_-]{0,63})\.([a-z_]{1,32})\}")
@@ -59,6 +60,17 @@ class Equipment:
                     os.unlink(path)
             raise
         return replace(server, environment=environment, leases=tuple(names), secrets=secrets, held=held, files=tuple(files))
+
+    async def of_egress(self, task: str, egress: Egress) -> HttpServer:
+        """An API's headers as they are sent for a task. Raises as ``Leases.have``."""
+        equipped = await self.equipped(task, http_server(egress))
+        assert isinstance(equipped, HttpServer)
+        return equipped
+
+
+def http_server(egress: Egress) -> HttpServer:
+    """An egress as what is equipped: its headers may name leases like those of a server."""
+    return HttpServer(name=egress.name, url=egress.url, headers=dict(egress.headers))
 
 
 def leases_of(server: object) -> list[tuple[str, str]]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from remit.errors import Mistake, Outage, Place, Refusal
 from remit.logic.applications import Application
+from remit.logic.egress import pinned_operations
 from remit.logic.policy import Policies
 from remit.logic.policy_review import Known
 from remit.logic.records import encode
@@ -39,7 +40,12 @@ _BUNDLE = "bundle"  # the mark of the latest one
 
 
 def make_rulebook(configuration: Configuration, pinned: Mapping[str, PinnedTool]) -> Rulebook:
-    """Check everything against everything. Raises Mistakes. Pure but for the engine's parser."""
+    """Check everything against everything. Raises Mistakes. Pure but for the engine's parser.
+
+    ``pinned``: tools of servers; operations of an egress are pinned by their configuration.
+    """
+    own = {name: tool for name, tool in pinned.items() if tool.server not in configuration.egresses}
+    pinned = {**own, **pinned_operations(configuration.egresses)}
     found = [*_unpinned(configuration, pinned), *_misspelt(configuration, pinned), *_nowhere(configuration, pinned)]
     known = []
     for tool in pinned.values():
@@ -77,7 +83,7 @@ def known_names(configuration: Configuration, rulebook: Rulebook) -> Known:
     tools = {tool.id: facts for tool in pinned if (facts := rulebook.tool(Kind.TOOL, tool.server, tool.name)) is not None}
     return Known(
         tools=tools,
-        servers=(*configuration.servers, *configuration.python_servers),
+        servers=(*configuration.servers, *configuration.python_servers, *configuration.egresses),
         pinned={tool.server for tool in pinned},
         agents={
             agent.spiffe_id.text: (*agent.tasks, *(one.name for one in types if one.delegable and agent.name in one.delegable.to))

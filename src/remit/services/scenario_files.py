@@ -162,8 +162,9 @@ def _call(table: Reader, configuration: Configuration, *, needed: bool) -> Call 
             table.wrong("a call names exactly one of tool, resource or prompt", 'tool = "server/tool"')
         return None
     server, slash, name = names[0].partition("/")
-    if server not in {*configuration.servers, *configuration.python_servers} or not slash or not name:
-        table.wrong(f"{named[0].value} = {names[0]!r}", near(server, configuration.servers), named[0].value)
+    servers = {*configuration.servers, *configuration.python_servers, *configuration.egresses}
+    if server not in servers or not slash or not name:
+        table.wrong(f"{named[0].value} = {names[0]!r}", near(server, servers), named[0].value)
         return None
     if named[0] is Kind.RESOURCE:
         arguments = {"uri": name}

@@ -125,8 +125,13 @@ def check_asked(
     task_types: Collection[TaskType],
     targets: Mapping[str, TargetSettings],
     kinds: Mapping[str, TargetKind],
+    *,
+    table: str = "servers",
 ) -> None:
-    """Whether every task type that grants a server has the leases that the server's environment or headers ask for, with those parts."""
+    """Whether every task type that grants a server has the leases that the server's environment or headers ask for, with those parts.
+
+    ``table``: where the servers stand.
+    """
     for server in servers:
         asked = leases_of(server)
         for kind in task_types if asked else ():
@@ -134,7 +139,7 @@ def check_asked(
                 terms = {one.name: one for one in kind.leases}
                 key = "env" if isinstance(server, StdioServer) else "headers"
                 for name, part in asked:
-                    _check_part(root, ("servers", server.name, key), kind.name, name, part, terms, targets, kinds)
+                    _check_part(root, (table, server.name, key), kind.name, name, part, terms, targets, kinds)
 
 
 def _check_part(

@@ -98,6 +98,7 @@ def openapi() -> Json:
                 "get": _operation("The page of a link for one approver and one question", kind="text/html", parameters=link),
                 "post": _operation("The approver's secret, then the answer, from that page's forms", kind="text/html", parameters=link),
             },
+            **_egress(token),
             "/spiffe/bundle": {"get": _operation("The trust domain's bundle")},
             "/healthz": {"get": _operation("Whether the process runs", kind="text/plain")},
             "/readyz": {"get": _operation("Whether the store answers", kind="text/plain")},
@@ -133,6 +134,20 @@ def openapi() -> Json:
     }
     plain: Json = msgspec.json.decode(msgspec.json.encode(document))  # defaults are tuples in the structs
     return plain
+
+
+def _egress(token: list[Json]) -> Json:
+    """The egress: what stands below an API's name is the API's own."""
+    name: Json = {"name": "target", "in": "path", "required": True, "description": "of `[egress.NAME]`", "schema": {"type": "string"}}
+    path: Json = {"name": "path", "in": "path", "required": True, "description": "the API's own", "schema": {"type": "string"}}
+    listed = _operation("What the task may ask of an API, narrowed to its grant", security=token, parameters=[name])
+    sent = _operation(
+        "Ask the API, decided like any other call; its own answer comes back", kind="*/*", security=token, parameters=[name, path]
+    )
+    return {
+        "/egress/{target}": {"get": listed},
+        "/egress/{target}/{path}": dict.fromkeys(("get", "post", "put", "patch", "delete"), sent),
+    }
 
 
 def _operation(

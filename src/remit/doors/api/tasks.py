@@ -44,7 +44,7 @@ _ENDINGS = ", ".join(sorted(_TOLD))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskDoor:
-    """``issuer``: our URL. ``mcp_servers``: names of the servers that the gateway serves. ``end_task`` lets go of an ended one.
+    """``issuer``: our URL. ``mcp_servers``, ``egresses``: names of what the gateway serves. ``end_task`` lets go of an ended one.
 
     ``unbound_is_well``: tokens stay in this process, so they need not be bound to a key.
     """
@@ -61,6 +61,7 @@ class TaskDoor:
     mcp_servers: Callable[[], Collection[str]]
     end_task: Callable[[str], Awaitable[None]]
     unbound_is_well: bool = False
+    egresses: Callable[[], Collection[str]] = tuple
 
     async def open(self, proof: Presented, read: Callable[[], Awaitable[OpenTask]]) -> TaskView:
         """A new task of the proved agent, with its token. Raises Unauthenticated, Refusal, NotFound, Mistake, Outage."""
@@ -161,7 +162,8 @@ class TaskDoor:
             raise Unauthenticated("the proof of identity does not hold") from None
 
     def _view(self, task: Task, token: TokenView | None = None) -> TaskView:
-        servers = sorted({grant.server for grant in task.grants} & set(self.mcp_servers()))
+        granted = {grant.server for grant in task.grants}
+        servers, egresses = sorted(granted & set(self.mcp_servers())), sorted(granted & set(self.egresses()))
         return TaskView(
             task=task.id,
             type=task.type,
@@ -181,6 +183,7 @@ class TaskDoor:
             chain=list(task.chain),
             calls_lent=task.lent.calls,
             children=sorted(task.children)[:_CHILDREN_MAX],
+            egress={name: f"{self.issuer}/egress/{name}" for name in egresses},
         )
 
 

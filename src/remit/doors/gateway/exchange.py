@@ -74,7 +74,7 @@ class HttpExchange:
             scheme=scheme.lower(),
             proof=self.headers.get("dpop", ""),
             method=self.method,
-            url=issuer + self._scope["path"],
+            url=issuer + raw_path(self._scope),
             certificate=peer_certificate(self._scope),
         )
 
@@ -125,10 +125,12 @@ class HttpExchange:
             return
         await self.respond(status, msgspec.json.encode(message), [(b"content-type", b"application/json")])
 
-    async def respond(self, status: int, body: bytes = b"", headers: list[tuple[bytes, bytes]] | None = None) -> None:
-        """A plain answer."""
+    async def respond(
+        self, status: int, body: bytes = b"", headers: list[tuple[bytes, bytes]] | None = None, *, counted: bool = True
+    ) -> None:
+        """A plain answer. ``counted``: it says how long its body is."""
         self._ended = True
-        all_headers = [*(headers or []), *self.extra, (b"content-length", str(len(body)).encode())]
+        all_headers = [*(headers or []), *self.extra, *([(b"content-length", str(len(body)).encode())] if counted else [])]
         await self._send({"type": "http.response.start", "status": status, "headers": all_headers})
         await self._send({"type": "http.response.body", "body": body})
 
@@ -149,6 +151,12 @@ class HttpExchange:
     async def _write(self, data: bytes, *, more: bool) -> None:
         async with self._sending:
             await self._send({"type": "http.response.body", "body": data, "more_body": more})
+
+
+def raw_path(scope: MutableMapping[str, Any]) -> str:
+    """The path as it came, escapes and all, without its query."""
+    raw: bytes = scope.get("raw_path") or scope["path"].encode()
+    return raw.partition(b"?")[0].decode("latin-1")
 
 
 def _is_single(name: bytes) -> bool:

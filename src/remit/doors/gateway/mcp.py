@@ -130,16 +130,10 @@ class McpGateway:
                 raise NotFound("there is nothing here", hint="the gateway serves /mcp/<server>")
 
     def _challenge(self, path: str, error: Unauthenticated) -> list[tuple[bytes, bytes]]:
-        """What a client needs to find its way to a token: RFC 6750 §3, RFC 9728 §5.1, RFC 9449 §7.1."""
-        words = []
         parts = path.strip("/").split("/")
-        if len(parts) == 2 and parts[0] == "mcp" and parts[1].isascii() and parts[1].replace("-", "").replace("_", "").isalnum():
-            words.append(f'resource_metadata="{self._issuer}/.well-known/oauth-protected-resource/mcp/{parts[1]}"')
-        told = dpop_challenge(error, self._gatekeeper.nonce, words)
-        if not told:
-            why = [] if error.code == NO_TOKEN else ['error="invalid_token"']
-            told = {"www-authenticate": f"Bearer {', '.join([*why, *words, f'DPoP {ALGORITHMS_TOLD}'])}"}
-        return [(name.encode(), value.encode()) for name, value in told.items()]
+        is_server = len(parts) == 2 and parts[0] == "mcp" and parts[1].isascii() and parts[1].replace("-", "").replace("_", "").isalnum()
+        metadata = f"{self._issuer}/.well-known/oauth-protected-resource/mcp/{parts[1]}" if is_server else ""
+        return challenge(error, self._gatekeeper.nonce, metadata)
 
     async def _post(self, http: HttpExchange, bearer: Bearer, server: str) -> None:
         try:
@@ -178,6 +172,16 @@ class McpGateway:
         parent, link = incoming(message, http.headers)
         attributes = request_attributes(message, bearer.agent.text, bearer.task, server if self._known(server) else "")
         return self._spans.span(method_name(message), attributes, kind="server", parent=parent, link=link)
+
+
+def challenge(error: Unauthenticated, nonce: Callable[[], str], metadata: str = "") -> list[tuple[bytes, bytes]]:
+    """What a client needs to find its way to a token: RFC 6750 §3, RFC 9728 §5.1 (``metadata``: of the resource), RFC 9449 §7.1."""
+    words = [f'resource_metadata="{metadata}"'] if metadata else []
+    told = dpop_challenge(error, nonce, words)
+    if not told:
+        why = [] if error.code == NO_TOKEN else ['error="invalid_token"']
+        told = {"www-authenticate": f"Bearer {', '.join([*why, *words, f'DPoP {ALGORITHMS_TOLD}'])}"}
+    return [(name.encode(), value.encode()) for name, value in told.items()]
 
 
 def _malformed(message: object) -> str:

@@ -37,14 +37,14 @@ if TYPE_CHECKING:
     from remit.services.mediation import Refused
 
 
-def tell_decision(spans: Spans, call: Call, verdict: Ticket | Refused, *, listed: bool) -> None:
-    """Tell the request's span what was decided. ``listed``: its server has a tool of that name."""
+def tell_decision(spans: Spans, call: Call, verdict: Ticket | Refused, *, listed: bool, method: str = "tools/call") -> None:
+    """Tell the request's span what was decided. ``listed``: its server has a tool of that name. ``method``: what the span is called."""
     if not spans.on:
         return
     span, known = spans.current(), listed or isinstance(verdict, Ticket)
     span.event(DECIDED, decision_attributes(call, verdict.decision, verdict.decision_id, known=known))
     if known and call.kind is Kind.TOOL:
-        span.set({TOOL: call.name}, span_name("tools/call", call.name))
+        span.set({TOOL: call.name}, span_name(method, call.name))
     if isinstance(verdict.decision, Deny):
         span.failed(DENIED)
 
