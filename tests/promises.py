@@ -59,6 +59,7 @@ PROMISES = (
             "tests/contract/test_target_mariadb.py",
             "tests/contract/test_target_aws.py",
             "tests/contract/test_target_rabbitmq.py",
+            "tests/contract/test_target_nats.py",
             "tests/e2e/test_leases.py::test_a_killed_node_leaves_nothing_for_long",
             "tests/e2e/test_demo.py",
         ),

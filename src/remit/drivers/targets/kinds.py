@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from remit.drivers.targets.aws import AWS
 from remit.drivers.targets.mariadb import MARIADB
+from remit.drivers.targets.nats import NATS
 from remit.drivers.targets.postgresql import POSTGRESQL
 from remit.drivers.targets.rabbitmq import RABBITMQ
 from remit.drivers.targets.redis import REDIS
 from remit.drivers.targets.static import STATIC
 
-TARGET_KINDS = {kind.name: kind for kind in (AWS, MARIADB, POSTGRESQL, RABBITMQ, REDIS, STATIC)}
+TARGET_KINDS = {kind.name: kind for kind in (AWS, MARIADB, NATS, POSTGRESQL, RABBITMQ, REDIS, STATIC)}
