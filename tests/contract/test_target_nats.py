@@ -195,7 +195,7 @@ def opened(server: NatsServer, secret: str = "", **more: Any) -> Remembering:
     async def root() -> str:
         return secret or server.secret
 
-    values = {"url": server.url, "account": server.account, "operator": server.operator.public, "ca_file": "", **more}
+    values = {"url": server.url, "account": server.account, "operator": server.operator_token, "ca_file": "", **more}
     target = Remembering(TargetSettings(name="bus", kind="nats", values=values), root)
     target.given = {}
     return target
@@ -338,7 +338,7 @@ async def test_a_secret_that_will_not_do_says_so(case, server):
     with pytest.raises(Mistake, match="signing key"):
         await unknown.mint(mark(90), SCOPE, soon())
     stranger = opened(server, server.secret.replace(server.operator_signing.seed, key("O").seed))
-    with pytest.raises(Mistake):
+    with pytest.raises(Mistake, match="another operator"):  # the server would keep what it signs, and heed it no more
         await stranger.revoke(mark(90))
     user = next(seed for seed in server.secret.split() if seed.startswith("SU"))
     shut_out = opened(server, server.secret.replace(user, key("U").seed))
@@ -419,11 +419,15 @@ def test_keys_and_tokens_are_those_of_the_reference():
         {"account": "A" * 55 + "B"},
         {"account": ""},
         {"operator": "nobody"},
+        {"operator": key("O").signed({"sub": key("O").public, "nats": {}})},
+        {"operator": key("A").signed({"sub": "x", "nats": {}})},
         {"ca_file": "relative.pem"},
     ],
 )
 def test_settings_that_will_not_do(values):
-    good = {"url": "tls://nats.internal:4222", "account": key("A").public, "operator": key("O").public, "ca_file": ""}
+    operator = key("O")
+    told = operator.signed({"sub": operator.public, "nats": {"type": "operator"}})
+    good = {"url": "tls://nats.internal:4222", "account": key("A").public, "operator": told, "ca_file": ""}
     NATS.check_settings(good)
     with pytest.raises(Mistake):
         NATS.check_settings(good | values)

@@ -58,9 +58,9 @@ class NatsServer:
         self.secret = f"{self.operator_signing.seed}\n{self.signing.seed}\n{token}\n{user.seed}\n"
         self._process: subprocess.Popen[bytes] | None = None
         claims = {"type": "operator", "version": 2, "signing_keys": [self.operator_signing.public], "system_account": self._system.public}
-        told = self.operator.signed({"sub": self.operator.public, "name": "O", "iat": int(time.time()), "nats": claims})
+        self.operator_token = self.operator.signed({"sub": self.operator.public, "name": "O", "iat": int(time.time()), "nats": claims})
         text = _CONFIGURATION.format(
-            port=self.port, name=f"n{self.port}", operator=told, system=self._system.public, folder=folder, more=more
+            port=self.port, name=f"n{self.port}", operator=self.operator_token, system=self._system.public, folder=folder, more=more
         )
         (self._folder / "nats.conf").write_text(text)
         self.start()

@@ -43,7 +43,7 @@ _DENIED_MANY = 2_000  # about 4,000 fit into a message of a megabyte
 _CLOCK_SECONDS_MAX = 5.0
 _ENTRIES_MAX, _TOKENS_MAX, _SUBJECT_BYTES_MAX = 100, 16, 255
 _URL_HINT = 'url = "tls://nats.internal:4222"'
-_ACCOUNT_HINT = 'account = "A…", operator = "O…": their public keys, as nsc describes them'
+_ACCOUNT_HINT = 'account = "A…", the public key; operator = "eyJ…", the token: nsc describe operator --raw'
 _KEYS_HINT = (
     "the seeds of a signing key of the operator (SO…) and of the account (SA…), and a creds file of the system account, in one text"
 )
@@ -64,7 +64,7 @@ class NatsTarget:
     def __init__(self, settings: TargetSettings, secret: Callable[[], Awaitable[str]]) -> None:
         values = settings.values
         self._name, self._secret = settings.name, secret
-        self._url, self._account, self._operator = str(values["url"]), str(values["account"]), str(values["operator"])
+        self._url, self._account, self._operators = str(values["url"]), str(values["account"]), _operators(str(values["operator"]))
         self._ca_file = str(values["ca_file"])
         self._tls = ssl.create_default_context(cafile=self._ca_file or None) if self._url.startswith("tls:") else None
         self._connections = asyncio.Semaphore(settings.connections)
@@ -81,7 +81,7 @@ class NatsTarget:
         keys, token = await self._keys()
         signer, user = keys["A"], keys["A"].derived("U", mark)
         async with self._talking(keys, token) as talk:
-            found = await self._read(talk, keys)
+            found = await self._read(talk)
         if signer.public != self._account and signer.public not in found["nats"].get("signing_keys", []):
             hint = "a signing key without a scope: nsc edit account --sk generate"
             raise Mistake(f"target {self._name} does not know the account's signing key", code="target_refused", hint=hint)
@@ -131,7 +131,7 @@ class NatsTarget:
         try:
             keys, token = await self._keys()
             async with self._talking(keys, token) as talk:
-                await self._read(talk, keys)
+                await self._read(talk)
         except Mistake as error:
             raise Outage(error.message, code="target_unavailable") from None
         return frozenset()
@@ -141,7 +141,7 @@ class NatsTarget:
         try:
             keys, token = await self._keys()
             async with self._talking(keys, token) as talk:
-                claims = await self._read(talk, keys)
+                claims = await self._read(talk)
                 servers = await talk.connections(self._account, ["nobody"], _SETTLE_SECONDS)
         except (Mistake, Outage) as error:
             return (Finding(good=False, text=f"{error.message}{f': {error.hint}' if isinstance(error, Mistake) else ''}"),)
@@ -166,7 +166,7 @@ class NatsTarget:
         """Returns those that were not denied before, when all are, and none of them has a connection. Raises Outage."""
         fresh: frozenset[str] = frozenset()
         for _ in range(_TRIES):
-            claims, read_at = await self._read(talk, keys), time.monotonic()
+            claims, read_at = await self._read(talk), time.monotonic()
             revoked = claims["nats"].get("revocations") or {}
             missing = {user: ends for user, ends in users.items() if revoked.get(user, 0) < ends}
             if missing:
@@ -179,15 +179,15 @@ class NatsTarget:
                 return fresh
         raise Outage(f"target {self._name} does not keep what is written, or does not end sessions", code="target_unavailable")
 
-    async def _read(self, talk: NatsConversation, keys: Mapping[str, KeyPair]) -> Claims:
+    async def _read(self, talk: NatsConversation) -> Claims:
         """The account's own claims, which we may sign again: nobody but the operator has said them. Raises Outage, Mistake."""
         told = await talk.account(self._account)
         try:
             claims = read_token(told)
         except ValueError:
             raise Outage(f"target {self._name} does not know the account, or its token is broken", code="target_unavailable") from None
-        if claims["iss"] not in {keys["O"].public, self._operator} or claims.get("sub") != self._account:
-            hint = "operator = the public key that signed it; nsc describe account"
+        if claims["iss"] not in self._operators or claims.get("sub") != self._account:
+            hint = "operator = the token of the operator who signed it; nsc describe operator --raw"
             raise Mistake(f"the account's token on target {self._name} is not this operator's", code="target_refused", hint=hint)
         if not isinstance(claims.get("nats"), dict):
             raise Outage(f"the account's token on target {self._name} says nothing", code="target_unavailable")
@@ -206,7 +206,18 @@ class NatsTarget:
             keys, token = {}, ""
         if set(keys) != {"O", "A", "U"}:
             raise Mistake(f"the secret of target {self._name} is not what it must be", code="target_refused", hint=_KEYS_HINT)
+        if keys["O"].public not in self._operators:  # a server keeps what such a key signs, and heeds it no more
+            raise Mistake(f"target {self._name} has the seed of another operator", code="target_refused", hint=_ACCOUNT_HINT)
         return keys, token
+
+
+def _operators(token: str) -> frozenset[str]:
+    """The keys that the operator signs with, by its own token. Raises ValueError."""
+    claims = read_token(token)
+    said, signed = claims.get("nats"), claims.get("sub")
+    if not isinstance(signed, str) or signed != claims["iss"] or not is_public(signed, "O") or not isinstance(said, dict):
+        raise ValueError("this is no token of an operator")
+    return frozenset({signed, *(one for one in said.get("signing_keys") or [] if isinstance(one, str))})
 
 
 def _denied(claims: Claims) -> dict[str, str]:
@@ -274,8 +285,12 @@ def _check_settings(values: Mapping[str, Any]) -> None:
         raise Mistake("url is no address of NATS", code="target", hint=_URL_HINT) from None
     if known.scheme not in {"tls", "nats"} or not known.hostname or port == 0 or known.username or known.path.strip("/") or known.query:
         raise Mistake("url names a server of NATS, and nobody", code="target", hint=_URL_HINT)
-    if not is_public(values["account"], "A") or not is_public(values["operator"], "O"):
-        raise Mistake("account and operator must be public keys", code="target", hint=_ACCOUNT_HINT)
+    if not is_public(values["account"], "A"):
+        raise Mistake("account is no public key of an account", code="target", hint=_ACCOUNT_HINT)
+    try:
+        _operators(values["operator"])
+    except ValueError:
+        raise Mistake("operator is no token of an operator", code="target", hint=_ACCOUNT_HINT) from None
     check_authorities(values["ca_file"])
 
 
