@@ -231,6 +231,26 @@ async def test_one_revocation_leaves_the_others_alone(case):
     await session.close()
 
 
+def test_a_login_that_is_under_way_while_it_is_revoked_is_refused(server):
+    """sshd has looked at its list before, and ``ssh-revoke`` has looked for connections before this one was noted."""
+    run = server.apply.parents[1] / "run"
+    words = [server.apply.with_name("ssh-principals"), mark(80), "deploy"]
+    assert subprocess.run(words, capture_output=True, timeout=20, check=True).stdout == b"deploy\n"
+    noted = list(run.glob(f"{mark(80)}.*"))
+    assert [one.name.split(".")[1] for one in noted] == [str(os.getpid())]
+    (run / f"{mark(80)}.revoked").touch()
+    done = subprocess.run(words, capture_output=True, timeout=20, check=False)
+    assert (done.returncode, done.stdout) == (1, b"")
+    for one in [*noted, run / f"{mark(80)}.revoked"]:  # else the next revocation ends this process
+        one.unlink()
+
+
+@pytest.mark.parametrize("key_id", ["remit_../../x", "remit_a b", "remit_A", "remit_a.1"])
+def test_a_key_id_that_is_no_mark_is_refused(server, key_id):
+    done = subprocess.run([server.apply.with_name("ssh-principals"), key_id, "deploy"], capture_output=True, timeout=20, check=False)
+    assert (done.returncode, done.stdout) == (1, b"")
+
+
 async def test_it_works_from_the_named_addresses_alone(case):
     for addresses, lets in ((["10.0.0.0/8"], False), (["10.0.0.0/8", "127.0.0.1"], True)):
         minted = await case.target.mint(mark(54), {**SCOPE, "addresses": addresses}, soon())
