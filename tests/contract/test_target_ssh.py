@@ -336,6 +336,20 @@ async def test_two_nodes_write_one_list(case):
         await node.close()
 
 
+async def test_a_mint_waits_for_no_revocation(case):
+    """A program may take its time; who only looks whether all is in order does not wait for it."""
+    await case.target.mint(mark(81), SCOPE, soon())
+    descriptor = os.open(f"{case.server.list_file}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        revoking = asyncio.create_task(case.target.revoke(mark(81)))
+        await case.target.mint(mark(82), SCOPE, soon())
+        assert not revoking.done()
+    finally:
+        os.close(descriptor)
+    assert await revoking is True
+
+
 async def test_while_somebody_else_holds_the_list_the_wait_ends(case, monkeypatch):
     monkeypatch.setattr("remit.drivers.targets.revocation_lists._LOCK_SECONDS", 0.1)
     descriptor = os.open(f"{case.server.list_file}.lock", os.O_RDWR | os.O_CREAT, 0o600)
