@@ -231,6 +231,26 @@ async def test_one_revocation_leaves_the_others_alone(case):
     await session.close()
 
 
+def test_a_login_that_is_under_way_while_it_is_revoked_is_refused(server):
+    """sshd has looked at its list before, and ``ssh-revoke`` has looked for connections before this one was noted."""
+    run = server.apply.parents[1] / "run"
+    words = [server.apply.with_name("ssh-principals"), mark(80), "deploy"]
+    assert subprocess.run(words, capture_output=True, timeout=20, check=True).stdout == b"deploy\n"
+    noted = list(run.glob(f"{mark(80)}.*"))
+    assert [one.name.split(".")[1] for one in noted] == [str(os.getpid())]
+    (run / f"{mark(80)}.revoked").touch()
+    done = subprocess.run(words, capture_output=True, timeout=20, check=False)
+    assert (done.returncode, done.stdout) == (1, b"")
+    for one in [*noted, run / f"{mark(80)}.revoked"]:  # else the next revocation ends this process
+        one.unlink()
+
+
+@pytest.mark.parametrize("key_id", ["remit_../../x", "remit_a b", "remit_A", "remit_a.1"])
+def test_a_key_id_that_is_no_mark_is_refused(server, key_id):
+    done = subprocess.run([server.apply.with_name("ssh-principals"), key_id, "deploy"], capture_output=True, timeout=20, check=False)
+    assert (done.returncode, done.stdout) == (1, b"")
+
+
 async def test_it_works_from_the_named_addresses_alone(case):
     for addresses, lets in ((["10.0.0.0/8"], False), (["10.0.0.0/8", "127.0.0.1"], True)):
         minted = await case.target.mint(mark(54), {**SCOPE, "addresses": addresses}, soon())
@@ -314,6 +334,20 @@ async def test_two_nodes_write_one_list(case):
     assert set(KeyRevocationList().read(case.server.list_file.read_bytes()).entries) == set(marks)
     for node in nodes:
         await node.close()
+
+
+async def test_a_mint_waits_for_no_revocation(case):
+    """A program may take its time; who only looks whether all is in order does not wait for it."""
+    await case.target.mint(mark(81), SCOPE, soon())
+    descriptor = os.open(f"{case.server.list_file}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        revoking = asyncio.create_task(case.target.revoke(mark(81)))
+        await case.target.mint(mark(82), SCOPE, soon())
+        assert not revoking.done()
+    finally:
+        os.close(descriptor)
+    assert await revoking is True
 
 
 async def test_while_somebody_else_holds_the_list_the_wait_ends(case, monkeypatch):

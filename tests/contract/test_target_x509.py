@@ -316,6 +316,21 @@ async def test_the_list_of_another_authority_is_not_written_over(case):
         await other.close()
 
 
+async def test_with_another_authority_nothing_is_minted_until_it_has_a_list_of_its_own(case):
+    """The secret is another one under the same settings: what it would sign could not be revoked."""
+    secrets = [pem(case.authority), pem(Authority())]
+
+    async def secret() -> str:
+        return secrets[0]
+
+    target = X509Target(settings(case.server), secret)
+    await target.mint(mark(80), SCOPE, soon())
+    del secrets[0]
+    with pytest.raises(Outage):
+        await target.mint(mark(81), SCOPE, soon())
+    await target.close()
+
+
 def authority_with(key: Any, usage: x509.KeyUsage | None, *, ca: bool = True, days: int = 100) -> str:
     name = x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, "an authority")])
     now = datetime.now(UTC)

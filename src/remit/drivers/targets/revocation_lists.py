@@ -71,6 +71,7 @@ class RevocationList:
         self._guard = threading.Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"target-{name}")
         self._unapplied: set[str] = set()  # written, but the program has failed; "": a list with nothing new
+        self._seen: tuple[object, Form, int] | None = None  # a file as it was last looked at, as what, and ``Listed.until``
 
     async def add(self, mark: str, form: Form) -> bool:
         """Revoke a mark; whether it was not revoked before. Raises Outage."""
@@ -85,7 +86,8 @@ class RevocationList:
         """
         if expires_at is not None and (expires_at - datetime.now(UTC)).total_seconds() > _LEASE_SECONDS_MAX + _SKEW_SECONDS:
             raise Mistake(f"a credential of target {self._name} lives for a day at most", code="target_refused", hint="a nearer deadline")
-        await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, self._refreshed, form))
+        if not await asyncio.to_thread(self._in_order, form):
+            await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, self._refreshed, form))
 
     async def findings(self) -> tuple[Finding, ...]:
         """What is wrong, as far as it can be told without changing anything."""
@@ -136,15 +138,29 @@ class RevocationList:
         self._unapplied -= {*marks, ""}
         return new
 
+    def _in_order(self, form: Form) -> bool:
+        """Whether there is nothing to do. It waits for no lock, so that mints do not wait for revocations: a list is never half there."""
+        if not os.access(self._file.parent, os.W_OK | os.X_OK):
+            raise self._unwritten()
+        try:
+            state = os.stat(self._file)
+        except OSError:
+            return False
+        file = state.st_dev, state.st_ino, state.st_mtime_ns, state.st_size
+        if self._seen is None or self._seen[0] != file or self._seen[1] is not form:
+            listed = self._read(form)
+            if listed.number == 0:
+                return False
+            self._seen = file, form, listed.until
+        return "" not in self._unapplied and not _runs_out(self._seen[2])
+
     def _refreshed(self, form: Form) -> None:
         try:
             with self._locked():
                 before = self._read(form)
-                if before.number == 0 or 0 < before.until < time.time() + _UNTIL_SECONDS / 2:
+                if before.number == 0 or _runs_out(before.until):
                     self._write(before, set(), form)
                     self._unapplied.add("")
-                elif not os.access(self._file.parent, os.W_OK):
-                    raise self._unwritten()
                 if "" in self._unapplied:
                     self._run([])
                     self._unapplied.discard("")
@@ -236,6 +252,11 @@ class RevocationList:
 
     def _unwritten(self) -> Outage:
         return Outage(f"the list of revoked credentials of target {self._name} cannot be written", code="target_unavailable", unsent=True)
+
+
+def _runs_out(until: int) -> bool:
+    """Whether a list has to be renewed, so that it holds longer than any lease that begins now."""
+    return 0 < until < time.time() + _UNTIL_SECONDS / 2
 
 
 def check_list_settings(values: Mapping[str, object]) -> None:

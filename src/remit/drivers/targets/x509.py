@@ -115,6 +115,7 @@ class X509Target:
     def __init__(self, settings: TargetSettings, secret: Callable[[], Awaitable[str]]) -> None:
         self._name, self._secret = settings.name, secret
         self._revoked = RevocationList(settings.name, str(settings.values["list_file"]), str(settings.values["apply"]))
+        self._held: tuple[str, Authority] | None = None
 
     async def mint(self, mark: str, scope: Scope, expires_at: datetime) -> Minted:
         """See Target."""
@@ -171,8 +172,14 @@ class X509Target:
         self._revoked.close()
 
     async def _authority(self) -> Authority:
-        """Raises Mistake, Outage."""
-        blocks = {found[1]: found[0].encode() for found in _BLOCK.finditer(await self._secret())}
+        """The same one for the same secret. Raises Mistake, Outage."""
+        secret = await self._secret()
+        if self._held is None or self._held[0] != secret:
+            self._held = secret, self._read(secret)
+        return self._held[1]
+
+    def _read(self, secret: str) -> Authority:
+        blocks = {found[1]: found[0].encode() for found in _BLOCK.finditer(secret)}
         try:
             key = load_pem_private_key(next(block for word, block in blocks.items() if word.endswith("PRIVATE KEY")), None)
             certificate = x509.load_pem_x509_certificate(blocks["CERTIFICATE"])
