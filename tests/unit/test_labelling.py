@@ -85,14 +85,33 @@ def test_what_of_a_result_is_looked_at():
     assert list(views(structured)) == [({"a": 1}, Read.FIELDS)]
     assert list(views({"content": [{"type": "text", "text": "more"}], "structuredContent": {"a": 1}}))[1] == ("more", Read.TEXT)
     assert list(views({"content": [{"type": "text", "text": '{"a": 1}'}]})) == [({"a": 1}, Read.FIELDS)]
-    assert list(views({"content": [{"type": "image", "data": "AAAA", "mimeType": "image/png"}]})) == [({}, Read.TEXT)]
-    assert list(views({"contents": [{"uri": "x://y", "text": "words"}]})) == [("words", Read.TEXT)]
+    assert list(views({"content": [{"type": "image", "data": "AAAA", "mimeType": "image/png"}]})) == []
+    assert list(views({"contents": [{"uri": "x://y", "text": "words"}]})) == [("words", Read.TEXT), ({"uri": "x://y"}, Read.TEXT)]
     assert list(views({"messages": [{"role": "user", "content": {"type": "text", "text": "words"}}]})) == [("words", Read.TEXT)]
     assert list(views([1, 2])) == [([1, 2], Read.FIELDS)]
     both = [{"type": "text", "text": '{"a": 1}'}, {"type": "text", "text": '{"id": "a stranger wrote this"}'}]
     assert [read for _, read in views({"content": both})] == [Read.DOUBTED, Read.DOUBTED]
     assert [read for _, read in views({"content": both, "structuredContent": {"a": 1}})] == [Read.FIELDS, Read.DOUBTED]
     assert list(views("words")) == [("words", Read.TEXT)]
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        {"content": [{"type": "text", "text": "a"}], "note": "hidden"},
+        {"content": [], "id": {"of": ["hidden"]}},
+        {"structuredContent": {"a": 1}, "_meta": {"x": "hidden"}},
+        {"messages": [{"role": "user", "content": {"type": "text", "text": "a"}, "hint": "hidden"}], "description": "b"},
+        {"messages": [{"role": "user", "content": {"type": "text", "text": "a"}}], "description": "hidden"},
+        {"content": [{"type": "text", "text": "a", "annotations": {"x": "hidden"}}]},
+        {"content": [{"type": "resource", "resource": {"uri": "a", "text": "b"}, "_meta": {"x": "hidden"}}]},
+        {"contents": [{"uri": "hidden", "text": "b"}]},
+        {"content": [{"type": "resource", "resource": "hidden"}]},
+        {"content": "hidden", "messages": []},
+    ],
+)
+def test_nothing_of_a_result_hides_beside_what_is_known(result):
+    assert any("hidden" in repr(value) for value, _ in views(result))
 
 
 def test_the_statement_that_names_most_of_a_leaf_says_whether_it_identifies():

@@ -170,12 +170,19 @@ def views(result: Any) -> Iterator[tuple[Any, Read]]:
         text = part.get("text") if isinstance(part, dict) else part
         if isinstance(text, str):
             parsed = _json(text)
-            if structured is not None and _repeats(text, parsed, structured):
-                continue
-            alone = structured is None and len(parts) == 1
-            yield (text, Read.TEXT) if parsed is None else (parsed, Read.FIELDS if alone else Read.DOUBTED)
-        elif isinstance(part, dict):
-            yield {name: value for name, value in part.items() if name not in {"data", "blob", "type", "mimeType"}}, Read.TEXT
+            if structured is None or not _repeats(text, parsed, structured):
+                alone = structured is None and len(result[_member(result)]) == 1
+                yield (text, Read.TEXT) if parsed is None else (parsed, Read.FIELDS if alone else Read.DOUBTED)
+        if isinstance(part, dict):
+            yield from _beside(part, {"text", "data", "blob", "type", "mimeType"})
+    yield from _beside(result, {"structuredContent", "isError", _member(result)})
+
+
+def _beside(value: dict[str, Any], read: set[str]) -> Iterator[tuple[Any, Read]]:
+    """What else stands there: whoever answers chooses the names of members."""
+    rest = {name: member for name, member in value.items() if name not in read}
+    if rest:
+        yield rest, Read.TEXT
 
 
 def _repeats(text: str, parsed: Any, structured: Any) -> bool:
@@ -185,14 +192,30 @@ def _repeats(text: str, parsed: Any, structured: Any) -> bool:
 
 
 def _content(result: Any) -> list[Any] | None:
+    """The parts of an MCP result, those within messages and embedded resources for themselves; ``None``: it is none."""
     if not isinstance(result, dict):
         return None
-    for member in ("content", "contents", "messages"):
-        parts = result.get(member)
-        if isinstance(parts, list):
-            inner = [part["content"] if member == "messages" and isinstance(part, dict) and "content" in part else part for part in parts]
-            return [part["resource"] if isinstance(part, dict) and isinstance(part.get("resource"), dict) else part for part in inner]
-    return [] if "structuredContent" in result else None
+    member = _member(result)
+    if not member:
+        return [] if "structuredContent" in result else None
+    parts: list[Any] = []
+    for part in result[member]:
+        inner, beside = _taken_out(part, "content") if member == "messages" else (part, [])
+        inner, more = _taken_out(inner, "resource")
+        parts += [inner, *beside, *more]
+    return parts
+
+
+def _member(result: dict[str, Any]) -> str:
+    return next((member for member in ("content", "contents", "messages") if isinstance(result.get(member), list)), "")
+
+
+def _taken_out(part: Any, name: str) -> tuple[Any, list[Any]]:
+    """What a part holds under a name, and what stands beside that."""
+    if not isinstance(part, dict) or name not in part or (name == "resource" and not isinstance(part[name], dict)):
+        return part, []
+    rest = {key: value for key, value in part.items() if key not in {name, "type", "role"}}
+    return part[name], [rest] if rest else []
 
 
 def _json(text: str) -> Any:
