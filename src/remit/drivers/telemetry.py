@@ -98,7 +98,7 @@ class Telemetry:
         parent = carrier.get(TRACEPARENT)
         return TraceContext(parent=parent, state=carrier.get(TRACESTATE, "")) if parent else None
 
-    def dropped(self) -> Mapping[str, int]:
+    def told(self) -> Mapping[str, int]:
         """See Spans."""
         return {"told": self._counted.told, "failed": self._counted.failed}
 
