@@ -107,9 +107,14 @@ class Events:
             return False
         delivery = asyncio.create_task(self._deliver(name, kept, version, cursor, self._batch(entries), sink))
         self._delivering.add(delivery)
-        delivery.add_done_callback(self._delivering.discard)
+        delivery.add_done_callback(self._delivered)
         await asyncio.shield(delivery)  # an end of the node comes between batches, so that none is told twice for it
         return True
+
+    def _delivered(self, delivery: asyncio.Task[None]) -> None:
+        self._delivering.discard(delivery)
+        if not delivery.cancelled():
+            delivery.exception()  # whoever waited for it knows; at an end nobody waits
 
     async def _deliver(self, name: str, kept: KeptState, version: int, cursor: Cursor, batch: list[OutgoingEvent], sink: Sink) -> None:
         await sink.take(batch, self._clock())
