@@ -198,8 +198,8 @@ PROMISES = (
         tests=("tests/property/test_ledger.py", "tests/integration/test_verification.py"),
     ),
     Promise(
-        says="Every entry of the ledger reaches each sink of events, at least once and in order, whatever fails meanwhile; no task's input and "
-        "no secret goes with it.",
+        says="Every entry of the ledger reaches each sink of events, at least once and in order, whatever fails meanwhile; no task's "
+        "input and no secret goes with it.",
         against=("hijacked agent",),
         tests=("tests/property/test_ocsf.py", "tests/integration/test_events.py"),
     ),

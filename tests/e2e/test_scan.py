@@ -91,7 +91,7 @@ def test_what_stands_is_found_and_no_secret_is_printed(home):
     assert by_place["/mcpServers/web/headers/Authorization"]["issued_at"].startswith("2023-11-14T22:13:20")
     assert by_place["/mcpServers/web/headers/Authorization"]["expires_at"].startswith("2027-01-15")
     assert '"postgresql"' in by_place["/mcpServers/db/env/DATABASE_URL"]["instead"]
-    assert "since" not in plain.stdout
+    assert '"github"' in by_place["/mcpServers/github/env/GITHUB_TOKEN"]["instead"]
     assert "in this file for at least" in plain.stdout
     assert "5 over-broad" not in plain.stdout
     assert any("not read as JSON" in one["why"] and one["file"].endswith("deep/mcp.json") for one in told["unread"])
@@ -171,6 +171,7 @@ def test_the_configuration_that_takes_its_place_loads_and_holds_no_secret(home, 
     for name in re.findall(r"export (\w+)=", done.stdout):
         monkeypatch.setenv(name, "x")
     monkeypatch.setenv("TOKEN", "x")
+    assert "one of kind github would mint for each task" in done.stdout
     made = load_configuration(out)
     assert {target.kind for target in made.targets.values()} == {"postgresql", "redis", "static"}
     assert made.targets["db-database_url"].values["url"] == "postgresql://postgres@db.internal:5432/orders"

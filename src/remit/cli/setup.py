@@ -185,9 +185,7 @@ async def _event_states(folder: Path) -> list[tuple[str, str, str]]:
                 if not version:
                     found.append(("good", f"events {sink.name}", "was never told anything: it begins when `remit serve` runs"))
                 elif behind and silent > _SILENT_SECONDS:
-                    found.append(
-                        ("bad", f"events {sink.name}", f"{what}, and none taken for {silent:,} seconds; nothing is lost")
-                    )
+                    found.append(("bad", f"events {sink.name}", f"{what}, and none taken for {silent:,} seconds; nothing is lost"))
                 else:
                     found.append(("good", f"events {sink.name}", what))
     except RemitError as error:

@@ -8,6 +8,7 @@ events, and trying again (``services/events.py``). Syslog knows no acknowledgeme
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import ssl
@@ -112,7 +113,7 @@ class SyslogSink:
     def __init__(self, sink: EventSink) -> None:
         self._sink, self._host = sink, _printable(socket.gethostname(), 255)
         self._writer: asyncio.StreamWriter | None = None
-        self._reader: asyncio.StreamReader | None = None
+        self._gone: asyncio.Task[None] | None = None  # done when the peer has ended the connection
 
     async def take(self, events: Sequence[OutgoingEvent], now: datetime) -> None:
         """See Sink."""
@@ -134,17 +135,20 @@ class SyslogSink:
 
     async def close(self) -> None:
         """See Sink."""
-        writer, self._writer, self._reader = self._writer, None, None
+        writer, gone, self._writer, self._gone = self._writer, self._gone, None, None
+        if gone is not None:
+            gone.cancel()
         if writer is not None:
             writer.close()
 
     async def _stream(self, messages: list[bytes]) -> None:
-        if self._reader is not None and (self._reader.at_eof() or self._reader.exception() is not None):
-            await self.close()  # the peer has gone since: what is written now would be lost without a word
+        if self._gone is not None and self._gone.done():
+            await self.close()  # what is written to a peer that has gone would be lost without a word
         if self._writer is None:
             parts = urlsplit(self._sink.syslog)
             context = ssl.create_default_context(cafile=self._sink.ca_file or None) if parts.scheme == "tls" else None
-            self._reader, self._writer = await asyncio.open_connection(parts.hostname, parts.port, ssl=context)
+            reader, self._writer = await asyncio.open_connection(parts.hostname, parts.port, ssl=context)
+            self._gone = asyncio.create_task(_ended(reader))
         self._writer.write(b"".join(str(len(message)).encode() + b" " + message for message in messages))
         await self._writer.drain()
 
@@ -155,6 +159,13 @@ class SyslogSink:
             await loop.sock_connect(local, self._sink.syslog.removeprefix("unix://"))
             for message in messages:
                 await loop.sock_sendall(local, message)
+
+
+async def _ended(reader: asyncio.StreamReader) -> None:
+    """Return when the peer has ended the connection; what it says is nobody's business."""
+    with contextlib.suppress(OSError):
+        while await reader.read(_ANSWER_BYTES_MAX):
+            pass
 
 
 def _message(event: OutgoingEvent, host: str) -> bytes:
