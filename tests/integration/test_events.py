@@ -8,6 +8,7 @@ import json
 import re
 import socket
 import ssl
+import time
 from dataclasses import dataclass, field
 
 import pytest
@@ -184,6 +185,7 @@ async def test_a_sink_that_is_away_is_shown_and_holds_up_no_other(tmp_path, monk
         sinks = {sink.name: sink for sink in node.events.sinks}
         version, cursor = await read_cursor(node.store, sinks["gone"])
         assert (bool(version), cursor.entry) == (True, 0)
+        assert abs(cursor.at - time.time()) < 600, "a sink that never took anything has waited since it was begun"
         await KeptState(node.store, "events/cursor/gone").write(version, '{"entry":0,"at":1}')
     told = {one["what"]: one for one in json.loads(await asyncio.to_thread(doctor, tmp_path))}
     assert told["events there"]["finding"] == "told everything"

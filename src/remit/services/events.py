@@ -100,7 +100,7 @@ class Events:
         version, cursor = await read_cursor(self._store, configured)
         self.states[name].waiting = max(await self._store.change_mark() - cursor.entry, 0)
         if not version:  # where it begins is kept before anything is told, so that what comes meanwhile is not left out
-            await kept.write(0, _text(cursor))
+            await kept.write(0, _text(Cursor(cursor.entry, int(self._clock().timestamp()))))
             return True
         entries = await self._store.entries(cursor.entry, most) if self.states[name].waiting else ()
         if not entries or not await self._turns[name].ours():
