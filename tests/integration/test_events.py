@@ -25,6 +25,7 @@ from remit.services.configuration import load_configuration
 from remit.services.events import Cursor, read_cursor
 from remit.services.kept_state import KeptState
 from remit.services.scaffold import write_folder
+from remit.services.turns import Turn
 from tests.certificates import Authority
 from tests.e2e.gateway import until
 from tests.e2e.inside import command
@@ -195,6 +196,25 @@ async def test_a_sink_that_is_away_is_shown_and_holds_up_no_other(tmp_path, monk
 
 def doctor(folder) -> str:
     return command("doctor", "-C", str(folder), "--json").stdout
+
+
+async def test_a_turn_that_changes_hands_tells_nothing_twice(tmp_path, monkeypatch):
+    prepare(tmp_path, '[[events]]\nname = "siem"\nfile = "e.jsonl"\nbeginning = true\n')
+    async with open_node(tmp_path, deciding=True) as first, open_node(tmp_path, deciding=True) as second:
+        await fill(first, 3)
+        await first.events.events.tell_once("siem")
+        turn, real = second.events.events._turns["siem"], Turn.ours
+
+        async def after_the_other(self):
+            if self is turn:  # the other one told what was waiting, and gave up its turn, meanwhile
+                monkeypatch.undo()
+                assert await first.events.events.tell_once("siem")
+                await first.events.close()
+            return await real(self)
+
+        monkeypatch.setattr(Turn, "ours", after_the_other)
+        await second.events.events.tell_once("siem")
+        assert numbers(lines(tmp_path / "e.jsonl")) == list(range(await first.store.change_mark()))
 
 
 async def test_two_nodes_on_one_store_tell_each_event_once_and_one_goes_on_when_the_other_ends(tmp_path):

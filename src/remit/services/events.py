@@ -102,8 +102,11 @@ class Events:
         if not version:  # where it begins is kept before anything is told, so that what comes meanwhile is not left out
             await kept.write(0, _text(Cursor(cursor.entry, int(self._clock().timestamp()))))
             return True
-        entries = await self._store.entries(cursor.entry, most) if self.states[name].waiting else ()
-        if not entries or not await self._turns[name].ours():
+        if not self.states[name].waiting or not await self._turns[name].ours():
+            return False
+        version, cursor = await read_cursor(self._store, configured)  # again: whoever had the turn before may have moved it
+        entries = await self._store.entries(cursor.entry, most)
+        if not entries:
             return False
         delivery = asyncio.create_task(self._deliver(name, kept, version, cursor, self._batch(entries), sink))
         self._delivering.add(delivery)
