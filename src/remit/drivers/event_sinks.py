@@ -22,7 +22,6 @@ from remit.errors import Mistake, Outage
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
-    from pathlib import Path
 
     from remit.drivers.outward import Reaches
     from remit.model.event import EventSink, OutgoingEvent
@@ -47,7 +46,7 @@ class Sink(Protocol):
 
 def open_sink(sink: EventSink, reach: Reaches) -> Sink:
     """What takes the events of a sink."""
-    if sink.file is not None:
+    if sink.file:
         return FileSink(sink.file)
     return WebhookSink(sink, reach) if sink.webhook else SyslogSink(sink)
 
@@ -55,7 +54,7 @@ def open_sink(sink: EventSink, reach: Reaches) -> Sink:
 class FileSink:
     """A line of JSON an event; durable when it is taken. Opened anew for each batch, so it may be rotated away at any time."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str) -> None:
         self._path = path
 
     async def take(self, events: Sequence[OutgoingEvent], now: datetime) -> None:

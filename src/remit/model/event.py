@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventSink:
-    """One of ``[[events]]``; one of ``file``, ``webhook``, ``syslog`` is set.
+    """One of ``[[events]]``; one of ``file`` (a path), ``webhook``, ``syslog`` is set.
 
     ``syslog``: ``tls://host:port``, ``tcp://host:port`` or ``unix:///path``; ``ca_file``: who vouches for it ("" : the system's
     authorities). ``secret``: signs what a webhook is sent (b"" : nothing does). ``private``: it may lie in a private network.
@@ -18,7 +17,7 @@ class EventSink:
     """
 
     name: str
-    file: Path | None = None
+    file: str = ""
     webhook: str = ""
     syslog: str = ""
     secret: bytes = field(default=b"", repr=False)

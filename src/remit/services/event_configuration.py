@@ -67,7 +67,7 @@ def _sink(table: Reader, name: str, folder: Path) -> EventSink:
     table.done()
     return EventSink(
         name=name,
-        file=folder / file if file else None,
+        file=str(folder / file) if file else "",
         webhook=webhook,
         syslog=syslog,
         secret=secret,
