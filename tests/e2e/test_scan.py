@@ -99,6 +99,21 @@ def test_what_stands_is_found_and_no_secret_is_printed(home):
     assert again["line 1"] not in {"", by_place["line 1"]["fingerprint"]}, "a fingerprint is of one run"
 
 
+def test_settings_that_are_kept_elsewhere_are_found_by_their_link(home):
+    (home / "dotfiles").mkdir()
+    (home / "dotfiles/cursor").write_text(json.dumps({"mcpServers": {"x": {"command": "x", "env": {"A_TOKEN": GITHUB}}}}))
+    (home / ".cursor").mkdir()
+    (home / ".cursor/mcp.json").symlink_to(home / "dotfiles/cursor")
+    places = [one["where"] for one in json.loads(command("scan", "--json").stdout)["findings"] if one["file"].endswith(".cursor/mcp.json")]
+    assert places == ["/mcpServers/x/env/A_TOKEN"]
+
+
+def test_a_permission_that_names_a_secret_is_masked(tmp_path):
+    (tmp_path / ".claude").mkdir()
+    (tmp_path / ".claude/settings.json").write_text(json.dumps({"permissions": {"allow": [f"mcp__{GITHUB}", GITHUB + "(*)"]}}))
+    assert GITHUB not in command("scan", str(tmp_path)).stdout + command("scan", str(tmp_path), "--json").stdout
+
+
 def test_the_same_secret_in_two_places_has_one_fingerprint(tmp_path):
     for name in ("a.env", "b.env"):
         (tmp_path / name).write_text(f"TOKEN={GITHUB}\n")

@@ -111,8 +111,8 @@ def look(text: Text, key: bytes) -> tuple[list[Found], list[ServerEntry], list[U
     if number >= LEAVES_MAX:
         missed.append(Unread(file=str(text.path), why=f"more than {LEAVES_MAX:,} values: the rest was not looked at"))
     entries = list(servers(data)) if data is not None else []
-    found += [replace(one, where=mask(one.where), server=mask(one.server)) for entry in entries for one in broad_server(entry)]
-    found += list(broad_client(data))
+    broad = [*(one for entry in entries for one in broad_server(entry)), *broad_client(data)]
+    found += [replace(one, where=mask(one.where), server=mask(one.server), what=mask(one.what)) for one in broad]
     return found, entries, missed
 
 
