@@ -1,7 +1,8 @@
 """Finds and reads files in which clients, frameworks and people keep standing access. Reads only; every bound is a number.
 
-Rules: of links only those are followed that were named, or stand where a client keeps its settings. A file is opened once, without waiting (a
-pipe would), and only a regular one is read. What is not read is told, with why. Left out: what files hold (``logic/client_settings.py``).
+Rules: of links only those are followed that were named, or stand where a client keeps its settings. A file is opened once, without
+waiting (a pipe would), and only a regular one is read. What is not read is told, with why. Left out: what files hold
+(``logic/client_settings.py``).
 """
 
 from __future__ import annotations

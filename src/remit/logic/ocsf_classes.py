@@ -249,6 +249,15 @@ def _finding(record: Record, uid: str, title: str, *, activity: int = CREATE, se
     return Shape(class_uid=FINDING, activity_id=activity, activity_name=name, severity=severity, profiles=(CONTROL,), members=members)
 
 
+def _drill_ran(record: Record) -> Shape:
+    """A drill that does not hold opens a finding, which the next that holds closes."""
+    body: Any = record.body
+    held = body.outcome == "held"
+    title = f"The drill {body.drill} {'held' if held else 'did not hold' if body.not_held else 'was not tried whole'}"
+    severity = 1 if held else 4 if body.not_held else 2
+    return _finding(record, f"drill/{body.drill}", title, activity=3 if held else CREATE, severity=severity, types=("drill",))
+
+
 def _account(record: Record, user: str, activity: int, name: str, *, by: str = "") -> Shape:
     members = {"user": _user(user), "actor": _actor(record, user=by)}
     return Shape(class_uid=ACCOUNT, activity_id=activity, activity_name=name, members=members)
@@ -303,6 +312,7 @@ BY_KIND: dict[str, Callable[[Record], Shape]] = {
     "secret.found": lambda r: _finding(
         r, f"{r.task}/{r.seq}/secret", "A leased secret stood where it must not", types=("leaked credential",)
     ),
+    "drill.ran": _drill_ran,
     "person.signed_in": lambda r: _signed(r, _b(r).person, _LOGON, code=_b(r).via),
     "person.signed_out": lambda r: _signed(r, _b(r).person, _LOGOFF),
     "person.refused": lambda r: _signed(r, "", _LOGON, good=False, code=_b(r).code, detail=_b(r).why),
