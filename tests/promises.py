@@ -195,7 +195,18 @@ PROMISES = (
     Promise(
         says="Verification needs only the public key, and names the first entry that was changed, removed, inserted or reordered.",
         against=("insider with the database",),
-        tests=("tests/property/test_ledger.py",),
+        tests=("tests/property/test_ledger.py", "tests/integration/test_verification.py"),
+    ),
+    Promise(
+        says="Every entry of the ledger reaches each sink of events, at least once and in order, whatever fails meanwhile; no task's "
+        "input and no secret goes with it.",
+        against=("hijacked agent",),
+        tests=("tests/property/test_ocsf.py", "tests/integration/test_events.py"),
+    ),
+    Promise(
+        says="A trace holds no argument, no result and no secret, and what an agent says of its own trace decides nothing.",
+        against=("hijacked agent",),
+        tests=("tests/integration/test_telemetry.py",),
     ),
     Promise(
         says="Whoever follows the log from outside can tell whether it only grew, and with a witness that everybody is shown the same log; "

@@ -22,6 +22,7 @@ from remit.drivers.webhooks import WebhookClient
 from remit.errors import Outage
 from remit.logic.checkpoint import Checkpoint, Verifier, sign_checkpoint
 from remit.logic.leases import lost
+from remit.node_events import EventParts, event_parts
 from remit.node_gateway import GatewayParts, gateway_parts
 from remit.node_leases import LeaseParts, lease_parts
 from remit.node_ledger import LedgerParts, ledger_parts
@@ -118,6 +119,7 @@ class Node:
     door: TaskDoor
     feed: Feed
     signals: SignalParts
+    events: EventParts
     leases: LeaseParts
     subtrees: Subtrees
     client: aiohttp.ClientSession
@@ -168,6 +170,7 @@ class Node:
         await asyncio.gather(*self._background, return_exceptions=True)
         await self.notices.close()
         await self.signals.close()
+        await self.events.close()
         await self.transparency.close()
         await self.gateway.links.close()
         await self.gateway.egress.calls.close()
@@ -191,7 +194,7 @@ class Node:
         )
         for work in (*working, *self.leases.work(), *self.transparency.work()):
             self._background.append(asyncio.create_task(work))
-        self._background += [asyncio.create_task(work) for work in self.signals.work()]
+        self._background += [asyncio.create_task(work) for work in (*self.signals.work(), *self.events.work())]
 
     async def _end_idle(self) -> None:
         while True:
@@ -398,6 +401,7 @@ async def open_node(
             end_task=on_end,
         ),
         signals=signal_parts(configuration, keys, store, tasks, clock, new_id),
+        events=event_parts(settings.events if scratch is None else (), store, clock, log=origin, node=new_id("node")),
         feed=Feed(store, tasks, functools.partial(on_end, told=True), lambda task: ending[0].task_changed(task), gateway.streams.look),  # noqa: PLW0108  # made below
         leases=leases,
         subtrees=Subtrees(store, tasks),

@@ -11,6 +11,7 @@ from remit.logic.consent import Consent
 from remit.model.access import AccessRules
 from remit.model.attestation import ProcessRule
 from remit.model.console import ConsoleRules
+from remit.model.event import EventSink
 from remit.model.manifest import ManifestSource
 from remit.model.signal import SignalRules
 from remit.model.token import TokenRules
@@ -156,6 +157,7 @@ class Settings:
     workload: WorkloadSettings = field(default_factory=WorkloadSettings)
     behaviour: BehaviourSettings = field(default_factory=BehaviourSettings)
     telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
+    events: tuple[EventSink, ...] = ()
     limits: Limits = field(default_factory=Limits)
 
 

@@ -91,12 +91,27 @@ def test_what_stands_is_found_and_no_secret_is_printed(home):
     assert by_place["/mcpServers/web/headers/Authorization"]["issued_at"].startswith("2023-11-14T22:13:20")
     assert by_place["/mcpServers/web/headers/Authorization"]["expires_at"].startswith("2027-01-15")
     assert '"postgresql"' in by_place["/mcpServers/db/env/DATABASE_URL"]["instead"]
-    assert "since" not in plain.stdout
+    assert '"github"' in by_place["/mcpServers/github/env/GITHUB_TOKEN"]["instead"]
     assert "in this file for at least" in plain.stdout
     assert "5 over-broad" not in plain.stdout
     assert any("not read as JSON" in one["why"] and one["file"].endswith("deep/mcp.json") for one in told["unread"])
     again = {one["where"]: one["fingerprint"] for one in json.loads(command("scan", "--json").stdout)["findings"]}
     assert again["line 1"] not in {"", by_place["line 1"]["fingerprint"]}, "a fingerprint is of one run"
+
+
+def test_settings_that_are_kept_elsewhere_are_found_by_their_link(home):
+    (home / "dotfiles").mkdir()
+    (home / "dotfiles/cursor").write_text(json.dumps({"mcpServers": {"x": {"command": "x", "env": {"A_TOKEN": GITHUB}}}}))
+    (home / ".cursor").mkdir()
+    (home / ".cursor/mcp.json").symlink_to(home / "dotfiles/cursor")
+    places = [one["where"] for one in json.loads(command("scan", "--json").stdout)["findings"] if one["file"].endswith(".cursor/mcp.json")]
+    assert places == ["/mcpServers/x/env/A_TOKEN"]
+
+
+def test_a_permission_that_names_a_secret_is_masked(tmp_path):
+    (tmp_path / ".claude").mkdir()
+    (tmp_path / ".claude/settings.json").write_text(json.dumps({"permissions": {"allow": [f"mcp__{GITHUB}", GITHUB + "(*)"]}}))
+    assert GITHUB not in command("scan", str(tmp_path)).stdout + command("scan", str(tmp_path), "--json").stdout
 
 
 def test_the_same_secret_in_two_places_has_one_fingerprint(tmp_path):
@@ -171,6 +186,7 @@ def test_the_configuration_that_takes_its_place_loads_and_holds_no_secret(home, 
     for name in re.findall(r"export (\w+)=", done.stdout):
         monkeypatch.setenv(name, "x")
     monkeypatch.setenv("TOKEN", "x")
+    assert "one of kind github would mint for each task" in done.stdout
     made = load_configuration(out)
     assert {target.kind for target in made.targets.values()} == {"postgresql", "redis", "static"}
     assert made.targets["db-database_url"].values["url"] == "postgresql://postgres@db.internal:5432/orders"

@@ -205,7 +205,7 @@ async def test_a_receiver_that_is_away_holds_nothing_up(tmp_path):
         assert receiver.spans == []
 
 
-async def test_a_share_of_traces_is_not_the_agent_s_to_choose(tmp_path):
+async def test_the_flag_of_an_agent_does_not_choose_what_is_traced(tmp_path):
     async with traced(tmp_path, "sample_percent = 1\n") as (running, receiver, _):
         low = f"00-{'0' * 24}{'00000001'}-{SPAN}-00"  # its id is below one in a hundred, so it is told although the agent says no
         high = f"00-{'f' * 32}-{SPAN}-01"

@@ -24,6 +24,7 @@ from remit.errors import Mistake, Outage, RemitError
 from remit.logic.egress_sent import Outgoing
 from remit.node import load_rules, open_node, open_standing, utc_now
 from remit.services.configuration import load_configuration
+from remit.services.events import read_cursor
 from remit.services.pinning import pin_servers, taskless
 from remit.services.pins import Pins
 from remit.services.proofs import examine
@@ -32,7 +33,7 @@ from remit.services.scaffold import write_folder
 from remit.services.signal_keys import TransmitterKeys
 from remit.settings import Configuration
 
-_CONNECT_SECONDS = 5
+_CONNECT_SECONDS, _SILENT_SECONDS = 5, 600
 
 
 @click.command()
@@ -166,7 +167,30 @@ async def doctor(folder: Path, as_json: bool) -> int:
     found += await _transmitters(configuration)
     if configuration.targets:
         found += await _target_states(folder)
+    if settings.events:
+        found += await _event_states(folder)
     return _diagnosis(found, as_json=as_json)
+
+
+async def _event_states(folder: Path) -> list[tuple[str, str, str]]:
+    """How far each sink of events is behind the ledger, and since when it has not moved."""
+    found: list[tuple[str, str, str]] = []
+    try:
+        async with open_node(folder) as node:
+            end = await node.store.change_mark()
+            for sink in node.events.sinks:
+                version, cursor = await read_cursor(node.store, sink)
+                behind, silent = end - cursor.entry, int(utc_now().timestamp()) - cursor.at
+                what = f"{behind:,} entries behind" if behind else "told everything"
+                if not version:
+                    found.append(("good", f"events {sink.name}", "was never told anything: it begins when `remit serve` runs"))
+                elif behind and silent > _SILENT_SECONDS:
+                    found.append(("bad", f"events {sink.name}", f"{what}, and none taken for {silent:,} seconds; nothing is lost"))
+                else:
+                    found.append(("good", f"events {sink.name}", what))
+    except RemitError as error:
+        found.append(("bad", "events", str(error)))
+    return found
 
 
 async def _trust_state(configuration: Configuration) -> list[tuple[str, str, str]]:

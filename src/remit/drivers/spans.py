@@ -54,7 +54,7 @@ class Spans(Protocol):
     def context(self) -> TraceContext | None:
         """Where the trace goes on from here; ``None``: nobody traces."""
 
-    def dropped(self) -> Mapping[str, int]:
+    def told(self) -> Mapping[str, int]:
         """Spans so far, by what became of them: ``told``, ``failed``."""
 
     async def close(self) -> None:
@@ -96,7 +96,7 @@ class _Off:
         """See Spans."""
         return None
 
-    def dropped(self) -> Mapping[str, int]:
+    def told(self) -> Mapping[str, int]:
         """See Spans."""
         return {}
 

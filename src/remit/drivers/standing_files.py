@@ -1,7 +1,8 @@
-"""Finds and reads files in which clients, frameworks and people keep standing access. Reads only; follows no link; every bound is a number.
+"""Finds and reads files in which clients, frameworks and people keep standing access. Reads only; every bound is a number.
 
-Rules: a file is opened once, without following a link and without waiting (a pipe would), and only a regular one is read. What is not
-read is told, with why. Left out: what files hold (``logic/client_settings.py``).
+Rules: of links only those are followed that were named, or stand where a client keeps its settings. A file is opened once, without
+waiting (a pipe would), and only a regular one is read. What is not read is told, with why. Left out: what files hold
+(``logic/client_settings.py``).
 """
 
 from __future__ import annotations
@@ -122,10 +123,10 @@ class StandingFiles:
                 for one in self._walk(str(path)):
                     yield from self._read(one)
             else:
-                yield from self._read(path.resolve())
+                yield from self._read(Path(os.path.realpath(path)), path)
         for place in known:
             if os.path.lexists(place):
-                yield from self._read(place)
+                yield from self._read(Path(os.path.realpath(place)), place)  # its client follows a link, too
 
     def _walk(self, folder: str) -> Iterator[Path]:
         waiting = [(folder, 0)]
@@ -152,7 +153,7 @@ class StandingFiles:
             elif below:
                 waiting += reversed(below)
 
-    def _read(self, path: Path) -> Iterator[Text]:
+    def _read(self, path: Path, known_as: Path | None = None) -> Iterator[Text]:
         if self.read >= FILES_MAX:
             self._miss(path, f"more than {FILES_MAX:,} files: the rest was not read")
             return
@@ -181,7 +182,9 @@ class StandingFiles:
             return
         self.read += 1
         encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-        yield Text(path=path, changed_at=datetime.fromtimestamp(state.st_mtime, UTC), text=data.decode(encoding, errors="replace"))
+        yield Text(
+            path=known_as or path, changed_at=datetime.fromtimestamp(state.st_mtime, UTC), text=data.decode(encoding, errors="replace")
+        )
 
     def _miss(self, path: Path, why: str) -> None:
         if len(self.unread) < UNREAD_MAX:

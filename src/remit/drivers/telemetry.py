@@ -2,7 +2,7 @@
 
 Rules: nothing here is on the road of a call but putting a finished span into a bounded queue; what does not fit is dropped and counted.
 Only the configured address is asked: no proxies from the environment, no redirects. An exception gives its span a fixed word, never its
-message. Whether a call is traced is not the agent's to say: the flag it sends is not looked at, the share of traces is by their ids.
+message. The sampled flag that an agent sends is not looked at; the share of traces is by their ids, of which an agent may choose its own.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class Telemetry:
         parent = carrier.get(TRACEPARENT)
         return TraceContext(parent=parent, state=carrier.get(TRACESTATE, "")) if parent else None
 
-    def dropped(self) -> Mapping[str, int]:
+    def told(self) -> Mapping[str, int]:
         """See Spans."""
         return {"told": self._counted.told, "failed": self._counted.failed}
 

@@ -28,6 +28,7 @@ from remit.services.catalog import read_detected, read_entry
 from remit.services.console_configuration import read_console
 from remit.services.egress_configuration import read_egresses
 from remit.services.equipment import LEASED, http_server
+from remit.services.event_configuration import read_events
 from remit.services.ledger_configuration import read_ledger
 from remit.services.manifest_files import placed, read_source
 from remit.services.reading import FILE, NAME, VARIABLE, Mistakes, Reader, fill, near, parsed, read_text, read_texts
@@ -81,6 +82,7 @@ _TABLES = (
     "behaviour",
     "console",
     "telemetry",
+    "events",
 )
 
 
@@ -223,6 +225,7 @@ def _settings(root: Reader, folder: Path) -> tuple[Settings, DataClasses]:
         workload=read_workload_settings(root, folder, svid_ttl),
         behaviour=read_behaviour(root, folder),
         telemetry=read_telemetry(root),
+        events=read_events(root, folder),
         limits=Limits(**bounds),
     )
     for table in (server, storage, limits, policies):

@@ -27,7 +27,7 @@ from remit.model.task import TASK_MOVES, TaskState
 from remit.services.tasks import LIVE_STATES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from datetime import datetime
 
     from remit.services.feed import Feed
@@ -54,6 +54,16 @@ class _Times:
     ending_at: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """Numbers of another service, read at each look. ``read``: by values of the labels, in their order."""
+
+    name: str
+    help: str
+    labels: tuple[str, ...] = ()
+    read: Callable[[], Mapping[tuple[str, ...], float]]
+
+
 class Metrics:
     """Metrics of one node."""
 
@@ -67,8 +77,9 @@ class Metrics:
         targets: Callable[[], Collection[str]],
         servers: Callable[[], Collection[str]],
         queues: Mapping[str, Callable[[], int]],
+        more: Sequence[Told] = (),
     ) -> None:
-        """``targets``, ``servers``: configured names as they are now. ``queues``: by name, how much waits."""
+        """``targets``, ``servers``: configured names as they are now. ``queues``: by name, how much waits. ``more``: of others."""
         self._store, self._tasks, self._feed, self._clock = store, tasks, feed, clock
         self._targets, self._servers, self._queues = targets, servers, queues
         self._times: dict[str, _Times] = {}
@@ -99,6 +110,8 @@ class Metrics:
         )
         self._waiting = Gauge("remit_queue_length", "What waits in a queue", ("queue",), registry=registry)
         self._missed = Counter("remit_missed_entries", "Entries of the ledger that these counters have missed", registry=registry)
+
+        self._more = [(one, Gauge(one.name, one.help, one.labels, registry=registry)) for one in more]
 
     def appended(self, seconds: float) -> None:
         """An append has become durable."""
@@ -157,6 +170,11 @@ class Metrics:
         await self._look_at_leases(await self._live())
         for name, length in self._queues.items():
             self._waiting.labels(name).set(length())
+        for one, gauge in self._more:
+            if one.labels:
+                gauge.clear()
+            for labels, value in one.read().items():
+                (gauge.labels(*labels) if labels else gauge).set(value)
         self._waiting.labels("feed").set(max(await self._store.change_mark() - self._feed.mark, 0))
 
     async def _live(self) -> list[LeaseRow]:

@@ -34,12 +34,17 @@ _TARGETS = {
     "mariadb": "mariadb",
     "redis": "redis",
     "rediss": "redis",
+    "amqp": "rabbitmq",
+    "amqps": "rabbitmq",
 }
-_KINDS = {"AWS Access Key": "aws"}
+_KINDS = {"AWS Access Key": "aws", "GitHub Token": "github", "GitHub token": "github", "Private Key": "ssh"}
 _MINTED = {
     "postgresql": 'a [targets.NAME] of kind "postgresql": a role for the task\'s own tables, dropped with the task',
     "mariadb": 'a [targets.NAME] of kind "mariadb": a user for the task\'s own tables, dropped with the task',
     "redis": 'a [targets.NAME] of kind "redis": a user for the task\'s own keys, gone with the task',
+    "rabbitmq": 'a [targets.NAME] of kind "rabbitmq": a user for the task\'s own queues, dropped with the task',
+    "github": 'a [targets.NAME] of kind "github": a token of an hour for the task\'s own repositories, given back with the task',
+    "ssh": 'a [targets.NAME] of kind "ssh" (or "x509"): a certificate of minutes for a key that only the task\'s server holds',
     "aws": 'a [targets.NAME] of kind "aws": a session of one role, of minutes, narrowed to the task',
 }
 _INJECTED = (
@@ -106,8 +111,8 @@ def look(text: Text, key: bytes) -> tuple[list[Found], list[ServerEntry], list[U
     if number >= LEAVES_MAX:
         missed.append(Unread(file=str(text.path), why=f"more than {LEAVES_MAX:,} values: the rest was not looked at"))
     entries = list(servers(data)) if data is not None else []
-    found += [replace(one, where=mask(one.where), server=mask(one.server)) for entry in entries for one in broad_server(entry)]
-    found += list(broad_client(data))
+    broad = [*(one for entry in entries for one in broad_server(entry)), *broad_client(data)]
+    found += [replace(one, where=mask(one.where), server=mask(one.server), what=mask(one.what)) for one in broad]
     return found, entries, missed
 
 

@@ -101,7 +101,9 @@ class _Leasing:
                     f"target {target}: remit target set-secret {target}, then remit target rotate {target} where its kind can"
                 )
                 return target, word, "url"
-        self.targets[target] = f'\n[targets.{target}]\nkind = "static"  # nobody can mint one of these: it stands until it is replaced\n'
+        elif word != "static":
+            self.notices.append(f"target {target}: one of kind {word} would mint for each task (docs/targets.md); static for now")
+        self.targets[target] = f'\n[targets.{target}]\nkind = "static"  # the secret stands until it is replaced at its system\n'
         self.notices.append(f"target {target}: remit target set-secret {target}; then replace it at its system, for it has stood in a file")
         return target, "static", "password"
 
