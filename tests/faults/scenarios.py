@@ -22,7 +22,7 @@ from remit.errors import RemitError
 from remit.logic.records import decode
 from remit.model.record import LeaseRevoked
 from remit.model.task import TaskState
-from tests.faults.parts import Line, Wire, killed_often, morning, own_roles, tried
+from tests.faults.parts import NO_QUOTAS, Line, Wire, killed_often, morning, own_roles, tried
 from tests.lease_nodes import SCOPE, Working, target, working
 
 if TYPE_CHECKING:
@@ -303,7 +303,7 @@ async def reconnecting(server: PostgresTarget, folder: Path, size: int) -> Line:
 async def below(server: PostgresTarget, folder: Path, size: int) -> Line:
     """Many children of one task, which is suspended."""
     standing = own_roles(server, folder)
-    async with working(folder, target(server, connections=8)) as node:
+    async with working(folder, target(server, connections=8), limits=NO_QUOTAS) as node:
         root = await node.open()
         children = [await node.delegate(root) for _ in range(size)]
         await _together(node.parts.leases.have(child.id, "orders") for child in children)
