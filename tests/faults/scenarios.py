@@ -46,9 +46,10 @@ async def down(server: PostgresTarget, folder: Path, size: int) -> Line:
     async with working(folder, target(server)) as node:
         tasks = [await node.open() for _ in range(size)]
         await _together(node.parts.leases.have(task.id, "orders") for task in tasks)
-        ending = asyncio.gather(*(tried(node, task) for task in tasks))
+        ending = asyncio.gather(*(tried(node, task) for task in tasks[: size // 2]))
         await asyncio.to_thread(server.stop)
         await ending
+        await asyncio.gather(*(tried(node, task) for task in tasks[size // 2 :]))
         await tried(node, await node.open())
         await asyncio.to_thread(server.start)
     stood = len(standing())
