@@ -243,6 +243,9 @@ async def two_nodes(server: PostgresTarget, folder: Path, size: int) -> Line:
             for node in (one, two):
                 node.parts.revocations.begin(task.id, claim=node is two)
         await asyncio.gather(*(node.parts.revocations.catch_up(60) for node in (one, two)))
+        async with asyncio.timeout(60):  # what one of them has claimed is its own to do
+            while await one.store.live_leases("", "", 1):
+                await asyncio.sleep(0.05)
         records = [decode(entry.body).body for start in range(0, 20 * size, 1_000) for entry in await one.store.entries(start, 1_000)]
         revoked = sum(isinstance(body, LeaseRevoked) for body in records)
     left = await morning(folder, target(server), standing, url=url) + abs(revoked - size)
