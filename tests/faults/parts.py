@@ -30,7 +30,7 @@ _READY_SECONDS = 60
 _AFTER_READY_SECONDS = 0.06
 _MORNING = timedelta(minutes=10)
 _SWEEPS_MAX = 200
-_NO_QUOTAS = Limits(leases_per_agent=100_000, leases_per_target=100_000)  # what the killed ones left lives until it is due
+NO_QUOTAS = Limits(leases_per_agent=100_000, leases_per_target=100_000)  # what the killed ones left lives until it is due
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +81,7 @@ def work_until_killed(folder: Path, settings: TargetSettings, ready: Any, scope:
     """What a victim does: four tasks at once, one of them with a child, again and again, and the sweeping of what others left."""
 
     async def work() -> None:
-        node = Working(folder, {"orders": settings}, limits=_NO_QUOTAS)
+        node = Working(folder, {"orders": settings}, limits=NO_QUOTAS)
 
         async def one(number: int) -> None:
             while True:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from remit.errors import Broken, Conflict
 from remit.logic.leases import check_lease, due_at, in_use
 from remit.logic.life import fold
-from remit.model.lease import LEASE_MOVES, MINT_WINDOW, ROTATION_GRACE, STUCK_RETRY, LeaseState
+from remit.model.lease import LEASE_MOVES, LEASE_ORDER, MINT_WINDOW, ROTATION_GRACE, STUCK_RETRY, LeaseState
 from remit.model.record import LeaseIntended, LeaseIssued, LeaseRevoked, LeaseRevoking, LeaseStuck, Record, TaskMoved
 from remit.model.task import TASK_MOVES, TaskState
 from remit.model.tripwire import Place, SecretFound
@@ -109,6 +109,11 @@ def test_every_lease_reaches_an_end_and_none_returns():
                 todo.append(other)
         assert state is LeaseState.REVOKED or LeaseState.REVOKED in reached
         assert state not in reached
+
+
+def test_a_lease_only_moves_on():
+    for state, others in LEASE_MOVES.items():
+        assert all(LEASE_ORDER.index(other) > LEASE_ORDER.index(state) for other in others)
 
 
 def test_a_lease_that_is_not_there_moves_nowhere():

@@ -35,6 +35,10 @@ LEASE_MOVES: dict[LeaseState, frozenset[LeaseState]] = {
 }
 
 
+LEASE_ORDER = tuple(LeaseState)
+"""A lease only ever moves on along this: of two views of it, the one that is further is the newer."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseTerms:
     """What a task may have on a target. ``name``: what servers call it by. ``scope``: JSON text in the target's own words."""

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from remit.drivers.targets.base import REVOKE_SECONDS
 from remit.errors import Conflict, NotFound, Outage, RemitError
 from remit.logic.leases import due_at
-from remit.model.lease import LeaseState
+from remit.model.lease import LEASE_ORDER, LeaseState
 from remit.model.record import LeaseRevoked, LeaseRevoking, LeaseStuck
 from remit.services.lease_records import record_lease
 
@@ -270,7 +270,10 @@ class Revocations:
 
     async def _lease(self, row: LeaseRow) -> Lease:
         """As the ledger has it, at least as new as the row."""
-        task = await self._tasks.view_with(row.task, lambda task: row.lease in task.leases and task.leases[row.lease].state == row.state)
+        seen = LEASE_ORDER.index(LeaseState(row.state))
+        task = await self._tasks.view_with(
+            row.task, lambda task: row.lease in task.leases and LEASE_ORDER.index(task.leases[row.lease].state) >= seen
+        )
         return task.leases[row.lease]
 
     async def _live(self, task_id: str) -> list[Lease]:

@@ -12,7 +12,7 @@ import json
 import os
 import sqlite3
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from remit.errors import Mistake, Outage, RemitError
 from remit.logic.merkle import root_of
@@ -22,12 +22,13 @@ from remit.store.sql import migrations, queries
 from remit.store.threaded import ThreadedStore, Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime
     from pathlib import Path
 
     from remit.store.database import CheckpointSigner
 
+T = TypeVar("T")
 _SQL = queries("sqlite")
 _BUSY_SECONDS = 10.0
 _AT_ONCE_MAX = 64  # appends of a group that the loop writes itself
@@ -150,10 +151,7 @@ class SqliteStore(ThreadedStore[sqlite3.Connection]):
                 return frozenset()
             return frozenset(key for key in keys if db.execute(_SQL["tainted"], (server, key)).fetchone() is not None)
 
-        if len(keys) <= _LOOKED_UP_AT_ONCE_MAX and not self._closed:
-            with contextlib.suppress(sqlite3.Error):  # the reader's thread finds out what is wrong
-                return read(self._at_once)
-        return await self._read(read)
+        return await (self._looked_up(read) if len(keys) <= _LOOKED_UP_AT_ONCE_MAX else self._read(read))
 
     async def put_document(self, digest: str, text: str) -> None:
         """See Store."""
@@ -177,7 +175,7 @@ class SqliteStore(ThreadedStore[sqlite3.Connection]):
 
     async def lease(self, lease: str) -> LeaseRow | None:
         """See Store."""
-        row = await self._read(lambda db: db.execute(_SQL["lease"], (lease,)).fetchone())
+        row = await self._looked_up(lambda db: db.execute(_SQL["lease"], (lease,)).fetchone())
         return lease_row_of(row) if row else None
 
     async def live_leases(self, target: str, after: str, limit: int) -> tuple[LeaseRow, ...]:
@@ -237,6 +235,13 @@ class SqliteStore(ThreadedStore[sqlite3.Connection]):
     async def drop_document(self, digest: str) -> None:
         """See Store."""
         await self._read(lambda db: db.execute(_SQL["drop_document"], (digest,)))
+
+    async def _looked_up(self, read: Callable[[sqlite3.Connection], T]) -> T:
+        """What is a few keys of an index."""
+        if not self._closed:
+            with contextlib.suppress(sqlite3.Error):  # the reader's thread finds out what is wrong
+                return read(self._at_once)
+        return await self._read(read)
 
     def _head(self, connection: sqlite3.Connection) -> Head:
         size, packed, checkpoint = connection.execute(_SQL["head"]).fetchone()

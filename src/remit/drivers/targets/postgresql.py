@@ -15,10 +15,14 @@ Left out: privileges on columns, membership in other roles (``SET ROLE`` would m
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import hashlib
+import hmac
 import json
 import re
 import secrets
+import select
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -47,7 +51,8 @@ _CONFLICT_SECONDS = 0.02
 _NAME_BYTES_MAX = 63
 _ENTRIES_MAX = 100
 _SETTINGS_BYTES_MAX = 8_192
-_PASSWORD_BYTES = 24
+_PASSWORD_BYTES, _SALT_BYTES = 24, 16
+_ITERATIONS = 4_096  # what every client takes (RFC 7677); with so random a password more of them keep nobody out
 _CLOCK_SECONDS_MAX = 5.0
 _VERSION_MIN = 14
 _SELF_GRANT_VERSION, _TRANSACTION_TIMEOUT_VERSION = 160_000, 170_000
@@ -87,20 +92,21 @@ class PostgresqlTarget:
         self._open = asyncio.Semaphore(settings.connections)
         self._privileges = asyncio.Lock()
         self._closed = False
+        self._ahead: asyncio.Future[tuple[str, str]] | None = None
 
     async def mint(self, mark: str, scope: Scope, expires_at: datetime) -> Minted:
         """See Target."""
         grants, settings = _read_scope(scope)
-        password = secrets.token_urlsafe(_PASSWORD_BYTES)
+        password, verifier = await self._new_password()
         role = sql.Identifier(mark)
+        comment = sql.SQL("COMMENT ON ROLE {} IS {}").format(role, sql.Literal(json.dumps(settings)))
 
         async def work(db: Connection) -> None:
-            verifier = db.pgconn.encrypt_password(password.encode(), mark.encode(), b"scram-sha-256").decode()
             statements = [
                 sql.SQL("CREATE ROLE {} LOGIN PASSWORD {} VALID UNTIL {} CONNECTION LIMIT {}").format(
                     role, sql.Literal(verifier), sql.Literal(expires_at.isoformat()), sql.Literal(self._sessions_max)
                 ),
-                sql.SQL("COMMENT ON ROLE {} IS {}").format(role, sql.Literal(json.dumps(settings))),
+                *((comment,) if settings else ()),
                 sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(sql.Identifier(db.info.dbname), role),
                 *(
                     sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(sql.Identifier(schema), role)
@@ -171,10 +177,19 @@ class PostgresqlTarget:
             with contextlib.suppress(psycopg.Error):
                 await db.close()
 
+    async def _new_password(self) -> tuple[str, str]:
+        """A password and its verifier, made ahead where nobody waits: hashing takes as long as several statements. Each is used once."""
+        ahead, self._ahead = self._ahead, None
+        made = await asyncio.shield(ahead or asyncio.ensure_future(asyncio.to_thread(_password)))
+        if not self._closed:
+            self._ahead = asyncio.ensure_future(asyncio.to_thread(_password))
+        return made
+
     async def _revoke(self, db: Connection, mark: str) -> bool:
         role = sql.Identifier(mark)
         try:
-            await self._again(db, sql.SQL("ALTER ROLE {} NOLOGIN PASSWORD NULL").format(role))
+            # Seen by all at once; that the disk has it is waited for with the drop behind it, and until then nothing counts as done.
+            await self._again(db, sql.SQL("SET LOCAL synchronous_commit = off; ALTER ROLE {} NOLOGIN PASSWORD NULL").format(role))
         except _ABSENT:
             return False
         number, databases = await self._terminated(db, mark)
@@ -251,6 +266,8 @@ class PostgresqlTarget:
     async def _fresh(self) -> Connection:
         while self._free:
             db = self._free.pop()
+            if not _spoken_to(db):
+                return db
             try:
                 await db.execute("")  # one that the server has closed meanwhile is found out before anything depends on it
             except psycopg.Error:
@@ -312,6 +329,25 @@ class PostgresqlTarget:
             code="target_refused",
             hint="remit doctor checks the rights; the scope may name what is not there",
         )
+
+
+def _password() -> tuple[str, str]:
+    """A new password, and what PostgreSQL keeps of it (RFC 5803: SCRAM-SHA-256). It is plain ASCII, so SASLprep changes nothing."""
+    password, salt = secrets.token_urlsafe(_PASSWORD_BYTES), secrets.token_bytes(_SALT_BYTES)
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, _ITERATIONS)
+    client, server = (hmac.digest(salted, name, "sha256") for name in (b"Client Key", b"Server Key"))
+    stored = hashlib.sha256(client).digest()
+    kept = [base64.b64encode(part).decode() for part in (salt, stored, server)]
+    return password, f"SCRAM-SHA-256${_ITERATIONS}:{kept[0]}${kept[1]}:{kept[2]}"
+
+
+def _spoken_to(db: Connection) -> bool:
+    """Whether the server has said something while nobody asked: most likely that it is gone."""
+    if db.closed:
+        return True
+    poll = select.poll()
+    poll.register(db.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
+    return bool(poll.poll(0))
 
 
 def _granted(grant: _Grant, role: sql.Identifier) -> sql.Composed:
