@@ -13,6 +13,7 @@ from remit.doors.console.frame import Frame
 from remit.doors.console.live import LiveDoor
 from remit.doors.console.now import NowDoor
 from remit.doors.console.sign_in import SignInDoor
+from remit.doors.console.task import TaskDoor
 from remit.drivers.fetching import Fetcher
 from remit.drivers.keys import load_or_make_keys
 from remit.drivers.provider import Provider
@@ -23,6 +24,8 @@ from remit.services.console_sessions import Sessions
 from remit.services.console_sign_in import RETURN, ConsoleSignIn, sign_in_link
 from remit.services.growth import Growth
 from remit.services.overview import Overviews
+from remit.services.task_acts import TaskActs
+from remit.services.task_story import TaskStories
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -63,8 +66,10 @@ def open_routes(node: Node, frame: Frame) -> list[Route]:
 def console_pages(node: Node, frame: Frame) -> list[Page]:
     """All pages that need a session."""
     tasks, rules = node.tasks, node.rules
+    stories = TaskStories(node.store, tasks, node.ledger, lambda: rules.rulebook, node.clock)
     return [
         *NowDoor(overviews=Overviews(node.store, tasks, node.approvals, lambda: rules.rulebook, node.clock)).pages(),
+        *TaskDoor(stories=stories, acts=TaskActs(tasks, node.door.end_task, node.leases.end_task)).pages(),
         *LiveDoor(growth=Growth(node.store), sessions=frame.sessions).pages(),
     ]
 

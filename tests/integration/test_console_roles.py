@@ -17,6 +17,10 @@ EVERYBODY = set(Role)
 PAGES: dict[tuple[str, str], set[Role]] = {
     ("GET", "/"): EVERYBODY,
     ("GET", "/console/live"): EVERYBODY,
+    ("GET", "/console/tasks/{task}"): EVERYBODY,
+    ("POST", "/console/tasks/{task}/suspend"): {OPERATOR},
+    ("POST", "/console/tasks/{task}/resume"): {OPERATOR},
+    ("POST", "/console/tasks/{task}/revoke"): {OPERATOR},
 }
 OPEN = {
     ("GET", "/console/sign-in"),
