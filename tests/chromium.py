@@ -47,6 +47,7 @@ class Page:
     target: str
     numbers: Any = field(default_factory=lambda: itertools.count(1))
     said: list[str] = field(default_factory=list)
+    authenticator: str = ""
 
     async def ask(self, method: str, **params: Any) -> dict[str, Any]:
         number = next(self.numbers)
@@ -78,6 +79,19 @@ class Page:
     async def open(self, url: str) -> None:
         await self.ask("Page.navigate", url=url)
         await self.until(f"document.readyState === 'complete' && location.href !== 'about:blank' && {json.dumps(url)} && true")
+
+    async def add_authenticator(self) -> None:
+        """A virtual authenticator that verifies its person (WebAuthn §11)."""
+        await self.ask("WebAuthn.enable")
+        options = {
+            "protocol": "ctap2",
+            "transport": "internal",
+            "hasResidentKey": True,
+            "hasUserVerification": True,
+            "isUserVerified": True,
+        }
+        told = await self.ask("WebAuthn.addVirtualAuthenticator", options={**options, "automaticPresenceSimulation": True})
+        self.authenticator = told["authenticatorId"]
 
     async def press(self, selector: str) -> None:
         """Press what a person would press; a new page may follow."""

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 
+from remit.doors.console.approvals import ApprovalsDoor
 from remit.doors.console.frame import Frame
 from remit.doors.console.live import LiveDoor
 from remit.doors.console.now import NowDoor
+from remit.doors.console.passkeys import PasskeysDoor
 from remit.doors.console.sign_in import SignInDoor
 from remit.doors.console.task import TaskDoor
 from remit.drivers.fetching import Fetcher
@@ -24,6 +26,7 @@ from remit.services.console_sessions import Sessions
 from remit.services.console_sign_in import RETURN, ConsoleSignIn, sign_in_link
 from remit.services.growth import Growth
 from remit.services.overview import Overviews
+from remit.services.passkeys import Passkeys, site_of
 from remit.services.task_acts import TaskActs
 from remit.services.task_story import TaskStories
 
@@ -67,9 +70,12 @@ def console_pages(node: Node, frame: Frame) -> list[Page]:
     """All pages that need a session."""
     tasks, rules = node.tasks, node.rules
     stories = TaskStories(node.store, tasks, node.ledger, lambda: rules.rulebook, node.clock)
+    passkeys, site = console_passkeys(node), site_of(node.configuration.settings.issuer)
     return [
         *NowDoor(overviews=Overviews(node.store, tasks, node.approvals, lambda: rules.rulebook, node.clock)).pages(),
         *TaskDoor(stories=stories, acts=TaskActs(tasks, node.door.end_task, node.leases.end_task)).pages(),
+        *ApprovalsDoor(approvals=node.approvals, passkeys=passkeys, stories=stories, clock=node.clock, site=site).pages(),
+        *PasskeysDoor(passkeys=passkeys, site=site).pages(),
         *LiveDoor(growth=Growth(node.store), sessions=frame.sessions).pages(),
     ]
 
@@ -88,6 +94,11 @@ def console_frame(node: Node) -> Frame:
         issuer=settings.issuer,
         hosts=hosts,
     )
+
+
+def console_passkeys(node: Node) -> Passkeys:
+    """The passkeys of people."""
+    return Passkeys(node.store, _sealer(node), node.replays, node.clock)
 
 
 def console_link(node: Node, account: str) -> str:
