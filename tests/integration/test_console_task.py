@@ -47,7 +47,7 @@ async def test_a_task_from_opening_to_receipt(tmp_path):
             "/folder was seen nowhere in this task",
             "tool bank/send_money; amount: maximum 500; 3 of 3 uses left",
             "1 of 20 calls",
-            "5 tools 3 that cannot be undone",
+            "a static role : 5 tools, 3 cannot be undone, 4 send out of the house",
             "A call waits for a person.",
         ):
             assert said in text, (said, text)

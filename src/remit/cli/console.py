@@ -18,19 +18,26 @@ _LOOPBACK = {"127.0.0.1": "localhost", "::1": "localhost", "localhost": "localho
 
 @click.command()
 @click.option("--end", "person", default="", metavar="PERSON", help="End every session of this person instead.")
+@click.option(
+    "--forget-passkeys", "lost", default="", metavar="PERSON", help="Forget all passkeys of this person, who has lost them, instead."
+)
 @folder_option
 @json_option
 @reports_errors
-async def console(person: str, folder: Path, as_json: bool) -> None:
+async def console(person: str, lost: str, folder: Path, as_json: bool) -> None:
     """Print a link that opens the console in a browser on this machine, once, within a minute."""
     not_from_a_task()
-    from remit.node_console import console_frame, console_link  # takes a while to load, and no other command needs it
+    from remit.node_console import console_frame, console_link, console_passkeys  # takes a while to load, and no other command needs it
 
     async with open_node(folder.resolve()) as node:
         settings = node.configuration.settings
         if person:
             ended = await console_frame(node).sessions.end_all(person, by=operator())
             emit({"person": person, "ended": ended}, f"{ended} sessions of {safe(person)} are over", as_json=as_json)
+            return
+        if lost:
+            forgotten = await console_passkeys(node).forget(lost, by=operator())
+            emit({"person": lost, "forgotten": forgotten}, f"{forgotten} passkeys of {safe(lost)} are forgotten", as_json=as_json)
             return
         if settings.host not in _LOOPBACK:
             hint = "[sign_in] in remit.toml lets people sign in at your provider"

@@ -11,8 +11,8 @@ How a page is added
 * A form has ``method="post"`` and ``{{ csrf }}`` in it (a global of every page); its endpoint reads ``visit.field("name")``, does the work
   through a service that records ``visit.session.visitor.name``, and ends with ``visit.go("/console/…")``.
 * What changes while somebody looks stands in an element with an ``id`` and ``data-live``; ``static/live.js`` fetches the page again when
-  the ledger has grown, and puts those elements in place of the old ones. Forms stand outside of them. A script or style is a file of
-  ``static/``, named in the block ``head`` by ``{{ static('name.js') }}``.
+  the ledger has grown, and puts those elements in place of the old ones. A form in one must be the same each time, or stand outside.
+* A script or style is a file of ``static/``, named in the block ``head`` by ``{{ static('name.js') }}``.
 * The pages go into ``node_console.py`` beside the others, the link into ``NAVIGATION`` below, and every route with what each role gets
   into ``tests/integration/test_console_roles.py``: without that line this test fails.
 
