@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 
 from remit.doors.console.approvals import ApprovalsDoor
-from remit.doors.console.frame import Frame
+from remit.doors.console.frame import Frame, no_such_page
 from remit.doors.console.live import LiveDoor
 from remit.doors.console.now import NowDoor
 from remit.doors.console.passkeys import PasskeysDoor
@@ -47,7 +47,8 @@ _SWEEP_SECONDS = 300.0
 async def consoled(node: Node, app: ASGIApp) -> AsyncIterator[ASGIApp]:
     """An application of a node and the console, whose sessions are swept while the block runs."""
     frame = console_frame(node)
-    console = Starlette(routes=[*open_routes(node, frame), *frame.routes(console_pages(node, frame))])
+    handlers: Any = {404: no_such_page, 405: no_such_page}
+    console = Starlette(routes=[*open_routes(node, frame), *frame.routes(console_pages(node, frame))], exception_handlers=handlers)
 
     async def both(scope: Scope, receive: Receive, send: Send) -> None:
         is_console = scope["type"] == "http" and (scope["path"] == "/" or scope["path"].startswith("/console/"))

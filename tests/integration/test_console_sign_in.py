@@ -56,6 +56,18 @@ async def test_a_link_signs_in_once(tmp_path):
             assert not any(secret.encode() in entry.body for secret in secrets), "the ledger holds no session and no link"
 
 
+async def test_over_https_the_cookie_is_bound_to_the_host(tmp_path):
+    async with console_node(tmp_path, '[server]\nissuer = "https://remit.corp.example"\n') as here:
+        path = here.link().removeprefix(here.base)
+        status, text, headers = await here.browser().ask("POST", path, headers={"Origin": "https://remit.corp.example"})
+        assert status == 303, text
+        cookie = headers["Set-Cookie"]
+        assert cookie.startswith("__Host-remit=")
+        assert "Secure" in cookie
+        assert "Path=/" in cookie
+        assert "Domain" not in cookie
+
+
 async def test_links_that_open_nothing(tmp_path):
     async with console_node(tmp_path) as here:
         from remit.drivers.keys import load_or_make_keys
@@ -126,10 +138,15 @@ async def test_another_name_for_us_is_refused(tmp_path):
 async def test_every_page_carries_its_fences(tmp_path):
     async with console_node(tmp_path) as here:
         browser = await here.signed_in()
-        for path in ("/", "/console/sign-in", "/console/nothing-static", "/console/static/console.css", "/console/static/../rendering.py"):
-            status, text, headers = await browser.ask("GET", path)
-            if status == 404 and "content-security-policy" not in headers:
-                continue  # no page of ours: Starlette's plain 404
+        for path in (
+            "/",
+            "/console/sign-in",
+            "/console/nothing",
+            "/console/live/x",
+            "/console/static/console.css",
+            "/console/static/../rendering.py",
+        ):
+            _, text, headers = await browser.ask("GET", path)
             policy = headers["content-security-policy"]
             for part in ("default-src 'none'", "script-src 'self'", "style-src 'self'", "frame-ancestors 'none'", "base-uri 'none'"):
                 assert part in policy, path

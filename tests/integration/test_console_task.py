@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
+from datetime import timedelta
 
 import pytest
 
 from remit.logic.records import decode
 from remit.model.console import Role
-from remit.model.record import TaskMoved
+from remit.model.record import Body, LeaseIntended, LeaseIssued, LeaseRevoking, LeaseStuck, TaskMoved
 from remit.model.task import TaskState
 from tests.console_node import HOSTILE, ConsoleNode, console_node
 
@@ -128,6 +129,28 @@ async def test_what_strangers_wrote_is_text_and_no_page_grows_beyond_its_size(tm
                 assert wrong not in html, (page, wrong)
         assert "\\u{202e}" in (await browser.get(pages[1]))[1]
         assert "all of it (" in (await browser.get(f"/console/tasks/{(await here.open('w' * 4_000)).id}"))[1]
+
+
+async def test_credentials_count_down_with_the_stuck_ones_in_front(tmp_path):
+    async with console_node(tmp_path) as here:
+        browser, task = await here.signed_in(), await here.open()
+        soon = here.node.clock() + timedelta(minutes=5)
+
+        async def record(body: Body) -> None:
+            await here.node.tasks.change(task.id, lambda _task, _now: (body, None))
+
+        for number in (1, 2):
+            lease = f"lease_{number}"
+            await record(LeaseIntended(lease=lease, name="db", target=f"orders{number}", mark=f"remit-{number}", expires_at=soon))
+            await record(LeaseIssued(lease=lease))
+        await record(LeaseRevoking(lease="lease_2", by="local:olga"))
+        await record(LeaseStuck(lease="lease_2", code="outage"))
+        text = plain((await browser.get("/"))[1])
+        assert text.index("1 credential should be gone") < text.index("Waits for a person")
+        assert re.search(r"stuck orders2 for .* still on its target issued orders1 for .* (4:5\d|5:00) ", text), text
+        text = plain((await browser.get(f"/console/tasks/{task.id}"))[1])
+        assert "credential lease_2 is stuck: still on its target" in text
+        assert text.count("orders2") >= 2
 
 
 async def asked_by(here: ConsoleNode) -> str:

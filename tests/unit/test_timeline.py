@@ -6,6 +6,9 @@ import re
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
+from remit.errors import Broken
 from remit.logic.reason_words import MEANINGS, meaning
 from remit.logic.records import encode, leaf_hash
 from remit.logic.static_role import static_role
@@ -22,6 +25,7 @@ from remit.model.record import (
     LeaseIntended,
     LeaseIssued,
     LeaseRevoked,
+    QuestionTerms,
     ReasonLine,
     Record,
     SourceLine,
@@ -117,6 +121,17 @@ def test_every_kind_of_step_has_its_words():
     assert lines[4][:2] == ("leak", "a leased secret was found and stopped")
     assert lines[6] == ("state", "revoked", "ann", ("it looks wrong",))
     assert found.steps[2].why[0].means == MEANINGS[Code.NEEDS_APPROVAL]
+
+
+def test_a_yes_without_the_passkey_that_is_wanted_is_no_record_of_ours():
+    terms = QuestionTerms(needed=1, four_eyes=False, approvers=1, passkey=True)
+    ask = call("ask", approval="ap_1", approval_expires_at=NOW + timedelta(minutes=5), grant=-1, question=terms)
+    before = (OPENED, TaskMoved(to="active", by="desk"), ask)
+    with pytest.raises(Broken, match="without the passkey"):
+        told(*before, ApprovalAnswered(approval="ap_1", state="granted", by="ann"))
+    assert told(*before, ApprovalAnswered(approval="ap_1", state="denied", by="ann")).task.approvals["ap_1"].state == "denied"
+    given = told(*before, ApprovalAnswered(approval="ap_1", state="granted", by="ann", passkey="k")).task.approvals["ap_1"]
+    assert (given.state, given.answers[0].passkey) == ("granted", "k")
 
 
 def test_a_static_role_holds_every_tool_of_the_servers():

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _VALUE_CHARACTERS_MAX = 600
 _NAME_CHARACTERS_MAX = 120
+_EXCERPT_CHARACTERS_MAX = 3_000  # all of it: each character may become a code point
 _ARGUMENTS_MAX = 40
 _STRANGE_MAX = 5
 _ORIGINS_MAX = 5
@@ -169,7 +170,12 @@ def _shown(
         origins=origins,
         before=_compared(name, value, earlier),
         excerpts=tuple(
-            Excerpt(source=visible(source), before=visible(before), value=visible(part), after=visible(after))
+            Excerpt(
+                source=visible(source),
+                before=visible(before, _EXCERPT_CHARACTERS_MAX),
+                value=visible(part, _EXCERPT_CHARACTERS_MAX),
+                after=visible(after, _EXCERPT_CHARACTERS_MAX),
+            )
             for source, before, part, after in excerpts
         ),
     )

@@ -19,7 +19,7 @@ from remit.services.family import family
 from remit.services.receipt import receipt_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from datetime import datetime
 
     from remit.logic.rulebook import Rulebook
@@ -84,9 +84,10 @@ class TaskStories:
         entries = await self._store.task_entries(task_id)
         if not entries:
             raise NotFound(f"there is no task {task_id[:80]}", hint="the page Now shows those that run")
-        read = asyncio.to_thread(_read, entries) if len(entries) > _MANY_RECORDS else None
-        told = await read if read is not None else _read(entries)
-        task, steps, now = told.task, told.steps, self._clock()
+        now, (head, note) = self._clock(), await self._ledger.checkpoint()
+        parts = (entries, self._rulebook().classes.names, now, note, head.size)
+        told, receipt = await asyncio.to_thread(_read, *parts) if len(entries) > _MANY_RECORDS else _read(*parts)
+        task, steps = told.task, told.steps
         begin = max(len(steps) - _STEPS_MAX, 0) if first is None else min(max(first, 0), max(len(steps) - 1, 0))
         end = begin + _STEPS_MAX
         rules = self._rulebook()
@@ -112,17 +113,17 @@ class TaskStories:
             members=await family(self._store, self._tasks, task_id, _FAMILY_MAX),
             approvals=tuple(one.id for one in task.approvals.values() if one.state.value == "pending" and now < one.expires_at),
             static=static_role(task, told.used, (tool for name in rules.pinned if (tool := rules.tool(*_place(name)))), now),
-            receipt=await self._receipt(entries, now) if task.over else None,
+            receipt=receipt,
         )
 
-    async def _receipt(self, entries: Iterable[Entry], now: datetime) -> Receipt:
-        head, note = await self._ledger.checkpoint()
-        records = [(decode(entry.body), entry.leaf) for entry in entries]
-        return receipt_of(records, self._rulebook().classes.names, now, note=note, size=head.size)
 
-
-def _read(entries: tuple[Entry, ...]) -> Story:
-    return story((entry.index, decode(entry.body), entry.leaf) for entry in entries)
+def _read(entries: tuple[Entry, ...], classes: tuple[str, ...], now: datetime, note: str, size: int) -> tuple[Story, Receipt | None]:
+    """The story of a task, and its receipt once it is over."""
+    records = [(entry.index, decode(entry.body), entry.leaf) for entry in entries]
+    told = story(records)
+    if not told.task.over:
+        return told, None
+    return told, receipt_of(((record, leaf) for _, record, leaf in records), classes, now, note=note, size=size)
 
 
 def _place(name: str) -> tuple[Kind, str, str]:

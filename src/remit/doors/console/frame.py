@@ -36,7 +36,7 @@ from starlette.routing import Route
 from remit.doors.bodies import whole_body
 from remit.doors.console.rendering import HEADERS, page
 from remit.doors.problems import http_status
-from remit.errors import Broken, Mistake, Refusal, RemitError, Unauthenticated
+from remit.errors import Broken, Mistake, NotFound, Refusal, RemitError, Unauthenticated
 from remit.logic.console import roles_of
 from remit.logic.token_requests import one, read_form
 from remit.model.console import Action
@@ -201,9 +201,22 @@ class Frame:
 
 def refused(error: RemitError) -> Response:
     """An error as a page."""
-    title = "You may not" if isinstance(error, Refusal) else "That did not work" if isinstance(error, Mistake) else "Not now"
+    title = (
+        "There is no such page"
+        if isinstance(error, NotFound)
+        else "You may not"
+        if isinstance(error, Refusal)
+        else "That did not work"
+        if isinstance(error, Mistake)
+        else "Not now"
+    )
     said = "remit has a fault; its log says more" if isinstance(error, Broken) else error.message
     return page("notice.html", http_status(error), title=title, said=said, hint=error.hint, code=error.code)
+
+
+async def no_such_page(_request: Request, _error: Exception) -> Response:
+    """Where nothing is served."""
+    return refused(NotFound("nothing is here", hint="the page Now leads to the others"))
 
 
 def read_cookie(request: Request, name: str) -> str:

@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse, Response
 
-from remit.errors import Mistake
+from remit.errors import NotFound
 from remit.logic.evidence import visible
 
 PAGE_CHARACTERS_MAX = 180_000  # a page is at most 200 KB
@@ -47,10 +47,10 @@ def page(template: str, status: int = 200, **values: Any) -> Response:
 
 
 def static_file(name: str) -> Response:
-    """A style or script of ours. Raises Mistake for any other name."""
+    """A style or script of ours. Raises NotFound for any other name."""
     found = _STATIC.get(name)
     if found is None:
-        raise Mistake("there is no such file", code="not_found")
+        raise NotFound("there is no such file")
     kind = _TYPES[name.rpartition(".")[2]]
     headers = {**HEADERS, "cache-control": "public, max-age=31536000, immutable", "content-type": f"{kind}; charset=utf-8"}
     return Response(found, 200, headers)
@@ -103,10 +103,10 @@ def _moment(at: datetime) -> Markup:
 
 
 def _until(at: datetime, seconds: int) -> Markup:
-    """A countdown: what is left now, and where it counts down to."""
+    """A countdown: what is left now, and where it counts down to. The browser counts on, by its own ticks: its clock may be wrong."""
     minutes, left = divmod(max(seconds, 0), 60)
     text = f"{minutes // 60}:{minutes % 60:02d}:{left:02d}" if minutes >= 60 else f"{minutes}:{left:02d}"
-    return Markup(f'<time class="left" datetime="{at:%Y-%m-%dT%H:%M:%SZ}" data-until="{at:%Y-%m-%dT%H:%M:%SZ}">{text}</time>')  # noqa: S704
+    return Markup(f'<time class="left" datetime="{at:%Y-%m-%dT%H:%M:%SZ}" data-left="{max(seconds, 0)}">{text}</time>')  # noqa: S704
 
 
 def _short(name: str) -> str:
