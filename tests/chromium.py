@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator
@@ -134,12 +135,13 @@ class Page:
 @contextlib.asynccontextmanager
 async def browser() -> AsyncIterator[Page]:
     """A browser with one page."""
-    with tempfile.TemporaryDirectory(prefix="remit-chromium-") as profile:
+    with tempfile.TemporaryDirectory(prefix="remit-chromium-", ignore_cleanup_errors=True) as profile:
         process = subprocess.Popen(
             [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", "about:blank"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             env={**os.environ, "HOME": profile},
+            start_new_session=True,  # its helpers end with it
         )
         try:
             port = await _port(Path(profile) / "DevToolsActivePort", process)
@@ -158,6 +160,8 @@ async def browser() -> AsyncIterator[Page]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait(10)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 async def _port(file: Path, process: subprocess.Popen[bytes]) -> int:
