@@ -54,6 +54,11 @@ async def consoled(node: Node, app: ASGIApp) -> AsyncIterator[ASGIApp]:
         is_console = scope["type"] == "http" and (scope["path"] == "/" or scope["path"].startswith("/console/"))
         await (console if is_console else app)(scope, receive, send)
 
+    async def sign_out(persons: frozenset[str], by: str) -> None:
+        for person in persons:
+            await frame.sessions.end_all(person, by=by)
+
+    node.signals.taking_back.on_persons = sign_out
     sweeping = asyncio.create_task(_sweep(frame.sessions))
     try:
         yield both

@@ -147,6 +147,17 @@ async def test_who_may_not_answer_sees_no_question(tmp_path):
         assert [body.by for body in await answers(here, task)] == ["anna"]
 
 
+async def test_where_no_approver_is_configured_a_person_answers_for_others_only(tmp_path):
+    async with console_node(tmp_path, '[console.roles]\napprover = ["*@corp.example", "local:*"]\n') as here:
+        task = await here.open(on_behalf_of="Alice@Corp.example")
+        page = page_of(task, await here.asked(task))
+        alice, bob = [await here.signed_in(f"{name}@corp.example", via=Via.OIDC) for name in ("alice", "bob")]
+        assert (await alice.get(page))[0] == 404
+        assert (await alice.post(page, alice.csrf, answer="approve"))[0] == 404
+        assert "bank/send_money" not in (await alice.get("/console/approvals"))[1]
+        assert (await bob.post(page, bob.csrf, answer="approve"))[0] == 200
+
+
 async def test_two_must_agree_and_one_person_is_one(tmp_path):
     async with console_node(tmp_path, APPROVERS.format(more="needed = 2")) as here:
         task = await here.open(on_behalf_of="zoe@corp.example")

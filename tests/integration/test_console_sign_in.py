@@ -10,7 +10,9 @@ import pytest
 
 from bench.common import free_port
 from remit.logic.records import decode
+from remit.logic.subjects import same_person
 from remit.model.console import PersonSignedIn, PersonSignedOut, Role, SignInRefused, Via, Visitor
+from remit.model.signal import Clause, Consequence
 from remit.node_console import console_frame
 from remit.services.console_sessions import Sessions
 from remit.services.console_sign_in import LINK, sign_in_link
@@ -172,7 +174,22 @@ async def test_signing_out_ends_the_session_everywhere(tmp_path):
         frame = console_frame(here.node)
         assert await frame.sessions.end_all("local:ann", by="local:root") == 2
         assert [(await one.get("/"))[0] for one in again] == [303, 303]
+        assert await frame.sessions.end_all("local:ann", by="local:root") == 0
         assert [one.by for one in await records(here, PersonSignedOut)] == ["local:ann", "local:root"]
+
+
+async def test_a_signal_about_a_person_ends_their_sessions(tmp_path):
+    async with console_node(tmp_path, '[console.roles]\nviewer = ["*"]\n') as here:
+        ann, too, ben = [await here.signed_in(name, via=Via.OIDC) for name in ("ann@corp.example", "Ann@Corp.example", "ben@corp.example")]
+        task = await here.open(on_behalf_of="ann@corp.example")
+        concern = (Clause(persons=frozenset({same_person("ann@corp.example")})),)
+        back = here.node.signals.taking_back
+        await back.take_back(concern, Consequence.RECORD, by="signal:idp", reason="signal s")
+        assert [(await one.get("/"))[0] for one in (ann, too, ben)] == [200, 200, 200]
+        await back.take_back(concern, Consequence.REVOKE, by="signal:idp", reason="signal s")
+        assert [(await one.get("/"))[0] for one in (ann, too, ben)] == [303, 303, 200]
+        assert (await here.node.tasks.view(task.id)).state == "revoked"
+        assert [(one.person, one.by) for one in await records(here, PersonSignedOut)] == [(same_person("ann@corp.example"), "signal:idp")]
 
 
 class Place:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from remit.errors import Conflict, Mistake, NotFound, Refusal, Unauthenticated
-from remit.logic.approvals import Wish, agreed, chain, check_answer, same_name
+from remit.logic.approvals import Wish, agreed, chain, check_answer, excluded, same_name
 from remit.model.approval import EVERYTHING, Approval, ApprovalState, Widening
 from remit.model.catalog import Kind, ToolFacts
 from remit.model.console import Via
@@ -41,13 +41,15 @@ _REASON_CHARACTERS_MAX = 500
 class Person:
     """Who answers, proved. ``via``: cli, http, link, form, console. ``approver``: ``None`` where nobody is configured.
 
-    ``passkey``: digest of the one they proved to have, for exactly this answer ("" : none).
+    ``passkey``: digest of the one they proved to have, for exactly this answer ("" : none). ``others_only``: they answer no question
+    of a task that runs for them or that they opened, whatever the configuration says of four eyes.
     """
 
     name: str
     via: str
     approver: Approver | None = None
     passkey: str = ""
+    others_only: bool = False
 
     @property
     def names(self) -> frozenset[str]:
@@ -106,7 +108,7 @@ class Approvals:
         if visitor.via is Via.LINK:
             return replace(self.at_terminal(visitor.name), via="console")
         if not consent.approvers:
-            return Person(name=visitor.name, via="console")
+            return Person(name=visitor.name, via="console", others_only=True)
         approver = consent.named(visitor.name)
         if approver is None:
             hint = "approvers.NAME.aliases in remit.toml: how the provider calls them"
@@ -146,6 +148,8 @@ class Approvals:
     def may_answer(self, person: Person, task: Task, approval: Approval) -> bool:
         """Whether the configuration lets this person answer; four eyes and the question's state aside."""
         consent, tool = self._rulebook().consent, self._tool(approval)
+        if person.others_only and {same_name(name) for name in person.names} & excluded(task, four_eyes=True):
+            return False
         if person.approver is None:
             return not consent.approvers
         current = next((one for one in consent.approvers if one.name == person.name), None)  # as configured now

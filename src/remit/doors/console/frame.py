@@ -55,7 +55,6 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("remit")
 _BODY_BYTES_MAX = 65_536
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]", "::1"})
 SIGN_IN = "/console/sign-in"
 BY_ITSELF = "x-remit-live"  # the header of what a page fetches by itself
 NAVIGATION = (
@@ -201,15 +200,8 @@ class Frame:
 
 def refused(error: RemitError) -> Response:
     """An error as a page."""
-    title = (
-        "There is no such page"
-        if isinstance(error, NotFound)
-        else "You may not"
-        if isinstance(error, Refusal)
-        else "That did not work"
-        if isinstance(error, Mistake)
-        else "Not now"
-    )
+    titles = {NotFound: "There is no such page", Refusal: "You may not", Mistake: "That did not work"}
+    title = next((said for kind, said in titles.items() if isinstance(error, kind)), "Not now")
     said = "remit has a fault; its log says more" if isinstance(error, Broken) else error.message
     return page("notice.html", http_status(error), title=title, said=said, hint=error.hint, code=error.code)
 
