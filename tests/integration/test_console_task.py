@@ -157,7 +157,7 @@ async def asked_by(here: ConsoleNode) -> str:
     """The page of a question full of hostile texts."""
     task = await here.open(HOSTILE)
     await here.call(task, "mail/read_inbox", {HOSTILE: HOSTILE, "c": "<" * 9_000})
-    approval = await here.asked(task, recipient=HOSTILE + '"' * 50_000, note="<" * 1_000_000)
+    approval = await here.asked(task, recipient=HOSTILE + "\x1b[2J" + '"' * 50_000, note="<" * 1_000_000)
     return f"/console/tasks/{task.id}/approvals/{approval}"
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import click
 
 from remit.cli.approvals import not_from_a_task
-from remit.cli.common import emit, folder_option, json_option, operator, reports_errors, safe
+from remit.cli.common import emit, folder_option, json_option, operator, reports_errors, safe, say
 from remit.errors import Refusal
 from remit.node import open_node
 from remit.services.console_sign_in import LINK_TTL
 
+_LOOK_SECONDS = 1.0
 _LOOPBACK = {"127.0.0.1": "localhost", "::1": "localhost", "localhost": "localhost"}
 
 
@@ -45,4 +47,15 @@ async def console(person: str, lost: str, folder: Path, as_json: bool) -> None:
         path = console_link(node, operator())
     scheme = urlsplit(settings.issuer).scheme
     link = f"{scheme}://{_LOOPBACK[settings.host]}:{settings.port}{path}"  # by name: passkeys know no addresses
+    if not _serves(settings.host, settings.port):
+        say(f"nobody serves {settings.host}:{settings.port} now; `remit serve` does")
     emit({"link": link, "seconds": int(LINK_TTL.total_seconds())}, link, as_json=as_json)
+
+
+def _serves(host: str, port: int) -> bool:
+    """Whether somebody listens there."""
+    try:
+        with socket.create_connection((host, port), timeout=_LOOK_SECONDS):
+            return True
+    except OSError:
+        return False
