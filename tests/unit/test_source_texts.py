@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
+
 from remit.logic.evidence import evidence_of
 from remit.logic.excerpts import excerpts_of
 from remit.model.catalog import Trust
@@ -50,18 +52,20 @@ def test_excerpts_are_short_visible_and_found_deep_inside():
 
 
 def test_what_is_kept_is_bounded_for_a_result_a_task_and_in_all(monkeypatch):
-    texts = SourceTexts()
-    texts.remember("t1", "d", {"a": ["x" * 50_000, True, None, 7], "b": [["deep"] * 10_000] * 10})
-    assert sum(map(len, texts.of("t1", "d"))) == source_texts._RESULT_CHARACTERS_MAX
+    texts, encode = SourceTexts(), msgspec.json.encode
+    texts.remember("t1", "d", encode({"a": ["x" * 50_000, True, None, 7, 1.5], "b": [["deep"] * 10] * 10}))
+    assert texts.of("t1", "d")[1:4] == ("7", "1.5", "deep")
+    texts.remember("t1", "large", encode("x" * 70_000))
+    assert texts.of("t1", "large") == ()
     for number in range(40):
-        texts.remember("t1", f"d{number}", "text")
+        texts.remember("t1", f"d{number}", encode("text"))
     assert texts.of("t1", "d") == ()
     assert len([number for number in range(40) if texts.of("t1", f"d{number}")]) == source_texts._OF_TASK_MAX
-    monkeypatch.setattr(source_texts, "_ALL_CHARACTERS_MAX", 1_000)
-    texts.remember("t2", "d", "y" * 600)
-    texts.remember("t3", "d", "z" * 600)
+    monkeypatch.setattr(source_texts, "_ALL_BYTES_MAX", 1_000)
+    texts.remember("t2", "d", encode("y" * 600))
+    texts.remember("t3", "d", encode("z" * 600))
     assert [bool(texts.of(name, "d")) for name in ("t2", "t3")] == [False, True], "the task that was quiet longest goes first"
     texts.forget("t3")
-    assert texts._characters == 0
-    texts.remember("t4", "d", [[]] * 5_000)
+    assert texts._bytes == 0
+    texts.remember("t4", "d", encode([[]] * 20_000))
     assert texts.of("t4", "d") == ()

@@ -72,8 +72,8 @@ class Questions:
         except Exception as error:  # the decision is recorded and stands; what is told of it is a help only
             _LOG.error("what is kept for approvers of task %s", facts.task.id, exc_info=error)
 
-    def heard(self, task: str, decision: str, result: Any) -> None:
-        """Hear of a result that was released (``mediation.Asked``)."""
+    def heard(self, task: str, decision: str, result: bytes) -> None:
+        """Hear of a result that was released, as JSON (``mediation.Asked``)."""
         self._texts.remember(task, decision, result)
 
     def _allowed(self, task: str, call: Call) -> None:
