@@ -127,6 +127,40 @@ async def test_a_form_of_another_page_does_nothing(tmp_path):
         assert (await browser.ask("POST", "/console/sign-out", **hidden))[0] == 303, "as a page without referrers sends it"
 
 
+async def test_bodies_and_addresses_that_are_none(tmp_path):
+    async with console_node(tmp_path) as here:
+        browser, task = await here.signed_in(), await here.open()
+        page = f"/console/tasks/{task.id}"
+        headers = {"Origin": here.base, "Content-Type": "application/x-www-form-urlencoded"}
+        bodies = {
+            b"x" * 70_000: 413,
+            b"\xff\xfe": 400,
+            b"csrf=%ff": 400,
+            b"a=1&a=2": 400,
+            b"&".join([b"a=1"] * 200): 400,
+            b"{}": 400,
+            b"": 403,
+        }
+        for path in (f"{page}/revoke", f"{page}/approvals/apr_1", "/console/passkeys", "/console/passkeys/x/remove", "/console/sign-out"):
+            for body, status in bodies.items():
+                got, told, _ = await browser.ask("POST", path, data=body, headers=headers)
+                assert got == status, (path, body[:20], got)
+                assert "Traceback" not in told
+        for path in (
+            "/console/sign-in/return?state=%ff",
+            "/console/sign-in/return?code=x&code=y",
+            "/console/sign-in/return",
+            f"{page}?from=%00",
+        ):
+            got, told, _ = await browser.ask("GET", path)
+            assert got in {200, 400, 403}, (path, got)
+        for method in ("PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"):
+            assert (await browser.ask(method, page))[0] in {404, 405}
+        for cookie in ("é", "a" * 5_000, "x.y", "../../x." + "y" * 43, "=", '"'):
+            assert (await here.browser(cookie).get("/"))[0] in {303, 400}, cookie
+        assert (await here.node.tasks.view(task.id)).state == "active"
+
+
 async def test_another_name_for_us_is_refused(tmp_path):
     async with console_node(tmp_path) as here:
         browser = await here.signed_in()

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _KEPT = "console/passkey/"
 _OF_ONE_MAX = 10
-_TTL = timedelta(minutes=5)
+_TTL = timedelta(minutes=15)  # a question is read before it is answered
 _LABEL_CHARACTERS_MAX = 60
 _STATE_CHARACTERS_MAX = 2_048
 _REGISTER, _ADD = "register", "add"
