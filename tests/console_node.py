@@ -177,5 +177,7 @@ async def console_node(
         pins.pin(server, json.loads(json.dumps(tools)))
     async with open_node(folder, deciding=True) as node:
         node.start()
-        async with consoled(node, application(node)) as app, serving(app, "127.0.0.1", port) as port, aiohttp.ClientSession() as client:
+        jar = aiohttp.DummyCookieJar()  # each browser has its own
+        client = aiohttp.ClientSession(cookie_jar=jar)
+        async with consoled(node, application(node)) as app, serving(app, "127.0.0.1", port) as port, client:
             yield ConsoleNode(node, f"http://localhost:{port}", client)

@@ -308,6 +308,7 @@ PROMISES = (
             "tests/integration/test_console_sign_in.py",
             "tests/integration/test_console_roles.py",
             "tests/integration/test_console_live.py",
+            "tests/integration/test_console_nodes.py",
             "tests/e2e/test_console.py",
         ),
     ),
