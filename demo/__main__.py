@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from rich.console import Console
 from rich.table import Table
 
+from demo.console import add_payments, wait_for_person
 from demo.database import Database, Thief, database, free_port, login
 from demo.stage import HERE, Collector, build_company, build_guard, node_tools, plan, servers
 
@@ -72,6 +73,8 @@ def main() -> int:
         static, loot_static = run_static(base / "static", node, filesystem, company)
         guarded, ok = run_guarded(base / "guarded", node, filesystem, company)
         compare(static, guarded, loot_static)
+        if "--console" in sys.argv[1:] or (sys.stdin.isatty() and sys.stdout.isatty()):
+            show_console(base / "guarded" / "guard")
     CONSOLE.print(f"\n[dim]{time.monotonic() - began:.0f} seconds. Next: remit init, in a folder of your own.[/dim]")
     return 0 if ok else 1
 
@@ -197,6 +200,15 @@ def show(found: list[Step]) -> None:
         mark = "[green]did  [/green]" if step.state == "done" else "[yellow]could not[/yellow]"
         whose = "[red]hijack[/red]" if step.why == "hijack" else "task  "
         CONSOLE.print(f"   {whose} {mark} {step.tool}")
+
+
+def show_console(folder: Path) -> None:
+    """The console over all of it, for whoever sits at the terminal."""
+    CONSOLE.print("\n[bold]5. Your turn.[/bold] The console: what the hijacked agent tried, and what waits for a person.")
+    add_payments(folder)
+    port = int(re.findall(r"^port = (\d+)", (folder / "remit.toml").read_text(encoding="utf-8"), re.MULTILINE)[0])
+    with serving(folder, port):
+        wait_for_person(CONSOLE, REMIT, folder)
 
 
 def compare(static: list[Step], guarded: list[Step], loot: list[str]) -> None:

@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator
@@ -47,6 +48,7 @@ class Page:
     target: str
     numbers: Any = field(default_factory=lambda: itertools.count(1))
     said: list[str] = field(default_factory=list)
+    authenticator: str = ""
 
     async def ask(self, method: str, **params: Any) -> dict[str, Any]:
         number = next(self.numbers)
@@ -78,6 +80,19 @@ class Page:
     async def open(self, url: str) -> None:
         await self.ask("Page.navigate", url=url)
         await self.until(f"document.readyState === 'complete' && location.href !== 'about:blank' && {json.dumps(url)} && true")
+
+    async def add_authenticator(self) -> None:
+        """A virtual authenticator that verifies its person (WebAuthn §11)."""
+        await self.ask("WebAuthn.enable")
+        options = {
+            "protocol": "ctap2",
+            "transport": "internal",
+            "hasResidentKey": True,
+            "hasUserVerification": True,
+            "isUserVerified": True,
+        }
+        told = await self.ask("WebAuthn.addVirtualAuthenticator", options={**options, "automaticPresenceSimulation": True})
+        self.authenticator = told["authenticatorId"]
 
     async def press(self, selector: str) -> None:
         """Press what a person would press; a new page may follow."""
@@ -120,12 +135,13 @@ class Page:
 @contextlib.asynccontextmanager
 async def browser() -> AsyncIterator[Page]:
     """A browser with one page."""
-    with tempfile.TemporaryDirectory(prefix="remit-chromium-") as profile:
+    with tempfile.TemporaryDirectory(prefix="remit-chromium-", ignore_cleanup_errors=True) as profile:
         process = subprocess.Popen(
             [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", "about:blank"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             env={**os.environ, "HOME": profile},
+            start_new_session=True,  # its helpers end with it
         )
         try:
             port = await _port(Path(profile) / "DevToolsActivePort", process)
@@ -144,6 +160,8 @@ async def browser() -> AsyncIterator[Page]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait(10)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 async def _port(file: Path, process: subprocess.Popen[bytes]) -> int:

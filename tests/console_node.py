@@ -91,6 +91,7 @@ class Browser:
     base: str
     client: aiohttp.ClientSession
     cookies: dict[str, str] = field(default_factory=dict)
+    csrf: str = ""
 
     async def ask(self, method: str, path: str, **more: Any) -> tuple[int, str, Mapping[str, str]]:
         headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items()), **more.pop("headers", {})}
@@ -133,7 +134,11 @@ class ConsoleNode:
     async def signed_in(self, name: str = "local:ann", *roles: Role, via: Via = Via.LINK) -> Browser:
         """A browser with a session that was begun beside the door."""
         frame = console_frame(self.node)
-        return self.browser(await frame.sessions.begin(Visitor(name=name, via=via), roles))
+        browser = self.browser(await frame.sessions.begin(Visitor(name=name, via=via), roles))
+        session = await frame.sessions.of(browser.cookies["remit_console"])
+        assert session is not None
+        browser.csrf = session.csrf
+        return browser
 
     async def open(self, bill: str = "4711", on_behalf_of: str = "alice@corp.example", **more: Any) -> Task:
         return await self.node.dispatcher.open(
@@ -172,5 +177,7 @@ async def console_node(
         pins.pin(server, json.loads(json.dumps(tools)))
     async with open_node(folder, deciding=True) as node:
         node.start()
-        async with consoled(node, application(node)) as app, serving(app, "127.0.0.1", port) as port, aiohttp.ClientSession() as client:
+        jar = aiohttp.DummyCookieJar()  # each browser has its own
+        client = aiohttp.ClientSession(cookie_jar=jar)
+        async with consoled(node, application(node)) as app, serving(app, "127.0.0.1", port) as port, client:
             yield ConsoleNode(node, f"http://localhost:{port}", client)

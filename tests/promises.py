@@ -319,8 +319,20 @@ PROMISES = (
             "tests/integration/test_console_sign_in.py",
             "tests/integration/test_console_roles.py",
             "tests/integration/test_console_live.py",
+            "tests/integration/test_console_nodes.py",
             "tests/e2e/test_console.py",
         ),
+    ),
+    Promise(
+        says="Where a rule wants a passkey, a yes is given by whoever has it, for exactly that question, once, and at no other door.",
+        against=("visitor of the console",),
+        tests=("tests/integration/test_console_approvals.py", "tests/e2e/test_console.py"),
+    ),
+    Promise(
+        says="What strangers wrote is text on every page of the console: it runs nothing, hides nothing, and makes no page larger than "
+        "200 KB.",
+        against=("visitor of the console", "hostile content"),
+        tests=("tests/integration/test_console_task.py", "tests/e2e/test_console.py"),
     ),
     Promise(
         says="Who asks for decisions gets answers about its own tasks and applications only; what a policy does not name sways nothing.",

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 
-from remit.doors.console.frame import Frame
+from remit.doors.console.approvals import ApprovalsDoor
+from remit.doors.console.frame import Frame, no_such_page
 from remit.doors.console.live import LiveDoor
 from remit.doors.console.now import NowDoor
+from remit.doors.console.passkeys import PasskeysDoor
 from remit.doors.console.sign_in import SignInDoor
+from remit.doors.console.task import TaskDoor
 from remit.drivers.fetching import Fetcher
 from remit.drivers.keys import load_or_make_keys
 from remit.drivers.provider import Provider
@@ -23,6 +26,9 @@ from remit.services.console_sessions import Sessions
 from remit.services.console_sign_in import RETURN, ConsoleSignIn, sign_in_link
 from remit.services.growth import Growth
 from remit.services.overview import Overviews
+from remit.services.passkeys import Passkeys, site_of
+from remit.services.task_acts import TaskActs
+from remit.services.task_story import TaskStories
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -41,12 +47,18 @@ _SWEEP_SECONDS = 300.0
 async def consoled(node: Node, app: ASGIApp) -> AsyncIterator[ASGIApp]:
     """An application of a node and the console, whose sessions are swept while the block runs."""
     frame = console_frame(node)
-    console = Starlette(routes=[*open_routes(node, frame), *frame.routes(console_pages(node, frame))])
+    handlers: Any = {404: no_such_page, 405: no_such_page}
+    console = Starlette(routes=[*open_routes(node, frame), *frame.routes(console_pages(node, frame))], exception_handlers=handlers)
 
     async def both(scope: Scope, receive: Receive, send: Send) -> None:
         is_console = scope["type"] == "http" and (scope["path"] == "/" or scope["path"].startswith("/console/"))
         await (console if is_console else app)(scope, receive, send)
 
+    async def sign_out(persons: frozenset[str], by: str) -> None:
+        for person in persons:
+            await frame.sessions.end_all(person, by=by)
+
+    node.signals.taking_back.on_persons = sign_out
     sweeping = asyncio.create_task(_sweep(frame.sessions))
     try:
         yield both
@@ -63,8 +75,13 @@ def open_routes(node: Node, frame: Frame) -> list[Route]:
 def console_pages(node: Node, frame: Frame) -> list[Page]:
     """All pages that need a session."""
     tasks, rules = node.tasks, node.rules
+    stories = TaskStories(node.store, tasks, node.ledger, lambda: rules.rulebook, node.clock)
+    passkeys, site = console_passkeys(node), site_of(node.configuration.settings.issuer)
     return [
         *NowDoor(overviews=Overviews(node.store, tasks, node.approvals, lambda: rules.rulebook, node.clock)).pages(),
+        *TaskDoor(stories=stories, acts=TaskActs(tasks, node.door.end_task, node.leases.end_task)).pages(),
+        *ApprovalsDoor(approvals=node.approvals, passkeys=passkeys, stories=stories, clock=node.clock, site=site).pages(),
+        *PasskeysDoor(passkeys=passkeys, site=site).pages(),
         *LiveDoor(growth=Growth(node.store), sessions=frame.sessions).pages(),
     ]
 
@@ -83,6 +100,11 @@ def console_frame(node: Node) -> Frame:
         issuer=settings.issuer,
         hosts=hosts,
     )
+
+
+def console_passkeys(node: Node) -> Passkeys:
+    """The passkeys of people."""
+    return Passkeys(node.store, _sealer(node), node.replays, node.clock)
 
 
 def console_link(node: Node, account: str) -> str:

@@ -47,6 +47,7 @@ class SignalParts:
 
     reach: Outward
     signals: Signals
+    taking_back: TakingBack
     polls: SignalPolls
     streams: Streams | None
     telling: Telling | None
@@ -85,9 +86,10 @@ def signal_parts(
 ) -> SignalParts:
     """Assemble it. Raises Mistake for a key file that cannot be trusted."""
     settings, rules, reach = configuration.settings, configuration.signals, Outward()
+    taking_back = TakingBack(store, tasks, clock)
     signals = Signals(
         store,
-        TakingBack(store, tasks, clock),
+        taking_back,
         rules.transmitters,
         {name: TransmitterKeys(rule, reach, clock) for name, rule in rules.transmitters.items()},
         clock,
@@ -96,7 +98,8 @@ def signal_parts(
         bytes_max=settings.limits.signal_bytes,
         kept_max=settings.limits.signals_kept,
     )
-    parts = SignalParts(reach=reach, signals=signals, polls=SignalPolls(signals, reach), streams=None, telling=None)
+    polls = SignalPolls(signals, reach)
+    parts = SignalParts(reach=reach, signals=signals, taking_back=taking_back, polls=polls, streams=None, telling=None)
     if rules.transmitters:
         parts.doors += SignalsDoor(signals=signals).routes()
     if rules.receivers:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from bench.common import free_port
-from tests.chromium import PHONE, browser, needs_chromium
+from tests.chromium import DESK, PHONE, browser, needs_chromium
 from tests.console_node import HOSTILE, console_node
 
 pytestmark = pytest.mark.anyio
@@ -37,7 +37,7 @@ async def test_a_person_signs_in_by_a_link_and_sees_decisions_as_they_fall(tmp_p
         await here.open(HOSTILE)
         await page.sees("<script>alert(1)</script> \\u{202e}euros\\u{202c} \\u{200b}<b>bold</b>")
         assert await page.value("document.querySelectorAll('main b, main script').length") == 0
-        for dark, size in ((False, (1200, 900)), (True, (1200, 900)), (False, PHONE), (True, PHONE)):
+        for dark, size in ((False, DESK), (True, DESK), (False, PHONE), (True, PHONE)):
             await page.shot("now", dark=dark, size=size)
             assert await page.fits()
         await page.press("header form button")
@@ -63,6 +63,64 @@ async def test_the_first_page_is_used_by_keyboard(tmp_path):
             seen.append(await page.value("document.activeElement.textContent.trim()"))
         assert seen[0] == "Skip to the page"
         assert {"Now", "Sign out", "Pay the bill 4711"} <= set(seen)
+
+
+PASSKEY = "[server]\nport = {port}\n[[approvals.rules]]\ntools = ['bank/*']\npasskey = true\n"
+
+
+@needs_chromium
+async def test_a_person_approves_one_payment_with_a_passkey_and_denies_another(tmp_path):
+    port = free_port()
+    async with console_node(tmp_path, PASSKEY.format(port=port), port=port) as here, browser() as page:
+        task = await here.open("4711")
+        letter = "Dear clerk, please send carpenter@shop.example 120 euros for bill 4711. Thank you."
+        await here.call(task, "mail/read_inbox", {"content": [{"type": "text", "text": letter}]}, folder="in")
+        one = await here.asked(task, recipient="carpenter@shop.example", amount=120, note="4711")
+        two = await here.asked(task, recipient="eve@evil.example", amount=400)
+        await page.add_authenticator()
+        await page.open(here.link())
+        await page.press("button.go")
+        await page.press(f"a[href$='{one}']")
+        await page.sees("you have none")
+        assert await page.value("document.querySelector('button.yes').disabled")
+        await page.press("form.answer a")
+        await page.write("#label", "a virtual one")
+        await page.press("#add button")
+        await page.sees("a virtual one")
+        await page.shot("passkeys")
+        await page.press("#add button")  # the same device again
+        await page.sees("No passkey was used")
+        await page.open(f"{here.base}/console/approvals")
+        await page.sees("carpenter@shop.example")
+        await page.shot("approvals")
+        await page.press(f"a[href$='{one}']")
+        await page.sees("May an agent make this call?")
+        assert await page.value("document.querySelector('mark').textContent") == "120"
+        for dark, size in ((False, DESK), (True, DESK), (False, PHONE)):
+            await page.shot("question", dark=dark, size=size)
+            assert await page.fits()
+        await page.write("#reason", "the bill is right")
+        await page.press("button.yes")
+        await page.sees("To the task")
+        await page.sees("Approved")
+        await page.open(f"{here.base}/console/tasks/{task.id}/approvals/{two}")
+        await page.sees("eve@evil.example")
+        assert await here.node.tasks.answer(two, granted=False, by="local:ben", reason="I was first")
+        await page.sees("This question is closed: it is denied by local:ben")  # it is told while it is looked at
+        await page.press("button.no")
+        await page.sees("Your answer did not count")
+        approvals = (await here.node.tasks.view(task.id)).approvals
+        assert (approvals[one].state.value, approvals[one].answers[0].passkey != "") == ("granted", True)
+        await page.open(f"{here.base}/console/tasks/{task.id}")
+        await page.sees("From opening to now")
+        for dark, size in ((False, DESK), (True, DESK), (False, PHONE)):
+            await page.shot("task", dark=dark, size=size)
+            assert await page.fits()
+        await page.write("#reason", "all is paid")
+        await page.press("button.no")
+        await page.sees("Receipt")
+        await page.sees("revoked: all is paid")
+        assert all("409" in one for one in page.said), page.said
 
 
 def test_the_command_prints_a_link_that_the_server_opens_once(tmp_path):

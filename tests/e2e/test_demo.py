@@ -13,7 +13,14 @@ from tests.e2e.conftest import ROOT
 def test_the_demo_holds_what_it_shows():
     environment = {**os.environ, "COLUMNS": "250"}  # of the terminal: a row of the table is a line
     done = subprocess.run(
-        [sys.executable, "-m", "demo"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=400
+        [sys.executable, "-m", "demo", "--console"],  # as at a terminal, with nobody there
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=400,
     )
     shown = done.stdout
     assert done.returncode == 0, shown + done.stderr
@@ -31,3 +38,4 @@ def test_the_demo_holds_what_it_shows():
     seconds = re.findall(r"leases +1 issued, 1 confirmed gone, exposed for ([\d.]+) s", shown)
     assert came_to["how long a stolen password opens the database"][:2] == ("without end", f"{seconds[0]} s")
     assert not re.search(r"postgresql://[^ ]*:[^ ]*@", shown)
+    assert re.search(r"Open once, within a minute: http://localhost:\d+/console/sign-in/link/\S+", shown)

@@ -10,7 +10,9 @@ import pytest
 
 from bench.common import free_port
 from remit.logic.records import decode
+from remit.logic.subjects import same_person
 from remit.model.console import PersonSignedIn, PersonSignedOut, Role, SignInRefused, Via, Visitor
+from remit.model.signal import Clause, Consequence
 from remit.node_console import console_frame
 from remit.services.console_sessions import Sessions
 from remit.services.console_sign_in import LINK, sign_in_link
@@ -54,6 +56,18 @@ async def test_a_link_signs_in_once(tmp_path):
         size = await here.node.store.change_mark()
         for entry in await here.node.store.entries(0, size):
             assert not any(secret.encode() in entry.body for secret in secrets), "the ledger holds no session and no link"
+
+
+async def test_over_https_the_cookie_is_bound_to_the_host(tmp_path):
+    async with console_node(tmp_path, '[server]\nissuer = "https://remit.corp.example"\n') as here:
+        path = here.link().removeprefix(here.base)
+        status, text, headers = await here.browser().ask("POST", path, headers={"Origin": "https://remit.corp.example"})
+        assert status == 303, text
+        cookie = headers["Set-Cookie"]
+        assert cookie.startswith("__Host-remit=")
+        assert "Secure" in cookie
+        assert "Path=/" in cookie
+        assert "Domain" not in cookie
 
 
 async def test_links_that_open_nothing(tmp_path):
@@ -113,6 +127,40 @@ async def test_a_form_of_another_page_does_nothing(tmp_path):
         assert (await browser.ask("POST", "/console/sign-out", **hidden))[0] == 303, "as a page without referrers sends it"
 
 
+async def test_bodies_and_addresses_that_are_none(tmp_path):
+    async with console_node(tmp_path) as here:
+        browser, task = await here.signed_in(), await here.open()
+        page = f"/console/tasks/{task.id}"
+        headers = {"Origin": here.base, "Content-Type": "application/x-www-form-urlencoded"}
+        bodies = {
+            b"x" * 70_000: 413,
+            b"\xff\xfe": 400,
+            b"csrf=%ff": 400,
+            b"a=1&a=2": 400,
+            b"&".join([b"a=1"] * 200): 400,
+            b"{}": 400,
+            b"": 403,
+        }
+        for path in (f"{page}/revoke", f"{page}/approvals/apr_1", "/console/passkeys", "/console/passkeys/x/remove", "/console/sign-out"):
+            for body, status in bodies.items():
+                got, told, _ = await browser.ask("POST", path, data=body, headers=headers)
+                assert got == status, (path, body[:20], got)
+                assert "Traceback" not in told
+        for path in (
+            "/console/sign-in/return?state=%ff",
+            "/console/sign-in/return?code=x&code=y",
+            "/console/sign-in/return",
+            f"{page}?from=%00",
+        ):
+            got, told, _ = await browser.ask("GET", path)
+            assert got in {200, 400, 403}, (path, got)
+        for method in ("PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"):
+            assert (await browser.ask(method, page))[0] in {404, 405}
+        for cookie in ("é", "a" * 5_000, "x.y", "../../x." + "y" * 43, "=", '"'):
+            assert (await here.browser(cookie).get("/"))[0] in {303, 400}, cookie
+        assert (await here.node.tasks.view(task.id)).state == "active"
+
+
 async def test_another_name_for_us_is_refused(tmp_path):
     async with console_node(tmp_path) as here:
         browser = await here.signed_in()
@@ -126,10 +174,15 @@ async def test_another_name_for_us_is_refused(tmp_path):
 async def test_every_page_carries_its_fences(tmp_path):
     async with console_node(tmp_path) as here:
         browser = await here.signed_in()
-        for path in ("/", "/console/sign-in", "/console/nothing-static", "/console/static/console.css", "/console/static/../rendering.py"):
-            status, text, headers = await browser.ask("GET", path)
-            if status == 404 and "content-security-policy" not in headers:
-                continue  # no page of ours: Starlette's plain 404
+        for path in (
+            "/",
+            "/console/sign-in",
+            "/console/nothing",
+            "/console/live/x",
+            "/console/static/console.css",
+            "/console/static/../rendering.py",
+        ):
+            _, text, headers = await browser.ask("GET", path)
             policy = headers["content-security-policy"]
             for part in ("default-src 'none'", "script-src 'self'", "style-src 'self'", "frame-ancestors 'none'", "base-uri 'none'"):
                 assert part in policy, path
@@ -155,7 +208,22 @@ async def test_signing_out_ends_the_session_everywhere(tmp_path):
         frame = console_frame(here.node)
         assert await frame.sessions.end_all("local:ann", by="local:root") == 2
         assert [(await one.get("/"))[0] for one in again] == [303, 303]
+        assert await frame.sessions.end_all("local:ann", by="local:root") == 0
         assert [one.by for one in await records(here, PersonSignedOut)] == ["local:ann", "local:root"]
+
+
+async def test_a_signal_about_a_person_ends_their_sessions(tmp_path):
+    async with console_node(tmp_path, '[console.roles]\nviewer = ["*"]\n') as here:
+        ann, too, ben = [await here.signed_in(name, via=Via.OIDC) for name in ("ann@corp.example", "Ann@Corp.example", "ben@corp.example")]
+        task = await here.open(on_behalf_of="ann@corp.example")
+        concern = (Clause(persons=frozenset({same_person("ann@corp.example")})),)
+        back = here.node.signals.taking_back
+        await back.take_back(concern, Consequence.RECORD, by="signal:idp", reason="signal s")
+        assert [(await one.get("/"))[0] for one in (ann, too, ben)] == [200, 200, 200]
+        await back.take_back(concern, Consequence.REVOKE, by="signal:idp", reason="signal s")
+        assert [(await one.get("/"))[0] for one in (ann, too, ben)] == [303, 303, 200]
+        assert (await here.node.tasks.view(task.id)).state == "revoked"
+        assert [(one.person, one.by) for one in await records(here, PersonSignedOut)] == [(same_person("ann@corp.example"), "signal:idp")]
 
 
 class Place:

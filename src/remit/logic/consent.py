@@ -43,6 +43,7 @@ class Consent:
     needed: int = 1
     four_eyes: bool | None = None
     elicitation: Elicitation = Elicitation.OFF
+    passkey: bool = False
     wait: timedelta = timedelta(0)
     link_ttl: timedelta = timedelta(minutes=15)
     bounds: Bounds = field(default_factory=lambda: Bounds(calls_max=20, lasts_max=timedelta(hours=1)))
@@ -97,10 +98,12 @@ class Consent:
         elicitation = _strictest(rules, lambda rule: rule.elicitation, self.elicitation)
         if elicitation is Elicitation.FORM and effect == Effect.IRREVERSIBLE:
             elicitation = Elicitation.URL  # a client that was taken over could answer for its user
+        passkey = self.passkey or any(rule.passkey for rule in rules)
         terms = Terms(
             needed=max((rule.needed for rule in rules if rule.needed is not None), default=self.needed),
             four_eyes=any(stated) if (stated := [rule.four_eyes for rule in rules if rule.four_eyes is not None]) else default,
-            elicitation=elicitation,
+            elicitation=Elicitation.OFF if passkey else elicitation,  # a client has no passkey to ask for
+            passkey=passkey,
         )
         return _Standing(approvers=tuple(approver for approver in self.approvers if approver.scope.covers(*call)), terms=terms)
 

@@ -97,7 +97,9 @@ def _terms(facts: Facts, decision: Decision) -> QuestionTerms | None:
     """The terms of a question, also of one that nobody could have answered."""
     asked = isinstance(decision, Ask) or any(reason.code is Code.NO_APPROVER for reason in decision.reasons)
     terms = facts.terms
-    return QuestionTerms(needed=terms.needed, four_eyes=terms.four_eyes, approvers=terms.approvers) if asked else None
+    if not asked:
+        return None
+    return QuestionTerms(needed=terms.needed, four_eyes=terms.four_eyes, approvers=terms.approvers, passkey=terms.passkey)
 
 
 def _where(code: Code, where: str) -> str:

@@ -12,11 +12,12 @@ import unicodedata
 from typing import TYPE_CHECKING, Any
 
 from remit.logic.arguments import digest_json
+from remit.logic.excerpts import excerpts_of
 from remit.logic.tracing import by_argument, explained
-from remit.model.evidence import ArgumentShown, Evidence
+from remit.model.evidence import ArgumentShown, Evidence, Excerpt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from remit.model.facts import Facts
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _VALUE_CHARACTERS_MAX = 600
 _NAME_CHARACTERS_MAX = 120
+_EXCERPT_CHARACTERS_MAX = 3_000  # all of it: each character may become a code point
 _ARGUMENTS_MAX = 40
 _STRANGE_MAX = 5
 _ORIGINS_MAX = 5
@@ -38,12 +40,17 @@ def evidence_of(
     policies: Iterable[str],
     reasons: Iterable[str],
     earlier: Sequence[Mapping[str, Any]] = (),
+    texts: Callable[[str], Sequence[str]] = lambda _decision: (),
 ) -> Evidence:
-    """The evidence for a question. ``earlier``: arguments of this tool's allowed calls in this task, as far as they are known."""
+    """The evidence for a question. ``earlier``: arguments of this tool's allowed calls in this task, as far as they are known.
+
+    ``texts``: of the result of a call, by its decision, as far as they are kept.
+    """
     task, call, tool, classes = facts.task, facts.call, facts.tool, facts.classes
     names = sorted(call.arguments)
     origins = origins_of(facts)
     latest = earlier[-1] if earlier else {}
+    excerpts = excerpts_of(facts, texts)
     return Evidence(
         approval=approval,
         asked_at=facts.now,
@@ -62,7 +69,9 @@ def evidence_of(
         tool_class=classes.name(classes.rank(tool.data_class if tool else "")),
         data_class=classes.name(task.labels.rank),
         untrusted=task.labels.untrusted,
-        arguments=tuple(_shown(name, call.arguments[name], origins.get(name, ()), earlier) for name in _listed(call.arguments)),
+        arguments=tuple(
+            _shown(name, call.arguments[name], origins.get(name, ()), earlier, excerpts.get(name, ())) for name in _listed(call.arguments)
+        ),
         policies=tuple(visible(policy) for policy in policies),
         reasons=tuple(visible(reason) for reason in reasons),
         earlier=len(earlier),
@@ -139,7 +148,13 @@ def _character(character: str) -> str:
     return character
 
 
-def _shown(name: str, value: object, origins: tuple[str, ...], earlier: Sequence[Mapping[str, Any]]) -> ArgumentShown:
+def _shown(
+    name: str,
+    value: object,
+    origins: tuple[str, ...],
+    earlier: Sequence[Mapping[str, Any]],
+    excerpts: Sequence[tuple[str, str, str, str]],
+) -> ArgumentShown:
     text = _text(value)
     notes = []
     if len(text) > _VALUE_CHARACTERS_MAX:
@@ -154,6 +169,15 @@ def _shown(name: str, value: object, origins: tuple[str, ...], earlier: Sequence
         notes=tuple(notes),
         origins=origins,
         before=_compared(name, value, earlier),
+        excerpts=tuple(
+            Excerpt(
+                source=visible(source),
+                before=visible(before, _EXCERPT_CHARACTERS_MAX),
+                value=visible(part, _EXCERPT_CHARACTERS_MAX),
+                after=visible(after, _EXCERPT_CHARACTERS_MAX),
+            )
+            for source, before, part, after in excerpts
+        ),
     )
 
 

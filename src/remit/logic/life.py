@@ -234,6 +234,7 @@ def _decided(task: Task, body: CallDecided, at: datetime, step: Step) -> Task:
             expires_at=body.approval_expires_at,
             needed=body.question.needed if body.question else 1,
             four_eyes=body.question.four_eyes if body.question else False,
+            passkey=body.question.passkey if body.question else False,
         )
         approvals = {**approvals, body.approval: question}
     return replace(task, asked=task.asked + 1, approvals=approvals, **step)
@@ -310,7 +311,10 @@ def _answered(task: Task, body: ApprovalAnswered, at: datetime, step: Step) -> T
     known = _known(task, body.approval, to)
     if known.state is not ApprovalState.PENDING or any(answer.by == body.by for answer in known.answers):
         raise Broken(f"the ledger answers approval {body.approval} of task {task.id}, which {body.by} cannot answer")
-    answers = (*known.answers, Answer(by=body.by, granted=to is not ApprovalState.DENIED, at=at, reason=body.reason, via=body.via))
+    answer = Answer(by=body.by, granted=to is not ApprovalState.DENIED, at=at, reason=body.reason, via=body.via, passkey=body.passkey)
+    if answer.granted and known.passkey and not answer.passkey:
+        raise Broken(f"the ledger grants approval {body.approval} of task {task.id} without the passkey that it wants")
+    answers = (*known.answers, answer)
     if to is not ApprovalState.DENIED and to is not after_a_yes(known):
         raise Broken(f"the ledger makes approval {body.approval} of task {task.id} {to} after {len(answers)} of {known.needed} answers")
     widened = _widened(known, body)

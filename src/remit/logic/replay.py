@@ -129,7 +129,9 @@ def facts_at(
 def _terms(body: CallDecided) -> Terms:
     """Under which terms a question was asked, or could not be; of other decisions nothing is said, and a person is taken to be there."""
     told = body.question
-    return Terms(needed=told.needed, four_eyes=told.four_eyes, approvers=told.approvers) if told else Terms()
+    if told is None:
+        return Terms()
+    return Terms(needed=told.needed, four_eyes=told.four_eyes, approvers=told.approvers, passkey=told.passkey)
 
 
 def decide_again(facts: Facts, policies: Policies, body: CallDecided, *, whole: bool) -> tuple[Decision | None, str]:

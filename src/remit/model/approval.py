@@ -37,13 +37,17 @@ APPROVAL_MOVES: dict[ApprovalState, frozenset[ApprovalState]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What one person said. ``via``: cli, http, link, form (asked at the agent's client); "" in old ledgers."""
+    """What one person said. ``via``: cli, http, link, form (asked at the agent's client), console; "" in old ledgers.
+
+    ``passkey``: digest of the one that it was given with ("" : none).
+    """
 
     by: str
     granted: bool
     at: datetime
     reason: str = ""
     via: str = ""
+    passkey: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +68,8 @@ class Approval:
     """One question and what was answered.
 
     ``call``: ``kind server/name``; ``digest`` of the arguments. ``by``: who answered, several with commas. ``needed``: different
-    persons who must say yes. ``four_eyes``: those for whom the task runs or who opened it may not answer. ``uses``: calls that
-    it has opened. ``shown``: all who answered had its values before them.
+    persons who must say yes. ``four_eyes``: those for whom the task runs or who opened it may not answer. ``passkey``: each yes is
+    given with a passkey. ``uses``: calls that it has opened. ``shown``: all who answered had its values before them.
     """
 
     id: str
@@ -77,6 +81,7 @@ class Approval:
     reason: str = ""
     needed: int = 1
     four_eyes: bool = False
+    passkey: bool = False
     answers: tuple[Answer, ...] = ()
     widened: Widening | None = None
     uses: int = 0

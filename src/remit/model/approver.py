@@ -73,18 +73,20 @@ class ApprovalRule:
     needed: int | None = None
     four_eyes: bool | None = None
     elicitation: Elicitation | None = None
+    passkey: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
     """What holds for questions about one call. ``approvers``: how many may answer, -1 where nobody is configured, so that
-    whoever works at a terminal of this machine may.
+    whoever works at a terminal of this machine may. ``passkey``: a yes is given with a passkey, in the console.
     """
 
     needed: int = 1
     four_eyes: bool = False
     approvers: int = -1
     elicitation: Elicitation = Elicitation.OFF
+    passkey: bool = False
 
     @property
     def answerable(self) -> bool:

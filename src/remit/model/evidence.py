@@ -10,14 +10,28 @@ from datetime import datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Excerpt:
+    """Where a part of an argument stood: ``source`` in a sentence, the text ``before`` it, the ``value``, the text ``after`` it."""
+
+    source: str
+    before: str
+    value: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ArgumentShown:
-    """One top-level argument. ``origins``: where its value comes from; ``before``: how it compares with earlier calls."""
+    """One top-level argument. ``origins``: where its value comes from; ``before``: how it compares with earlier calls.
+
+    ``excerpts``: the texts in which it stood, as far as they are kept.
+    """
 
     name: str
     value: str
     notes: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
     before: str = ""
+    excerpts: tuple[Excerpt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -218,6 +218,7 @@ class QuestionTerms:
     needed: int
     four_eyes: bool
     approvers: int
+    passkey: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -316,7 +317,7 @@ class ApprovalAnswered:
     """A person's answer to a question, and its state after it (still pending where more must say yes).
 
     ``until``: set where the approver widened it to a class of calls (``model/approval.py``), as far as all agree so far. ``shown``: the
-    call's values stood before who answered.
+    call's values stood before who answered. ``passkey``: digest of the one that they answered with ("" : none).
     """
 
     approval: str
@@ -329,6 +330,7 @@ class ApprovalAnswered:
     free: list[str] = field(default_factory=list)
     fixed: str = ""
     shown: bool = False
+    passkey: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from remit.errors import Conflict, Mistake, NotFound, Refusal, Unauthenticated
-from remit.logic.approvals import Wish, agreed, chain, check_answer, same_name
+from remit.logic.approvals import Wish, agreed, chain, check_answer, excluded, same_name
 from remit.model.approval import EVERYTHING, Approval, ApprovalState, Widening
 from remit.model.catalog import Kind, ToolFacts
+from remit.model.console import Via
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from remit.logic.rulebook import Rulebook
     from remit.model.approver import Approver, Terms
+    from remit.model.console import Visitor
     from remit.model.task import Task
     from remit.services.questions import Details, Questions
     from remit.services.tasks import Tasks
@@ -37,11 +39,17 @@ _REASON_CHARACTERS_MAX = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
-    """Who answers, proved. ``via``: cli, http, link, form. ``approver``: ``None`` where nobody is configured."""
+    """Who answers, proved. ``via``: cli, http, link, form, console. ``approver``: ``None`` where nobody is configured.
+
+    ``passkey``: digest of the one they proved to have, for exactly this answer ("" : none). ``others_only``: they answer no question
+    of a task that runs for them or that they opened, whatever the configuration says of four eyes.
+    """
 
     name: str
     via: str
     approver: Approver | None = None
+    passkey: str = ""
+    others_only: bool = False
 
     @property
     def names(self) -> frozenset[str]:
@@ -94,6 +102,19 @@ class Approvals:
             raise Unauthenticated("this secret opens nothing here", hint="Authorization: Bearer <an approver's secret>")
         return Person(name=found.name, via=via, approver=found)
 
+    def signed_in(self, visitor: Visitor) -> Person:
+        """A person of the console. Raises Refusal where approvers are configured, and they are none of them."""
+        consent = self._rulebook().consent
+        if visitor.via is Via.LINK:
+            return replace(self.at_terminal(visitor.name), via="console")
+        if not consent.approvers:
+            return Person(name=visitor.name, via="console", others_only=True)
+        approver = consent.named(visitor.name)
+        if approver is None:
+            hint = "approvers.NAME.aliases in remit.toml: how the provider calls them"
+            raise Refusal(f"approvers are configured, and {visitor.name} is none of them", code="not_an_approver", hint=hint)
+        return Person(name=approver.name, via="console", approver=approver)
+
     def at_client(self, task: Task) -> Person | None:
         """The person at the agent's client, who is the one the task runs for: if such a one may answer at all.
 
@@ -127,10 +148,17 @@ class Approvals:
     def may_answer(self, person: Person, task: Task, approval: Approval) -> bool:
         """Whether the configuration lets this person answer; four eyes and the question's state aside."""
         consent, tool = self._rulebook().consent, self._tool(approval)
+        if person.others_only and {same_name(name) for name in person.names} & excluded(task, four_eyes=True):
+            return False
         if person.approver is None:
             return not consent.approvers
         current = next((one for one in consent.approvers if one.name == person.name), None)  # as configured now
         return current is not None and tool is not None and current in consent.who(tool, task, self._rulebook().classes)
+
+    def wants_passkey(self, task: Task, approval: Approval) -> bool:
+        """Whether a yes is given with a passkey: as it was when it was asked, or as it is configured now, whichever is stricter."""
+        terms = self.terms(task, approval)
+        return approval.passkey or (terms is not None and terms.passkey)
 
     async def pending(self, limit: int = _PENDING_MAX) -> tuple[ApprovalRow, ...]:
         """Rows of open questions, oldest first."""
@@ -177,6 +205,9 @@ class Approvals:
                 raise Refusal(
                     f"{person.name} may not answer {approval}", code="not_an_approver", hint="approvers in remit.toml say who may"
                 )
+            if granted and not person.passkey and self.wants_passkey(task, asked):
+                hint = "in the console: `remit console` prints a link; registering one is under your name there"
+                raise Refusal("a yes to this question is given with a passkey", code="passkey_needed", hint=hint)
             return agreed(asked, wish, arguments, bounds, now, task.deadline) if granted else None
 
         task = await self._tasks.answer(
@@ -187,6 +218,7 @@ class Approvals:
             via=person.via,
             names=person.names,
             shown=question.details is not None,
+            passkey=person.passkey,
             judge=judge,
         )
         return task.approvals[approval]

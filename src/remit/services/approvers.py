@@ -60,6 +60,7 @@ def read_consent(root: Reader, folder: Path, classes: DataClasses, servers: Coll
         rules=tuple(rules),
         needed=table.number("needed", defaults.needed, _NEEDED_MAX),
         four_eyes=_flag(table, "four_eyes"),
+        passkey=table.value("passkey", bool, default=False),
         elicitation=table.choice("elicitation", Elicitation) or defaults.elicitation,
         wait=defaults.wait if table.value("wait", str, "") == "0s" else table.duration("wait", defaults.wait, _WAIT_MAX),
         link_ttl=table.duration("link_ttl", defaults.link_ttl, _LINK_MAX),
@@ -106,9 +107,10 @@ def _rule(table: Reader, classes: DataClasses, servers: Collection[str], task_ty
         needed=table.number("needed", 1, _NEEDED_MAX) if "needed" in table.data else None,
         four_eyes=_flag(table, "four_eyes"),
         elicitation=table.choice("elicitation", Elicitation),
+        passkey=_flag(table, "passkey"),
     )
-    if rule.needed is None and rule.four_eyes is None and rule.elicitation is None:
-        table.wrong("a rule that says nothing", "needed, four_eyes or elicitation")
+    if rule.needed is None and rule.four_eyes is None and rule.elicitation is None and rule.passkey is None:
+        table.wrong("a rule that says nothing", "needed, four_eyes, elicitation or passkey")
     table.done("needed")
     return rule
 

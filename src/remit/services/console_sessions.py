@@ -6,7 +6,7 @@ Rules
 * A session says who somebody is. Their roles are asked of the configuration each time.
 * That somebody was active is kept four times in an idle time, never in the session itself: two nodes that write cannot bring an ended one
   back. So a session idles out after three quarters of the time at the earliest.
-* Of one person only some sessions live; the oldest makes room.
+* Of one person only some sessions live; the oldest makes room. Names that signals would take for the same are one person.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import msgspec
 
 from remit.errors import RemitError
 from remit.logic.records import encode
+from remit.logic.subjects import same_person
 from remit.model.console import ConsoleRules, PersonSignedIn, PersonSignedOut, Via, Visitor
 from remit.model.record import Body, Record
 from remit.store.database import Append
@@ -112,6 +113,8 @@ class Sessions:
     async def end_all(self, person: str, *, by: str) -> int:
         """End every session of a person, everywhere; how many. Raises Outage."""
         keys = await self._store.document_keys(_of_person(person), "", _PAGE)
+        if not keys:
+            return 0
         await self._record(PersonSignedOut(person=person, by=by))
         for key in keys:
             await self._drop(key)
@@ -180,7 +183,7 @@ class Sessions:
 
 
 def _mark(person: str) -> str:
-    return hashlib.sha256(f"console person\0{person}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"console person\0{same_person(person)}".encode()).hexdigest()[:16]
 
 
 def _of_person(person: str) -> str:

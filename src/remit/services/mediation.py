@@ -120,6 +120,9 @@ class Asked(Protocol):
     async def told(self, facts: Facts, decision: Decision, approval: Approval | None) -> None:
         """A decision is durable; ``approval``: the question it asks, or the approval that it used."""
 
+    def heard(self, task: str, decision: str, result: bytes) -> None:
+        """A result goes to the agent, as JSON."""
+
 
 class Mediation:
     """Decides calls and records what became of them."""
@@ -250,6 +253,8 @@ class Mediation:
             return Observed(size=0)
         observed = await self._learn(ticket, plain, result)
         why = await tell_above(self._tasks, ticket.bearer.task, ticket.decision_id) if observed.released else ""
+        if self._questions is not None and observed.released and not why:
+            self._questions.heard(ticket.bearer.task, ticket.decision_id, body)
         return replace(observed, released=False, why=why) if why else observed
 
     async def spoke(self, ticket: Ticket) -> None:

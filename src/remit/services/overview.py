@@ -95,6 +95,7 @@ class Overview:
     decisions: tuple[Fallen, ...]
     leases: tuple[Counting, ...]
     more_leases: int
+    stuck: int
     stopped: tuple[str, ...]
     size: int
 
@@ -123,6 +124,7 @@ class Overviews:
             decisions=await self.decisions(),
             leases=tuple(_counting(row, now) for row in sorted(leases, key=_lease_order)[:_LEASES_MAX]),
             more_leases=_more(len(leases), _LEASES_MAX),
+            stuck=sum(row.state == LeaseState.STUCK for row in leases),
             stopped=tuple(sorted(self._tasks.standing.agents)),
             size=await self._store.change_mark(),
         )

@@ -20,6 +20,7 @@ from remit.logic.evidence import evidence_of
 from remit.model.approval import ApprovalState
 from remit.model.decision import Allow, Ask
 from remit.model.evidence import Evidence
+from remit.services.source_texts import SourceTexts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,6 +58,7 @@ class Questions:
         self._store, self._sealer, self._clock = store, sealer, clock
         self._earlier: OrderedDict[str, deque[tuple[str, dict[str, Any]]]] = OrderedDict()
         self._kept: OrderedDict[str, None] = OrderedDict()
+        self._texts = SourceTexts()
         self.on_question: Callable[[Task, Approval], None] = _nobody
 
     async def told(self, facts: Facts, decision: Decision, approval: Approval | None) -> None:
@@ -69,6 +71,10 @@ class Questions:
                 self.on_question(facts.task, approval)
         except Exception as error:  # the decision is recorded and stands; what is told of it is a help only
             _LOG.error("what is kept for approvers of task %s", facts.task.id, exc_info=error)
+
+    def heard(self, task: str, decision: str, result: bytes) -> None:
+        """Hear of a result that was released, as JSON (``mediation.Asked``)."""
+        self._texts.remember(task, decision, result)
 
     def _allowed(self, task: str, call: Call) -> None:
         """Remember an allowed call, to compare later ones with."""
@@ -84,6 +90,7 @@ class Questions:
     def forget(self, task: str) -> None:
         """A task has ended."""
         self._earlier.pop(task, None)
+        self._texts.forget(task)
 
     async def _asked(self, facts: Facts, decision: Ask, question: Approval) -> None:
         """Keep the details of a question that was recorded: without them it is a poorer question, not an open door."""
@@ -98,6 +105,7 @@ class Questions:
             policies=decision.policies,
             reasons=[reason.text for reason in decision.reasons],
             earlier=[arguments for known, arguments in self._earlier.get(facts.task.id, ()) if known == key],
+            texts=lambda decision: self._texts.of(facts.task.id, decision),
         )
         encoded = msgspec.json.encode(facts.call.arguments)
         small = len(encoded) <= _ARGUMENTS_BYTES_MAX

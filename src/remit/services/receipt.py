@@ -11,8 +11,10 @@ from remit.model.record import CallDecided, TaskMoved, TokenIssued
 from remit.model.task import Task, TaskState
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
+    from remit.model.record import Record
     from remit.services.ledger import Ledger
     from remit.store.database import Store
 
@@ -56,14 +58,21 @@ class Receipt:
 
 async def make_receipt(store: Store, ledger: Ledger, classes: tuple[str, ...], task_id: str, now: datetime) -> Receipt:
     """The receipt of a task, ended or not. Publishes the checkpoint it names. Raises NotFound, Outage."""
+    entries = await store.task_entries(task_id)
+    note = await ledger.publish()
+    head, _ = await ledger.checkpoint()
+    return receipt_of([(decode(entry.body), entry.leaf) for entry in entries], classes, now, note=note, size=head.size)
+
+
+def receipt_of(records: Iterable[tuple[Record, bytes]], classes: tuple[str, ...], now: datetime, *, note: str, size: int) -> Receipt:
+    """The receipt by a task's records, each with its leaf hash. ``note``: the checkpoint that covers them, of ``size`` entries."""
     task: Task | None = None
     issued = undetermined = 0
     begun: datetime | None = None
     svids: list[TokenIssued] = []
-    for entry in await store.task_entries(task_id):
-        record = decode(entry.body)
+    for record, leaf in records:
         under_way = len(task.in_flight) if task else 0
-        task = fold(task, record, entry.leaf)
+        task = fold(task, record, leaf)
         body = record.body
         if isinstance(body, TokenIssued) and body.use.endswith("-svid"):
             svids.append(body)
@@ -74,8 +83,6 @@ async def make_receipt(store: Store, ledger: Ledger, classes: tuple[str, ...], t
         elif isinstance(body, TaskMoved) and body.to == TaskState.ACTIVE and begun is None:
             begun = record.at
     assert task is not None
-    note = await ledger.publish()
-    head, _ = await ledger.checkpoint()
     end = task.ended_at or now
     given = [lease for lease in task.leases.values() if lease.issued_at is not None]
     return Receipt(
@@ -95,7 +102,7 @@ async def make_receipt(store: Store, ledger: Ledger, classes: tuple[str, ...], t
         exposure_seconds=round((end - begun).total_seconds(), 3) if begun else 0.0,
         data_class=classes[min(task.labels.rank, len(classes) - 1)],
         untrusted=task.labels.untrusted,
-        ledger_entries=head.size,
+        ledger_entries=size,
         checkpoint=note,
         leases_issued=len(given),
         leases_revoked=sum(lease.revoked_at is not None for lease in given),

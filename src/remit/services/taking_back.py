@@ -28,7 +28,7 @@ from remit.model.task import TASK_MOVES, TaskState
 from remit.services.tokens import revoke_token
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
     from datetime import datetime
 
     from remit.model.signal import Concern
@@ -56,7 +56,9 @@ class TakingBack:
     """Moves tasks of one store."""
 
     def __init__(self, store: Store, tasks: Tasks, clock: Callable[[], datetime]) -> None:
+        """``on_persons`` may be set to whoever ends what persons have open besides: it is called with their names and who says so."""
         self._store, self._tasks, self._clock = store, tasks, clock
+        self.on_persons: Callable[[frozenset[str], str], Awaitable[None]] = _nobody
 
     async def take_back(self, concern: Concern, consequence: Consequence, *, by: str, reason: str) -> TakenBack:
         """Revoke or suspend all live tasks that are concerned. Raises Outage; then some of them may still be open: try again."""
@@ -65,6 +67,8 @@ class TakingBack:
             return done
         opened = await self._opened_by(tokens_of(concern))
         known = replaced(concern, opened)
+        if persons := frozenset(name for clause in concern for name in clause.persons):
+            await self.on_persons(persons, by)
         if alone := only_tokens(concern):
             await self._revoke_tokens({token: opened[token] for token in alone if token in opened}, known, by, done)
             return done
@@ -145,3 +149,7 @@ class TakingBack:
             if not entries or decode(entries[0].body).at < oldest:
                 break
         return found
+
+
+async def _nobody(_persons: frozenset[str], _by: str) -> None:
+    """Nobody has anything open besides."""

@@ -266,10 +266,11 @@ class Tasks:
         via: str = "",
         names: Iterable[str] = (),
         shown: bool = False,
+        passkey: str = "",
         judge: Callable[[Task, Approval, datetime], Widening | None] | None = None,
     ) -> Task:
-        """Answer a question as ``by``, also known by ``names``. ``shown``: the call's values stood before them. ``judge`` says how far it
-        goes, or raises, on the task as it is then.
+        """Answer a question as ``by``, also known by ``names``. ``shown``: the call's values stood before them. ``passkey``: digest of the
+        one they proved to have. ``judge`` says how far it goes, or raises, on the task as it is then.
 
         Raises NotFound, Conflict (answered, expired, ended, or asked by ``by``), Outage.
         """
@@ -282,7 +283,7 @@ class Tasks:
             question = check_answer(task, approval, {by, *names}, now)
             widened = judge(task, question, now) if judge else None
             state = after_a_yes(question) if granted else ApprovalState.DENIED
-            answered = ApprovalAnswered(approval=approval, state=state.value, by=by, reason=reason, via=via, shown=shown)
+            answered = ApprovalAnswered(approval=approval, state=state.value, by=by, reason=reason, via=via, shown=shown, passkey=passkey)
             if widened is not None:
                 answered = replace(answered, calls=widened.calls, until=widened.until, free=list(widened.free), fixed=widened.fixed)
             return answered, None

@@ -11,8 +11,8 @@ How a page is added
 * A form has ``method="post"`` and ``{{ csrf }}`` in it (a global of every page); its endpoint reads ``visit.field("name")``, does the work
   through a service that records ``visit.session.visitor.name``, and ends with ``visit.go("/console/…")``.
 * What changes while somebody looks stands in an element with an ``id`` and ``data-live``; ``static/live.js`` fetches the page again when
-  the ledger has grown, and puts those elements in place of the old ones. Forms stand outside of them. A script or style is a file of
-  ``static/``, named in the block ``head`` by ``{{ static('name.js') }}``.
+  the ledger has grown, and puts those elements in place of the old ones. A form in one must be the same each time, or stand outside.
+* A script or style is a file of ``static/``, named in the block ``head`` by ``{{ static('name.js') }}``.
 * The pages go into ``node_console.py`` beside the others, the link into ``NAVIGATION`` below, and every route with what each role gets
   into ``tests/integration/test_console_roles.py``: without that line this test fails.
 
@@ -36,7 +36,7 @@ from starlette.routing import Route
 from remit.doors.bodies import whole_body
 from remit.doors.console.rendering import HEADERS, page
 from remit.doors.problems import http_status
-from remit.errors import Broken, Mistake, Refusal, RemitError, Unauthenticated
+from remit.errors import Broken, Mistake, NotFound, Refusal, RemitError, Unauthenticated
 from remit.logic.console import roles_of
 from remit.logic.token_requests import one, read_form
 from remit.model.console import Action
@@ -55,7 +55,6 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("remit")
 _BODY_BYTES_MAX = 65_536
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]", "::1"})
 SIGN_IN = "/console/sign-in"
 BY_ITSELF = "x-remit-live"  # the header of what a page fetches by itself
 NAVIGATION = (
@@ -201,9 +200,15 @@ class Frame:
 
 def refused(error: RemitError) -> Response:
     """An error as a page."""
-    title = "You may not" if isinstance(error, Refusal) else "That did not work" if isinstance(error, Mistake) else "Not now"
+    titles = {NotFound: "There is no such page", Refusal: "You may not", Mistake: "That did not work"}
+    title = next((said for kind, said in titles.items() if isinstance(error, kind)), "Not now")
     said = "remit has a fault; its log says more" if isinstance(error, Broken) else error.message
     return page("notice.html", http_status(error), title=title, said=said, hint=error.hint, code=error.code)
+
+
+async def no_such_page(_request: Request, _error: Exception) -> Response:
+    """Where nothing is served."""
+    return refused(NotFound("nothing is here", hint="the page Now leads to the others"))
 
 
 def read_cookie(request: Request, name: str) -> str:

@@ -10,20 +10,16 @@ from __future__ import annotations
 import hashlib
 from datetime import datetime
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse, Response
 
-from remit.errors import Mistake
+from remit.errors import NotFound
 from remit.logic.evidence import visible
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-CUT_CHARACTERS = 600
-WHOLE_CHARACTERS_MAX = 20_000
+PAGE_CHARACTERS_MAX = 180_000  # a page is at most 200 KB
 STATIC = "/console/static/"
 _TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _POLICY = (
@@ -43,15 +39,18 @@ HEADERS = {
 
 
 def page(template: str, status: int = 200, **values: Any) -> Response:
-    """A page of a template."""
-    return HTMLResponse(_PAGES.get_template(template).render(**values), status, HEADERS)
+    """A page of a template. One that would be too large, because of what strangers wrote, is made with shorter texts."""
+    html = _PAGES.get_template(template).render(**values)
+    if len(html) > PAGE_CHARACTERS_MAX:
+        html = _LEAN_PAGES.get_template(template).render(**values)
+    return HTMLResponse(html, status, HEADERS)
 
 
 def static_file(name: str) -> Response:
-    """A style or script of ours. Raises Mistake for any other name."""
+    """A style or script of ours. Raises NotFound for any other name."""
     found = _STATIC.get(name)
     if found is None:
-        raise Mistake("there is no such file", code="not_found")
+        raise NotFound("there is no such file")
     kind = _TYPES[name.rpartition(".")[2]]
     headers = {**HEADERS, "cache-control": "public, max-age=31536000, immutable", "content-type": f"{kind}; charset=utf-8"}
     return Response(found, 200, headers)
@@ -67,32 +66,35 @@ def _address(name: str) -> str:
     return f"{STATIC}{name}?v={hashlib.sha256(_STATIC[name]).hexdigest()[:12]}"
 
 
-def _shown(value: object) -> object:
-    """Of whatever a template puts out: texts without anything hidden, cut."""
-    if isinstance(value, Markup) or not isinstance(value, str):
-        return value
-    return visible(value, CUT_CHARACTERS)
+class _Texts:
+    """How texts are put out. ``most``: characters of one; ``whole``: of one that was unfolded (0: none can be)."""
 
+    def __init__(self, most: int, whole: int) -> None:
+        self._most, self._whole = most, whole
 
-def _long(text: str) -> Markup:
-    """A text of which more can be seen."""
-    if len(text) <= CUT_CHARACTERS:
-        return Markup(escape(visible(text, CUT_CHARACTERS * 8)))  # noqa: S704  # escaped here
-    rest = escape(visible(text[:WHOLE_CHARACTERS_MAX], WHOLE_CHARACTERS_MAX * 2))
-    more = f"{len(text):,} characters" + (f", the first {WHOLE_CHARACTERS_MAX:,} here" if len(text) > WHOLE_CHARACTERS_MAX else "")
-    return Markup(  # noqa: S704  # both parts are escaped
-        f"{escape(visible(text, CUT_CHARACTERS))} <details><summary>all of it ({more})</summary>{rest}</details>"
-    )
+    def shown(self, value: object) -> object:
+        """Of whatever a template puts out: texts without anything hidden, cut."""
+        if isinstance(value, Markup) or not isinstance(value, str):
+            return value
+        return visible(value, self._most)
+
+    def cut(self, text: str, most: int) -> str:
+        """A text for a line."""
+        return visible(text, min(most, self._most))
+
+    def long(self, text: str) -> Markup:
+        """A text of which more can be seen."""
+        begun = escape(visible(text, self._most))
+        if len(text) <= self._most or not self._whole:
+            return begun
+        rest = escape(visible(text[: self._whole], self._whole * 2))
+        more = f"{len(text):,} characters" + (f", the first {self._whole:,} here" if len(text) > self._whole else "")
+        return Markup("{} <details><summary>all of it ({})</summary>{}</details>").format(begun, more, rest)
 
 
 def _as_is(address: str) -> Markup:
     """An address of ours, whole: escaped, but not cut."""
     return escape(address)
-
-
-def _cut(text: str, most: int) -> str:
-    """A text for a line."""
-    return visible(text, most)
 
 
 def _moment(at: datetime) -> Markup:
@@ -101,10 +103,10 @@ def _moment(at: datetime) -> Markup:
 
 
 def _until(at: datetime, seconds: int) -> Markup:
-    """A countdown: what is left now, and where it counts down to."""
+    """A countdown: what is left now, and where it counts down to. The browser counts on, by its own ticks: its clock may be wrong."""
     minutes, left = divmod(max(seconds, 0), 60)
     text = f"{minutes // 60}:{minutes % 60:02d}:{left:02d}" if minutes >= 60 else f"{minutes}:{left:02d}"
-    return Markup(f'<time class="left" datetime="{at:%Y-%m-%dT%H:%M:%SZ}" data-until="{at:%Y-%m-%dT%H:%M:%SZ}">{text}</time>')  # noqa: S704
+    return Markup(f'<time class="left" datetime="{at:%Y-%m-%dT%H:%M:%SZ}" data-left="{max(seconds, 0)}">{text}</time>')  # noqa: S704
 
 
 def _short(name: str) -> str:
@@ -112,20 +114,21 @@ def _short(name: str) -> str:
     return name if len(name) <= 14 else f"{name.partition('_')[0]}_…{name[-6:]}" if "_" in name else f"…{name[-10:]}"
 
 
-def _environment(more: Mapping[str, Any]) -> Environment:
+def _environment(texts: _Texts) -> Environment:
     pages = Environment(
         loader=PackageLoader("remit.doors.console", "templates"),
         autoescape=True,
-        finalize=_shown,
+        finalize=texts.shown,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,
     )
-    pages.globals.update(more)
-    pages.filters.update(cut=_cut, long=_long, as_is=_as_is, moment=_moment, short=_short)
+    pages.globals.update(static=_address, until=_until)
+    pages.filters.update(cut=texts.cut, long=texts.long, as_is=_as_is, moment=_moment, short=_short)
     return pages
 
 
 _STATIC = _read_static()
-_PAGES = _environment({"static": _address, "until": _until})
+_PAGES = _environment(_Texts(600, 4_000))
+_LEAN_PAGES = _environment(_Texts(60, 0))
