@@ -19,6 +19,7 @@ from remit.drivers.provider import Provider
 from remit.drivers.sealing import Sealer
 from remit.errors import Outage
 from remit.logic.console import ConsolePolicy
+from remit.node_console_records import record_pages
 from remit.services.console_sessions import Sessions
 from remit.services.console_sign_in import RETURN, ConsoleSignIn, sign_in_link
 from remit.services.growth import Growth
@@ -65,6 +66,7 @@ def console_pages(node: Node, frame: Frame) -> list[Page]:
     tasks, rules = node.tasks, node.rules
     return [
         *NowDoor(overviews=Overviews(node.store, tasks, node.approvals, lambda: rules.rulebook, node.clock)).pages(),
+        *record_pages(node),
         *LiveDoor(growth=Growth(node.store), sessions=frame.sessions).pages(),
     ]
 

@@ -33,6 +33,7 @@ class Exposures:
 
     def __init__(self, store: Store, search: LedgerSearch, clock: Callable[[], datetime], entries_max: int = 300_000) -> None:
         self._store, self._search, self._clock, self._entries_max = store, search, clock, entries_max
+        self._reading = asyncio.Lock()  # one at a time: a long period is a lot to read
 
     async def of(self, begin: datetime, end: datetime, agent: str = "") -> Exposure:
         """The exposure of a period, of one agent (its SPIFFE ID) or of all. Raises Mistake, Outage."""
@@ -46,8 +47,10 @@ class Exposures:
             start = stop - self._entries_max
             (first,) = await self._store.entries(start, 1)
             begin = max(begin, decode(first.body).at)
-        traces = await self._traces(start, stop)
-        return count((one for one in traces.values() if not agent or one.agent == agent), begin, end, cut=cut)
+        async with self._reading:
+            traces = await self._traces(start, stop)
+            counted = [one for one in traces.values() if not agent or one.agent == agent]
+            return await asyncio.to_thread(count, counted, begin, end, cut=cut)
 
     async def _traces(self, start: int, stop: int) -> dict[str, Trace]:
         """What happened to each task that had a record there, or is live now."""
