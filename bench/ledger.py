@@ -66,7 +66,7 @@ def _entry(number: int) -> Append:
     record = {"at": at.isoformat().replace("+00:00", "Z"), "body": body, "kind": "call.decided", "seq": 0, "task": None, "v": 1}
     rows: tuple[Any, ...] = ()
     if number % _RECORDS_A_TASK == 0:
-        state = "active" if number % _SHORT == 0 else "completed"
+        state = "active" if number < _SHORT // 2 else "completed"
         opened = TaskRow(task=task, type="t", agent="a", on_behalf_of="p", state=state, opened_at=at, deadline=at + timedelta(hours=1))
         rows = (opened, ApprovalRow(approval=f"apr_{number:030x}", task=task, state="pending", asked_at=at, expires_at=at))
     return Append(body=json.dumps(record, sort_keys=True, separators=(",", ":")).encode(), rows=rows)
