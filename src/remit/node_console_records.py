@@ -10,7 +10,7 @@ from remit.doors.console.ledger import LedgerDoor
 from remit.doors.console.policy import PolicyDoor
 from remit.drivers.rehearsal import Rehearsals
 from remit.services.agent_views import AgentViews
-from remit.services.exposure import Exposures
+from remit.services.exposure import Exposures, RecentExposures
 from remit.services.ledger_search import LedgerSearch
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def record_pages(node: Node) -> list[Page]:
     """The pages."""
     rules, search = node.rules, LedgerSearch(node.store)
-    exposures = Exposures(node.store, search, node.clock)
+    exposures = RecentExposures(Exposures(node.store, search, node.clock))
     agents = AgentViews(node.tasks, lambda: rules.configuration.agents)
     policy = PolicyDoor(
         rehearsals=Rehearsals(node.folder),

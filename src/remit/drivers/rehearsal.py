@@ -52,7 +52,7 @@ class Rehearsals:
         if self._busy.locked():
             raise Outage("another rehearsal is under way", code="busy", hint="try again when it is done")
         async with self._busy:
-            answer = await self._answer([sys.executable, "-m", "remit.cli.main", "policy", *words, "-C", str(self._folder), "--json"])
+            answer = await self._answer([sys.executable, "-P", "-m", "remit.cli.main", "policy", *words, "-C", str(self._folder), "--json"])
         error = answer.get("error")
         if isinstance(error, dict):
             raise Mistake(str(error.get("message", "")), code=str(error.get("code", "rehearsal")), hint=str(error.get("hint", "")))

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _PAGE = 1_000
 _LIVE_MAX = 10_000
+_MINUTE, _KEPT_MAX = 60, 16
 _NEEDED = tuple(f'"kind":"{kind}'.encode() for kind in ("task.opened", "task.moved", "lease.", "call.decided", "call.finished"))
 
 
@@ -74,6 +75,24 @@ class Exposures:
         for entry in await self._store.task_entries(task):
             if entry.index < stop:
                 trace.add(decode(entry.body))
+
+
+class RecentExposures:
+    """Exposures for who looks again and again: what was counted within a minute is not counted anew, for so many periods."""
+
+    def __init__(self, exposures: Exposures) -> None:
+        self._exposures = exposures
+        self._kept: dict[tuple[int, int, str], Exposure] = {}
+
+    async def of(self, begin: datetime, end: datetime, agent: str = "") -> Exposure:
+        """As ``Exposures.of``, to the minute."""
+        key = (int(begin.timestamp()) // _MINUTE, int(end.timestamp()) // _MINUTE, agent)
+        if key not in self._kept:
+            found = await self._exposures.of(begin, end, agent)
+            while len(self._kept) >= _KEPT_MAX:
+                del self._kept[next(iter(self._kept))]
+            self._kept[key] = found
+        return self._kept[key]
 
 
 def _gather(traces: dict[str, Trace], known: set[str], page: tuple[Entry, ...]) -> list[str]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from remit.doors.console.frame import Visit
     from remit.services.agent_views import AgentViews
-    from remit.services.exposure import Exposures
+    from remit.services.exposure import RecentExposures
 
 _DAYS = 30
 
@@ -29,7 +29,7 @@ class AgentsDoor:
     """For everybody who may look."""
 
     agents: AgentViews
-    exposures: Exposures
+    exposures: RecentExposures
     clock: Callable[[], datetime]
 
     def pages(self) -> list[Page]:

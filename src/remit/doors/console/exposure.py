@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from remit.doors.console.frame import Visit
     from remit.model.exposure import Excess, Exposure, Standing
-    from remit.services.exposure import Exposures
+    from remit.services.exposure import RecentExposures
 
 DAYS = (1, 7, 30, 90)
 _STRIPS_MAX, _EXCESSES_MAX = 20, 12
@@ -30,7 +30,7 @@ STRIP_HEIGHT = 12
 class ExposureDoor:
     """For everybody who may look."""
 
-    exposures: Exposures
+    exposures: RecentExposures
     clock: Callable[[], datetime]
 
     def pages(self) -> list[Page]:
