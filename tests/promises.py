@@ -212,7 +212,11 @@ PROMISES = (
         says="Whoever follows the log from outside can tell whether it only grew, and with a witness that everybody is shown the same log; "
         "its entries are read by its readers alone.",
         against=("insider with the database",),
-        tests=("tests/property/test_transparency.py", "tests/integration/test_transparency_log.py"),
+        tests=(
+            "tests/property/test_transparency.py",
+            "tests/integration/test_transparency_log.py",
+            "tests/e2e/test_console_records.py::test_the_browser_finds_what_does_not_fit",
+        ),
     ),
     Promise(
         says="What is told of exposure is counted from the ledger: nothing used that did not stand, and nothing standing beyond "
@@ -321,6 +325,7 @@ PROMISES = (
             "tests/integration/test_console_live.py",
             "tests/integration/test_console_nodes.py",
             "tests/e2e/test_console.py",
+            "tests/e2e/test_console_records.py::test_pages_stay_small_and_hostile_texts_are_text",
         ),
     ),
     Promise(

@@ -22,6 +22,7 @@ from remit.drivers.provider import Provider
 from remit.drivers.sealing import Sealer
 from remit.errors import Outage
 from remit.logic.console import ConsolePolicy
+from remit.node_console_records import record_pages
 from remit.services.console_sessions import Sessions
 from remit.services.console_sign_in import RETURN, ConsoleSignIn, sign_in_link
 from remit.services.growth import Growth
@@ -82,6 +83,7 @@ def console_pages(node: Node, frame: Frame) -> list[Page]:
         *TaskDoor(stories=stories, acts=TaskActs(tasks, node.door.end_task, node.leases.end_task)).pages(),
         *ApprovalsDoor(approvals=node.approvals, passkeys=passkeys, stories=stories, clock=node.clock, site=site).pages(),
         *PasskeysDoor(passkeys=passkeys, site=site).pages(),
+        *record_pages(node),
         *LiveDoor(growth=Growth(node.store), sessions=frame.sessions).pages(),
     ]
 

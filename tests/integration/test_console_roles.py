@@ -27,6 +27,18 @@ PAGES: dict[tuple[str, str], set[Role]] = {
     ("GET", "/console/passkeys"): {APPROVER},
     ("POST", "/console/passkeys"): {APPROVER},
     ("POST", "/console/passkeys/{passkey}/remove"): {APPROVER},
+    ("GET", "/console/agents"): EVERYBODY,
+    ("GET", "/console/agents/{agent}"): EVERYBODY,
+    ("GET", "/console/exposure"): EVERYBODY,
+    ("GET", "/console/ledger"): {AUDITOR},
+    ("GET", "/console/ledger/export"): {AUDITOR},
+    ("GET", "/console/ledger/{index}"): {AUDITOR},
+    ("GET", "/console/ledger/{index}/bytes"): {AUDITOR},
+    ("GET", "/console/ledger/{index}/proof"): {AUDITOR},
+    ("GET", "/console/policy"): {OPERATOR, AUDITOR},
+    ("POST", "/console/policy/check"): {OPERATOR, AUDITOR},
+    ("POST", "/console/policy/test"): {OPERATOR, AUDITOR},
+    ("POST", "/console/policy/replay"): {OPERATOR, AUDITOR},
 }
 OPEN = {
     ("GET", "/console/sign-in"),
@@ -84,7 +96,7 @@ async def test_without_a_session_nothing_is_shown_or_done(tmp_path):
         token = await signed_in.token()
         someone, stolen = here.browser(), here.browser("0123456789abcdef." + "x" * 43)
         for method, path in PAGES:
-            where = re.sub(r"\{(\w+)\}", lambda found: places[found[1]], path)
+            where = re.sub(r"\{(\w+)\}", lambda found: places.get(found[1], "x"), path)
             for browser in (someone, stolen):
                 status, told = await (browser.get(where) if method == "GET" else browser.post(where, token))
                 assert status == (303 if method == "GET" else 401), (method, path)

@@ -10,7 +10,7 @@ import pytest
 from remit.errors import Mistake
 from remit.model.task import TaskState
 from remit.services import ledger_search
-from remit.services.exposure import Exposures
+from remit.services.exposure import Exposures, RecentExposures
 from remit.services.ledger_search import LedgerSearch, Wanted
 from tests.support import NOW, World, call, grant
 
@@ -57,6 +57,18 @@ async def test_a_period_in_the_middle_is_what_it_is_of_the_whole(tmp_path: Path)
     assert cut.cut
     assert cut.begin > NOW
     assert running
+    await world.close()
+
+
+async def test_who_looks_again_has_nothing_counted_anew(tmp_path: Path) -> None:
+    world, _ = await worked(tmp_path / "remit.db", tasks=1)
+    recent = RecentExposures(Exposures(world.store, LedgerSearch(world.store), lambda: world.clock.now))
+    end = world.clock.now
+    first = await recent.of(NOW, end)
+    assert await recent.of(NOW + timedelta(seconds=1), end + timedelta(seconds=1)) is first
+    later = [await recent.of(NOW, end, agent=str(number)) for number in range(40)]
+    assert later[-1].privileges == ()
+    assert await recent.of(NOW, end) is not first, "only so many are kept"
     await world.close()
 
 

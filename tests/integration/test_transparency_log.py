@@ -236,6 +236,18 @@ async def test_a_node_that_starts_again_learns_what_its_witness_saw(tmp_path: Pa
     assert witness.asked == [(0, 4), (0, 8), (4, 8)]
 
 
+async def test_another_node_that_was_quicker_is_no_alarm(tmp_path: Path) -> None:
+    witness = Witness()
+    async with node_with(tmp_path, witness.toml(), witness) as (node, _), open_node(tmp_path) as other:
+        await fill(node, 4)
+        late = await node.ledger.publish()
+        await fill(other, 4)
+        await other.transparency.witnesses.ask()
+        assert await node.transparency.witnesses._cosigned(node.transparency.witnesses.witnesses[0], late) == ""
+        assert node.transparency.witnesses.alarms == 0
+        assert open_checkpoint(await node.transparency.witnesses.ask(), node.ledger.verifier).size == 8
+
+
 @pytest.mark.parametrize("odd", ["away", "rubbish", "endless"])
 async def test_a_witness_that_does_not_do_its_work_costs_its_own_cosignature(tmp_path: Path, odd: str) -> None:
     witness = Witness(odd=odd)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _PAGE = 1_000
 _LIVE_MAX = 10_000
+_MINUTE, _KEPT_MAX = 60, 16
 _NEEDED = tuple(f'"kind":"{kind}'.encode() for kind in ("task.opened", "task.moved", "lease.", "call.decided", "call.finished"))
 
 
@@ -33,6 +34,7 @@ class Exposures:
 
     def __init__(self, store: Store, search: LedgerSearch, clock: Callable[[], datetime], entries_max: int = 300_000) -> None:
         self._store, self._search, self._clock, self._entries_max = store, search, clock, entries_max
+        self._reading = asyncio.Lock()  # one at a time: a long period is a lot to read
 
     async def of(self, begin: datetime, end: datetime, agent: str = "") -> Exposure:
         """The exposure of a period, of one agent (its SPIFFE ID) or of all. Raises Mistake, Outage."""
@@ -46,8 +48,10 @@ class Exposures:
             start = stop - self._entries_max
             (first,) = await self._store.entries(start, 1)
             begin = max(begin, decode(first.body).at)
-        traces = await self._traces(start, stop)
-        return count((one for one in traces.values() if not agent or one.agent == agent), begin, end, cut=cut)
+        async with self._reading:
+            traces = await self._traces(start, stop)
+            counted = [one for one in traces.values() if not agent or one.agent == agent]
+            return await asyncio.to_thread(count, counted, begin, end, cut=cut)
 
     async def _traces(self, start: int, stop: int) -> dict[str, Trace]:
         """What happened to each task that had a record there, or is live now."""
@@ -71,6 +75,24 @@ class Exposures:
         for entry in await self._store.task_entries(task):
             if entry.index < stop:
                 trace.add(decode(entry.body))
+
+
+class RecentExposures:
+    """Exposures for who looks again and again: what was counted within a minute is not counted anew, for so many periods."""
+
+    def __init__(self, exposures: Exposures) -> None:
+        self._exposures = exposures
+        self._kept: dict[tuple[int, int, str], Exposure] = {}
+
+    async def of(self, begin: datetime, end: datetime, agent: str = "") -> Exposure:
+        """As ``Exposures.of``, to the minute."""
+        key = (int(begin.timestamp()) // _MINUTE, int(end.timestamp()) // _MINUTE, agent)
+        if key not in self._kept:
+            found = await self._exposures.of(begin, end, agent)
+            while len(self._kept) >= _KEPT_MAX:
+                del self._kept[next(iter(self._kept))]
+            self._kept[key] = found
+        return self._kept[key]
 
 
 def _gather(traces: dict[str, Trace], known: set[str], page: tuple[Entry, ...]) -> list[str]:

@@ -6,6 +6,7 @@ Rules: a proof or a tile costs the hashes that it is made of, whatever the log's
 from __future__ import annotations
 
 import base64
+from collections import deque
 from typing import IO, TYPE_CHECKING
 
 from remit.errors import NotFound
@@ -15,7 +16,7 @@ from remit.logic.merkle import HASH_BYTES, consistency_plan, inclusion_plan, kep
 from remit.logic.tiles import TILE_WIDTH, bundled
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import AsyncIterator, Collection
 
     from remit.logic.checkpoint import Checkpoint
     from remit.logic.merkle import Node
@@ -90,21 +91,28 @@ class Ledger:
 
     async def export(self, file: IO[str]) -> int:
         """Write the whole log as ``logic/audit.py`` verifies it; returns the number of entries. Publishes the head."""
+        entries = 0
+        async for text, written in self.exported():
+            file.write(text)
+            entries = written
+        return entries
+
+    async def exported(self) -> AsyncIterator[tuple[str, int]]:
+        """The whole log piece by piece, each with the number of entries so far. Publishes the head."""
         note = await self.publish()
         size = open_checkpoint(note, self.verifier).size
-        file.write(EXPORT_HEADER + "\n")
-        published = [(open_checkpoint(kept, self.verifier).size, kept) for kept in await self._all_checkpoints(size)]
-        written = 0
+        published = deque((open_checkpoint(kept, self.verifier).size, kept) for kept in await self._all_checkpoints(size))
+        lines, written = [EXPORT_HEADER], 0
         while written < size:
             for entry in await self._store.entries(written, min(_PAGE, size - written)):
                 while published and published[0][0] <= written:
-                    file.write(export_line("checkpoint", published.pop(0)[1].encode()) + "\n")
-                file.write(export_line("leaf", entry.leaf) + "\n")
-                file.write(export_line("entry", entry.body) + "\n")
+                    lines.append(export_line("checkpoint", published.popleft()[1].encode()))
+                lines += [export_line("leaf", entry.leaf), export_line("entry", entry.body)]
                 written += 1
-        for _, kept in published:
-            file.write(export_line("checkpoint", kept.encode()) + "\n")
-        return written
+            yield "\n".join(lines) + "\n", written
+            lines = []
+        lines += [export_line("checkpoint", kept.encode()) for _, kept in published]
+        yield "\n".join(lines) + "\n", written
 
     async def _all_checkpoints(self, size: int) -> list[str]:
         found: list[str] = []

@@ -91,7 +91,7 @@ class Witnesses:
         if answer.status == _CONFLICT:
             old = known_size(answer.body)
             if old > size:
-                raise SplitView(f"it has seen {old} entries of this log, which holds {size}: the store was set back, or there are two logs")
+                await self._check_ahead(old)
             answer = await self._post(witness, old, size, note)
         if answer.status == _UNPROVED:
             raise SplitView(f"it has seen a history of {old} entries that this log does not continue")
@@ -100,6 +100,15 @@ class Witnesses:
         whole = cosigned(note, witness.key, answer.body.decode("utf-8", "replace"))
         self._known[witness.name] = size
         return whole
+
+    async def _check_ahead(self, old: int) -> None:
+        """A witness has seen more than what we show it: of another node of ours just now, or of a log that we do not have."""
+        head, _ = await self._ledger.checkpoint()
+        if old > head.size:
+            raise SplitView(
+                f"it has seen {old} entries of this log, which holds {head.size}: the store was set back, or there are two logs"
+            )
+        raise Outage("another node has shown it more by now", code="witness")
 
     async def _post(self, witness: Witness, old: int, size: int, note: str) -> Answer:
         path = await self._ledger.consistency(old, size) if old else ()

@@ -60,6 +60,10 @@ BY_ITSELF = "x-remit-live"  # the header of what a page fetches by itself
 NAVIGATION = (
     ("/", "Now", Action.LOOK),
     ("/console/approvals", "Approvals", Action.ANSWER),
+    ("/console/agents", "Agents", Action.LOOK),
+    ("/console/policy", "Policy", Action.REHEARSE),
+    ("/console/exposure", "Exposure", Action.LOOK),
+    ("/console/ledger", "Ledger", Action.AUDIT),
 )
 
 

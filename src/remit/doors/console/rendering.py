@@ -92,6 +92,13 @@ class _Texts:
         return Markup("{} <details><summary>all of it ({})</summary>{}</details>").format(begun, more, rest)
 
 
+def in_lines(text: str, characters_max: int) -> tuple[list[str], int]:
+    """A text of several lines for a template to put out line by line, and how many lines of it are left out."""
+    lines = text.strip("\n").split("\n")
+    shown = text.strip("\n")[:characters_max].split("\n")
+    return shown, len(lines) - len(shown)
+
+
 def _as_is(address: str) -> Markup:
     """An address of ours, whole: escaped, but not cut."""
     return escape(address)
