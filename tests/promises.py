@@ -64,6 +64,7 @@ PROMISES = (
             "tests/contract/test_target_github.py",
             "tests/contract/test_target_x509.py",
             "tests/contract/test_target_nats.py",
+            "tests/contract/test_target_oauth.py",
             "tests/e2e/test_leases.py::test_a_killed_node_leaves_nothing_for_long",
             "tests/e2e/test_demo.py",
         ),
