@@ -1,6 +1,6 @@
 """Replays a large ledger with a process for each processor, and shows on standard error how far it is.
 
-Rules: what is counted is the same however many work at it. Each process opens the folder for itself and decides again what its share of
+Rules: what is answered is the same however many work at it. Each process opens the folder for itself and decides again what its share of
 the tasks asked; the first of them also holds the ledger against its signature. When one fails, all stop and its error is told.
 """
 

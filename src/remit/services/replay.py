@@ -156,7 +156,7 @@ def merged(parts: Sequence[Replayed]) -> Replayed:
             key = (flip.task_type, flip.agent, flip.tool, flip.was, flip.would_be)
             known = flips.setdefault(key, Flip(task_type=key[0], agent=key[1], tool=key[2], was=key[3], would_be=key[4]))
             known.count += flip.count
-            examples = sorted((*known.examples, *flip.examples), key=lambda one: (one["at"], one["decision"]))
+            examples = sorted((*known.examples, *flip.examples), key=lambda one: int(one["entry"]))
             known.examples = tuple(examples[:_EXAMPLES_MAX])
     decisions, same = sum(part.decisions for part in parts), sum(part.same for part in parts)
     return Replayed(decisions=decisions, same=same, flips=_ordered(flips.values()), unknown=unknown)
@@ -168,6 +168,7 @@ def _ordered(flips: Iterable[Flip]) -> tuple[Flip, ...]:
 
 def _example(moment: Moment, reasons: str) -> dict[str, str]:
     return {
+        "entry": str(moment.index),
         "decision": moment.body.decision,
         "task": moment.task.id,
         "at": moment.record.at.isoformat(timespec="seconds"),
