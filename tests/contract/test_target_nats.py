@@ -234,7 +234,7 @@ async def test_a_question_is_answered_in_an_inbox_of_the_lease_s_own(case):
     heard = await spying.client.subscribe("ask")
     await spying.client.flush()
     question = asyncio.create_task(asking.client.request("ask", b"?", timeout=1))
-    assert (await heard.next_msg(2)).reply.startswith(f"_INBOX.{mark(52)}.")
+    assert (await heard.next_msg(30)).reply.startswith(f"_INBOX.{mark(52)}.")
     with pytest.raises((TimeoutError, nats.errors.Error)):
         await question
     for session in (asking, spying):

@@ -28,7 +28,7 @@ _EPILOG = "Exit codes: 0 all that was tried held, 1 something did not hold or no
 
 
 @click.command(epilog=_EPILOG)
-@click.argument("name", required=False, type=click.Choice([one.value for one in Incident]))
+@click.argument("name", metavar="[NAME]", required=False, type=click.Choice([one.value for one in Incident]))
 @click.option("--list", "only_list", is_flag=True, help="Name the drills, play none.")
 @click.option("--input", "-i", "inputs", multiple=True, metavar="KEY=VALUE", help="A value for inputs of that name, not a made-up one.")
 @click.option("--task", "only", multiple=True, metavar="TYPE", help="Play on this task type only (may be given several times).")
