@@ -28,7 +28,7 @@ _ALGORITHM = "ES256"
 _TOKEN_CHARACTERS_MAX = 131_072
 _HEADER_CHARACTERS_MAX = 1_024
 _HEADERS = frozenset({"alg", "kid", "typ"})
-_PARTS, _HEADERS_MAX = 3, 16
+_HEADERS_MAX = 16
 _HALF_BYTES = 32
 _SCHEME = ECDSA(SHA256())
 Claims = dict[str, Any]
@@ -55,24 +55,25 @@ class TokenSigner:
 
     def verified(self, token: str) -> tuple[Claims, Claims]:
         """The same, and nothing is remembered: for those who do that themselves."""
-        parts = token.split(".", _PARTS)
-        if len(token) > _TOKEN_CHARACTERS_MAX or len(parts) != _PARTS:
+        signed, _, signature_part = token.rpartition(".")
+        head, dot, body = signed.partition(".")
+        if len(token) > _TOKEN_CHARACTERS_MAX or not dot or "." in body:
             raise Unauthenticated("not a token")
-        known = self._headers.get(parts[0])
-        header = known or self._header(parts[0])
+        known = self._headers.get(head)
+        header = known or self._header(head)
         if header.get("alg") != _ALGORITHM or header.get("kid", self.key_id) != self.key_id:
             raise Unauthenticated("the token is not signed by a key of this trust domain")
-        signature = decoded(parts[2])
+        signature = decoded(signature_part)
         pair = encode_dss_signature(int.from_bytes(signature[:_HALF_BYTES]), int.from_bytes(signature[_HALF_BYTES:]))  # RFC 7518 §3.4
         try:
             if len(signature) != 2 * _HALF_BYTES:
                 raise InvalidSignature
-            self._verifier.verify(pair, f"{parts[0]}.{parts[1]}".encode("utf-8", "surrogatepass"), _SCHEME)
+            self._verifier.verify(pair, signed.encode("utf-8", "surrogatepass"), _SCHEME)
         except InvalidSignature:
             raise Unauthenticated("the token's signature does not hold") from None
-        claims = msgspec.json.decode(decoded(parts[1]))  # ours, as the signature says: there is nothing to find out about it
+        claims = msgspec.json.decode(decoded(body))  # ours, as the signature says: there is nothing to find out about it
         if known is None and len(self._headers) < _HEADERS_MAX:
-            self._headers[parts[0]] = header
+            self._headers[head] = header
         return header, claims
 
     def remembered(self, token: str) -> tuple[Claims, Claims] | None:
