@@ -134,6 +134,11 @@ async def test_the_commands_know_its_operations(folder: Path, api: Crm) -> None:
     assert "✓ egress crm: 2 operations; it answers" in doctor.stdout
     assert [sent.headers.get("authorization") for sent in api.seen] == [None]
     text = (folder / "remit.toml").read_text()
+    (folder / "remit.toml").write_text(text.replace("headers.Authorization", 'headers.X-Fixed = "${CRM_KEY}"\nheaders.Authorization', 1))
+    coverage = json.loads((await remit(folder, "report", "coverage", "--json")).stdout)["coverage"]
+    assert [one["known"] for one in coverage["configured"] if one["kind"] == "server"] == [1]
+    (outlives,) = [gap for gap in coverage["gaps"] if "CRM_KEY" in gap["what"]]
+    assert (outlives["where"], outlives["what"].split()[:2]) == ("egress.crm", ["egress", "crm"])
     (folder / "remit.toml").write_text(text.replace(api.url, "https://localhost:1"))
     doctor = await remit(folder, "doctor")
     assert "✗ egress crm: crm cannot be reached" in doctor.stdout

@@ -32,17 +32,20 @@ if TYPE_CHECKING:
 
 _NAMED_MAX = 100
 _WHOLE = "*"
+_KINDS = {"servers": "server", "egress": "egress"}  # tables of remit.toml whose entries reach something
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
-    """What a server is given, by name. ``variables``: of remit's own environment; ``shown``: those of them that stand in its command line
-    or its address, where process lists and logs show them; ``plain``: variables and headers whose values stand in ``remit.toml``.
+    """What a server or an egress is given, by name. ``variables``: of remit's own environment; ``shown``: those of them that stand in its
+    command line or its address, where process lists and logs show them; ``plain``: variables and headers whose values stand in
+    ``remit.toml``; ``table``: where it is declared.
     """
 
     variables: tuple[str, ...] = ()
     shown: tuple[str, ...] = ()
     plain: tuple[str, ...] = ()
+    table: str = "servers"
 
 
 def live_settings(configuration: Configuration, rulebook: Rulebook, given: Mapping[str, Given]) -> dict[str, LiveSetting]:
@@ -61,7 +64,7 @@ def coverage_of(configuration: Configuration, rulebook: Rulebook, given: Mapping
     """What is under policy and what is not."""
     tools = _tools(rulebook)
     granted = {tool for tool in tools if any(_grants(kind, tools[tool]) for kind in configuration.task_types.values())}
-    servers = {**configuration.servers, **configuration.python_servers}
+    servers = _servers(configuration)
     pinned = {tool.server for tool in rulebook.pinned.values()}
     agents = [agent for agent in configuration.agents.values() if agent.tasks]
     leased = [name for name, target in configuration.targets.items() if not TARGET_KINDS[target.kind].stands]
@@ -99,13 +102,14 @@ def _gaps(configuration: Configuration, rulebook: Rulebook, given: Mapping[str, 
         if one.variables:
             told = ", ".join(one.variables)
             mend = "lease it: [targets.NAME], [[lease]] and {lease:NAME.part}; write what is no secret plainly"
-            yield Gap(
-                what=f"server {name} is given {told} from the environment: it outlives every task", where=f"servers.{name}", mend=mend
-            )
+            what = f"{_KINDS[one.table]} {name} is given {told} from the environment: it outlives every task"
+            yield Gap(what=what, where=f"{one.table}.{name}", mend=mend)
         if one.plain:
             told = ", ".join(one.plain)
             mend = "if one of them is a secret, lease it; if not, nothing need be done"
-            yield Gap(what=f"server {name} is given {told} as plain values of remit.toml", where=f"servers.{name}", mend=mend)
+            yield Gap(
+                what=f"{_KINDS[one.table]} {name} is given {told} as plain values of remit.toml", where=f"{one.table}.{name}", mend=mend
+            )
     for name, target in configuration.targets.items():
         if TARGET_KINDS[target.kind].stands:
             what = f"target {name} has one secret for all tasks, which outlives them"
@@ -130,7 +134,7 @@ def _gaps(configuration: Configuration, rulebook: Rulebook, given: Mapping[str, 
 
 
 def _of_rules(configuration: Configuration, rulebook: Rulebook) -> Iterable[LiveSetting]:
-    servers = {**configuration.servers, **configuration.python_servers}
+    servers = _servers(configuration)
     pinned = {tool.server for tool in rulebook.pinned.values()}
     tools = _tools(rulebook)
     stated = [tool for tool in tools if _stated(configuration, tool)]
@@ -203,6 +207,11 @@ def _of_people(configuration: Configuration) -> Iterable[LiveSetting]:
     yield _flag("approvals.four_eyes", on=eyes)
 
 
+def _servers(configuration: Configuration) -> dict[str, object]:
+    """Whatever has tools, by name."""
+    return {**configuration.servers, **configuration.python_servers, **configuration.egresses}
+
+
 def _tools(rulebook: Rulebook) -> dict[str, ToolFacts]:
     found = {tool.id: rulebook.tool(Kind.TOOL, tool.server, tool.name) for tool in rulebook.pinned.values()}
     return {name: facts for name, facts in found.items() if facts is not None}
@@ -246,18 +255,20 @@ def _flag(key: str, *, on: bool) -> LiveSetting:
 
 
 def given_to_servers(folder: Path) -> dict[str, Given]:
-    """What ``remit.toml`` gives each server beside leases. Raises Mistake."""
-    found = {}
-    for name, table in parsed(FILE, read_text(folder / FILE, FILE)).data.get("servers", {}).items():
-        if isinstance(table, dict):
-            values = {**_table(table, "env"), **_table(table, "headers")}
-            plain = sorted(key for key, value in values.items() if not VARIABLE.search(str(value)) and not LEASED.search(str(value)))
-            found[name] = Given(
-                variables=tuple(dict.fromkeys(VARIABLE.findall(json.dumps(table, default=str)))),
-                shown=tuple(dict.fromkeys(VARIABLE.findall(json.dumps([table.get("args"), table.get("url")], default=str)))),
-                plain=tuple(plain),
-            )
-    return found
+    """What ``remit.toml`` gives each server and each egress beside leases. Raises Mistake."""
+    declared = parsed(FILE, read_text(folder / FILE, FILE)).data
+    return {name: _given(kind, table) for kind in _KINDS for name, table in _table(declared, kind).items() if isinstance(table, dict)}
+
+
+def _given(kind: str, table: Mapping[str, object]) -> Given:
+    values = {**_table(table, "env"), **_table(table, "headers")}
+    plain = sorted(key for key, value in values.items() if not VARIABLE.search(str(value)) and not LEASED.search(str(value)))
+    return Given(
+        variables=tuple(dict.fromkeys(VARIABLE.findall(json.dumps(table, default=str)))),
+        shown=tuple(dict.fromkeys(VARIABLE.findall(json.dumps([table.get("args"), table.get("url")], default=str)))),
+        plain=tuple(plain),
+        table=kind,
+    )
 
 
 def _table(table: Mapping[str, object], key: str) -> dict[str, object]:
