@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,21 +14,26 @@ from tests.e2e.conftest import Folder
 from tests.e2e.inside import Inside
 from tests.e2e.test_broken_configuration import LISTED
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 KEK = base64.b64encode(bytes(range(32))).decode()
 NEXT = base64.b64encode(bytes(range(32, 64))).decode()
 
 
 @pytest.fixture
-def here(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> Inside:
-    monkeypatch.setenv("BANK_SECRET", "hunter2")
-    Pins(folder.path).pin("bank", LISTED)
-    return Inside(folder.path, folder.port, folder.started)
+def here(tmp_path: Path) -> Inside:
+    """A folder as `remit init` writes it."""
+    new = Inside(tmp_path / "work", 0)
+    new.path.mkdir()
+    assert new.remit("init").returncode == 0
+    return new
 
 
 def configure(folder: Folder, source: str) -> None:
     path = folder.path / "remit.toml"
     text = path.read_text().partition("\n[trust]")[0]
-    path.write_text(f'{text}\n[trust]\nkey_encryption = "{source}"\n' if source else text)
+    path.write_text(f'{text}\n[trust]\nkey_encryption = "{source}"\n')
 
 
 def keys_finding(folder: Folder) -> tuple[str, str]:
@@ -77,7 +83,8 @@ def test_without_the_key_nothing_starts_and_the_mistake_stands_at_its_line(here,
             monkeypatch.delenv("MINE_KEK")
         else:
             monkeypatch.setenv("MINE_KEK", value)
-        for command in (["serve"], ["task", "list"], ["keys", "list"], ["policy", "bundle", "--out", str(here.path / "b")]):
+        started = [["serve"]] if value == NEXT else []
+        for command in (*started, ["task", "list"], ["keys", "list"], ["policy", "bundle", "--out", str(here.path / "b")]):
             done = here.remit(*command)
             assert done.returncode == 2, done.stdout
             assert word in done.stderr
@@ -90,7 +97,10 @@ def test_without_the_key_nothing_starts_and_the_mistake_stands_at_its_line(here,
     assert KEK not in done.stderr
 
 
-def test_an_agent_and_its_servers_do_not_inherit_the_key(here, monkeypatch):
+def test_an_agent_does_not_inherit_the_key(folder, monkeypatch):
+    monkeypatch.setenv("BANK_SECRET", "hunter2")
+    Pins(folder.path).pin("bank", LISTED)
+    here = Inside(folder.path, folder.port, folder.started)
     monkeypatch.setenv("MINE_KEK", KEK)
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/run/credentials/remit")
     configure(here, "env:MINE_KEK")
