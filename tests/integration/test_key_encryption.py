@@ -6,6 +6,7 @@ import base64
 import contextlib
 import json
 import logging
+import os
 import shutil
 import threading
 from pathlib import Path
@@ -122,10 +123,13 @@ def test_a_key_that_is_open_to_others_short_or_among_the_keys_is_refused_and_not
     source = source_file(tmp_path / "kek", FIRST)
     (tmp_path / "kek").chmod(0o640)
     assert "other accounts can read this key" in refused(folder, source).message
-    monkeypatch.setenv("REMIT_TEST_KEK", "hunter2hunter2")
-    wrong = refused(folder, "env:REMIT_TEST_KEK")
-    assert "not 32 bytes in base64" in wrong.message
-    assert "hunter2" not in str(wrong)
+    for value in ("hunter2hunter2", "hunter2\udcff"):  # the latter: bytes that are no text
+        monkeypatch.setenv("REMIT_TEST_KEK", value)
+        wrong = refused(folder, "env:REMIT_TEST_KEK")
+        assert "not 32 bytes in base64" in wrong.message
+        assert "hunter2" not in str(wrong)
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    assert "cannot be read" in refused(folder, f"file:{tmp_path / 'loop'}").message
     with pytest.raises(Mistake) as mistake:
         check_source("hunter2hunter2")
     assert "hunter2" not in str(mistake.value)
@@ -178,6 +182,9 @@ def test_a_sealed_key_opens_for_its_purpose_and_folder_only(folder, kek, tmp_pat
 
 def test_a_plain_folder_opens_as_ever_and_is_wrapped_without_another_key_or_age(folder, kek):
     before = loaded(folder)
+    KeyRing(folder)
+    for path in folder.glob("*.key"):
+        os.utime(path, (NOW.timestamp(), NOW.timestamp()))
     ring = KeyRing(folder)
     signals = signals_key(folder / "signals.key").private_numbers()
     sealed, states = Sealer(before.derived("leases")).seal(b"credential", "lease"), ring.states()

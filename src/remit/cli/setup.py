@@ -302,10 +302,15 @@ def _keys_state(settings: Settings) -> tuple[str, str, str]:
     if not clear:
         return "good", "keys", f"{settings.keys}: sealed, under {settings.key_encryption}"
     if settings.key_encryption:
-        return "warning", "keys", f"{settings.keys}: still in clear: {', '.join(clear)} (remit keys wrap)"
+        return "warning", "keys", f"{settings.keys}: still in clear: {', '.join(clear)} ({_mend(clear)})"
     if not settings.storage_url and settings.keys.resolve().is_relative_to(settings.storage.parent.resolve()):
         return "warning", "keys", f"{settings.keys}: in clear beside the store: who copies both reads both ([trust] key_encryption)"
     return "good", "keys", f"{settings.keys}: in clear"
+
+
+def _mend(clear: list[str]) -> str:
+    left = any(name.startswith(".") for name in clear)
+    return f"remit keys wrap{'; a crash left those that begin with a dot: delete them' if left else ''}"
 
 
 def _diagnosis(found: list[tuple[str, str, str]], *, as_json: bool) -> int:

@@ -99,15 +99,15 @@ def does_not_open() -> Mistake:
 def _key(kind: str, name: str, folder: Path) -> bytes:
     try:
         if kind == _ENVIRONMENT:
-            data = os.environ[name].encode()
+            data = os.fsencode(os.environ[name])
         elif kind == "credential":
             # Modes are systemd's business: an access list that lets its service in shows as the group's bits.
             with (Path(os.environ[_CREDENTIALS]) / name).open("rb") as file:
                 data = file.read(_TEXT_MAX)
         else:
+            data = read_key_file(Path(name))
             if Path(name).resolve().is_relative_to(folder.resolve()):
                 raise Mistake("the key-encryption key lies among the keys that it is for", code="key_encryption", hint=SOURCE_HINT)
-            data = read_key_file(Path(name))
     except KeyError as error:
         raise Mistake(f"the environment has no {error.args[0]}", code="key_encryption", hint=f"it is needed by {kind}:{name}") from None
     except OSError as error:

@@ -128,11 +128,13 @@ def kept_keys(folder: Path) -> tuple[KeptKey, ...]:
     """How each file is kept, by what it says of itself; with what a crash may have left (``.NAME.key.…``). Raises OSError."""
     found = []
     for path in sorted([*folder.glob("*.key"), *folder.glob(".*.key.*")]):
+        if not path.is_file():
+            continue  # refused by whoever reads it as a key
         try:
             with path.open("rb") as file:
                 head = file.read(_HEAD_MAX).partition(b"\n")[0]
-        except (FileNotFoundError, IsADirectoryError):
-            continue  # ended meanwhile, or refused by whoever reads it as a key
+        except FileNotFoundError:
+            continue  # ended meanwhile
         if head.startswith(_WRAPPED):
             found.append(KeptKey(name=path.name, kept="wrapped", source=_source(head)))
         else:
