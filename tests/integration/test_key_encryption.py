@@ -109,6 +109,7 @@ def test_a_new_folder_is_sealed_from_each_source_and_opens_again(kind, folder, t
         ("credential:../kek", "names no key-encryption key"),
         ("env:", "names no key-encryption key"),
         ("file:/kek\nremit", "names no key-encryption key"),
+        ("file:/kek\udcff", "names no key-encryption key"),
         ("aws-kms:arn:aws:s3:::x", "names no key-encryption key"),
         ("bWluZQ==", "names no key-encryption key"),
     ],

@@ -29,7 +29,7 @@ KEY_BYTES = 32
 _TEXT_MAX = 1_024
 _ENVIRONMENT, _CREDENTIALS = "env", "CREDENTIALS_DIRECTORY"
 _SOURCES = {
-    "file": re.compile(r"/[^\x00-\x1f]{1,1000}"),
+    "file": re.compile(r"/[^\x00-\x1f\ud800-\udfff]{1,1000}"),
     _ENVIRONMENT: re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,100}", re.ASCII),
     "credential": re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,100}", re.ASCII),
     "aws-kms": re.compile(r"arn:(?:aws|aws-cn|aws-us-gov):kms:[a-z0-9-]{1,30}:\d{12}:(?:key|alias)/[A-Za-z0-9/_-]{1,256}", re.ASCII),

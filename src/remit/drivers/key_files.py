@@ -1,7 +1,7 @@
 """Files of keys: only their owner can read them, and each appears, or is replaced, whole or not at all.
 
 Rules: a file that others can read is refused, not repaired. What was written is on the disk before anything that needs it is. Whoever
-replaces a key holds the folder's lock (``alone``). Left out: what stands in them (``keys.py``, ``key_wrapping.py``).
+replaces or deletes a key holds the folder's lock (``alone``). Left out: what stands in them (``keys.py``, ``key_wrapping.py``).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def read_key_file(path: Path) -> bytes:
         raise Mistake(
             "other accounts can read this key",
             code="key_file",
-            hint=f"chmod 600 {path}; if somebody may have read it, delete it and let remit make a new one",
+            hint=f"chmod 600 {path}; if somebody may have read it, what it opens or signs has to be counted as known",
             place=Place(file=str(path)),
         )
     if not stat.S_ISREG(state.st_mode) or state.st_size > _BYTES_MAX:

@@ -108,9 +108,10 @@ class KeyRing(TokenSigner):
     def sweep(self, now: datetime) -> int:
         """Delete retired keys of which no token can live any more; returns how many. Raises Mistake, OSError."""
         over = [path for moment, path in self._retired() if now.timestamp() >= moment + _KEEPS_SECONDS]
-        for path in over:
-            path.unlink(missing_ok=True)
         if over:
+            with alone(self._folder):  # nobody is in the middle of wrapping one
+                for path in over:
+                    path.unlink(missing_ok=True)
             self.refresh()
         return len(over)
 
