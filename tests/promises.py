@@ -194,6 +194,12 @@ PROMISES = (
         ),
     ),
     Promise(
+        says="With a key-encryption key, no key of the keys folder lies in it in clear: without that key, or with another, nothing of it "
+        "opens, nothing starts and nothing is overwritten; wrapping it, and a crash in between, loses no key (7).",
+        against=("insider with the database", "hijacked agent"),
+        tests=("tests/integration/test_key_encryption.py", "tests/e2e/test_key_encryption.py"),
+    ),
+    Promise(
         says="Verification needs only the public key, and names the first entry that was changed, removed, inserted or reordered.",
         against=("insider with the database",),
         tests=("tests/property/test_ledger.py", "tests/integration/test_verification.py"),

@@ -258,13 +258,14 @@ async def open_node(
     configuration, rulebook = load_rules(folder)
     if scratch is not None:
         unseen = replace(configuration.settings.ledger, witnesses=())
-        apart = replace(configuration.settings, storage=scratch / "remit.db", storage_url="", keys=scratch / "keys", ledger=unseen)
+        elsewhere = replace(configuration.settings, storage=scratch / "remit.db", storage_url="", keys=scratch / "keys", key_encryption="")
+        apart = replace(elsewhere, ledger=unseen)
         configuration = replace(configuration, settings=apart)
     if stand_ins is not None:
         configuration = replace(configuration, servers=stand_ins, targets={})
     settings, limits = configuration.settings, configuration.settings.limits
     objectives = _objectives(settings)
-    keys = load_or_make_keys(settings.keys)
+    keys = load_or_make_keys(settings.keys, settings.key_encryption, settings.trust_domain)
     origin = f"{settings.trust_domain}/ledger"
 
     def sign(size: int, root: bytes) -> str:
@@ -422,7 +423,7 @@ async def open_node(
 async def open_standing(folder: Path) -> AsyncIterator[tuple[Mapping[str, Agent], Store, Standing]]:
     """Just enough of a node to stop agents, whatever else of the folder does not hold together. Raises Mistake, Outage."""
     settings, agents = load_agents(folder)
-    keys = load_or_make_keys(settings.keys)
+    keys = load_or_make_keys(settings.keys, settings.key_encryption, settings.trust_domain)
     origin = f"{settings.trust_domain}/ledger"
     store = _store(settings, lambda size, root: sign_checkpoint(Checkpoint(origin, size, root), keys.ledger))
     try:

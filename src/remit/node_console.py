@@ -151,7 +151,8 @@ def _signing(node: Node, frame: Frame) -> SignInDoor:
 
 
 def _sealer(node: Node) -> Sealer:
-    return Sealer(load_or_make_keys(node.configuration.settings.keys).derived("console"))
+    settings = node.configuration.settings
+    return Sealer(load_or_make_keys(settings.keys, settings.key_encryption, settings.trust_domain).derived("console"))
 
 
 async def _sweep(sessions: Sessions) -> None:

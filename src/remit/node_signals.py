@@ -103,7 +103,7 @@ def signal_parts(
     if rules.transmitters:
         parts.doors += SignalsDoor(signals=signals).routes()
     if rules.receivers:
-        signer = EventSigner(signals_key(settings.keys / "signals.key"))
+        signer = EventSigner(signals_key(settings.keys / "signals.key", keys.folder_key))
         parts.streams = Streams(store, rules, Sealer(keys.derived("streams")), clock, new_id)
         parts.telling = Telling(store, parts.streams, signer, reach, clock, issuer=settings.issuer, node=new_id("node"))
         parts.doors += StreamsDoor(streams=parts.streams, telling=parts.telling, signer=signer, issuer=settings.issuer).routes()

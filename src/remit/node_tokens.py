@@ -84,7 +84,7 @@ def token_parts(
 ) -> TokenParts:
     """The parts that other services stand on. Raises Mistake for keys that cannot be trusted."""
     settings, rules = configuration.settings, configuration.tokens
-    signer = KeyRing(settings.keys)
+    signer = KeyRing(settings.keys, keys.folder_key)
     numbers = StatusNumbers(store, new_id) if rules.status_list else None
     tokens = Tokens(tasks, signer, clock, new_id, issuer=settings.issuer, token_ttl=settings.token_ttl, rules=rules, numbers=numbers)
     age_max = timedelta(days=rules.rotate_days) if rules.rotate_days else None
@@ -96,7 +96,7 @@ def token_parts(
         possessions=possessions,
         tokens=tokens,
         bearers=Bearers(tokens, possessions),
-        transaction_signer=TokenSigner(token_key(settings.keys / "transactions.key")),
+        transaction_signer=TokenSigner(token_key(settings.keys / "transactions.key", keys.folder_key)),
         front_sealer=Sealer(keys.derived("front channel")),
     )
 

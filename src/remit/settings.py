@@ -147,6 +147,7 @@ class Settings:
     storage: Path = Path("state/remit.db")
     storage_url: str = field(default="", repr=False)  # PostgreSQL; "" : the file above. May hold a password
     keys: Path = Path("state/keys")
+    key_encryption: str = ""  # where the key-encryption key of ``keys`` is (drivers/key_encryption.py); "": they lie in clear
     trust_domain: str = "remit.local"
     svid_ttl: timedelta = timedelta(minutes=5)
     token_ttl: timedelta = timedelta(minutes=10)

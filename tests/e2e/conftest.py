@@ -98,7 +98,7 @@ class Folder:
 
     def command(self, *words: str) -> list[str]:
         """The command line, with the folder named behind the command's own words."""
-        own = 2 if words[0] in {"task", "ledger", "policy", "agent", "lease", "target"} else 1
+        own = 2 if words[0] in {"task", "ledger", "policy", "agent", "lease", "target", "keys"} else 1
         return [*REMIT, *words[:own], "-C", str(self.path), *words[own:]]
 
     def remit(self, *words: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:

@@ -12,6 +12,7 @@ import click
 
 from remit.cli.common import REFUSED, emit, folder_option, json_option, reports_errors, safe, say
 from remit.cli.replaying import progress, replayed
+from remit.drivers.key_wrapping import open_folder_key
 from remit.drivers.keys import bundle_key
 from remit.errors import Mistake, NotFound
 from remit.logic.bundle import SEQUENCE_MAX, make_bundle
@@ -32,7 +33,9 @@ from remit.services.scenarios import ScenarioClock, Stage, Tested, play
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from remit.settings import Configuration
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from remit.settings import Configuration, Settings
 
 
 @click.group()
@@ -184,7 +187,7 @@ async def policy_bundle(out: Path, key_file: Path | None, name: str, sequence: i
     configuration, rulebook = load_rules(folder)
     files = {**configuration.policies, **_tests(folder, configuration)}
     signer = name or f"{configuration.settings.trust_domain}/policies"
-    key = bundle_key(key_file or configuration.settings.keys / "policies.key")
+    key = bundle_key(key_file) if key_file else _bundle_key(configuration.settings)
     number = sequence or int(datetime.now(UTC).timestamp())
     fresh = out.with_name(f".{out.name}.{os.getpid()}")
     fresh.write_text(make_bundle(files, signer, number, key), encoding="utf-8")
@@ -192,6 +195,11 @@ async def policy_bundle(out: Path, key_file: Path | None, name: str, sequence: i
     vkey = str(Verifier.of(signer, key))
     data = {"file": str(out), "sequence": number, "policies": list(rulebook.policies.ids), "key": vkey}
     emit(data, f'{out}: {len(files)} files, sequence {number}\nbundle_keys = ["{vkey}"]', as_json=as_json)
+
+
+def _bundle_key(settings: Settings) -> Ed25519PrivateKey:
+    folder_key = open_folder_key(settings.keys, settings.key_encryption, settings.trust_domain)
+    return bundle_key(settings.keys / "policies.key", folder_key)
 
 
 def _tests(folder: Path, configuration: Configuration) -> dict[str, str]:

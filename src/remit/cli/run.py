@@ -23,6 +23,7 @@ from remit.cli.common import emit, folder_option, json_option, operator, reports
 from remit.cli.proof import VARIABLE, presented, proved, token_option
 from remit.cli.run_manifest import manifest_files, manifest_options, watch_manifest
 from remit.cli.server import serving
+from remit.drivers.key_encryption import withheld_variables
 from remit.errors import Mistake, NotFound
 from remit.logic.records import decode
 from remit.model.attestation import Run
@@ -221,7 +222,8 @@ def _forward(process: asyncio.subprocess.Process, number: signal.Signals) -> Non
 
 
 def _environment(configuration: Configuration, task: Task, base: str, token: str, scratch: Path) -> dict[str, str]:
-    withheld = environment_names(configuration.settings.folder) | {VARIABLE}
+    settings = configuration.settings
+    withheld = environment_names(settings.folder) | withheld_variables(settings.key_encryption) | {VARIABLE}
     environment = {name: value for name, value in os.environ.items() if name not in withheld}
     granted = {grant.server for grant in task.grants}
     servers = sorted(granted & set(configuration.servers))  # the others run in their own programs

@@ -16,6 +16,7 @@ from remit.cli.tls import ServerTls
 from remit.doors.workload.listener import check_folder
 from remit.drivers.base import HttpServer, StdioServer, UpstreamLimits
 from remit.drivers.egress_http import EgressClient
+from remit.drivers.key_wrapping import kept_keys
 from remit.drivers.keys import load_or_make_keys
 from remit.drivers.outward import Outward
 from remit.drivers.upstream_http import http_session
@@ -31,9 +32,10 @@ from remit.services.proofs import examine
 from remit.services.rules import unanswerable
 from remit.services.scaffold import write_folder
 from remit.services.signal_keys import TransmitterKeys
-from remit.settings import Configuration
+from remit.settings import Configuration, Settings
 
 _CONNECT_SECONDS, _SILENT_SECONDS = 5, 600
+_SIGNS = {"good": "✓", "warning": "!", "bad": "✗"}
 
 
 @click.command()
@@ -142,8 +144,8 @@ async def doctor(folder: Path, as_json: bool) -> int:
         return _diagnosis(found, as_json=as_json)
     settings = configuration.settings
     try:
-        load_or_make_keys(settings.keys)
-        found.append(("good", "keys", str(settings.keys)))
+        load_or_make_keys(settings.keys, settings.key_encryption, settings.trust_domain)
+        found.append(_keys_state(settings))
     except (RemitError, OSError) as error:
         found.append(("bad", "keys", str(error)))
     found += await _trust_state(configuration)
@@ -295,8 +297,24 @@ def _store_state(path: Path) -> tuple[str, str, str]:
     return ("good" if answer == "ok" else "bad"), "store", f"{path}: {answer}"
 
 
+def _keys_state(settings: Settings) -> tuple[str, str, str]:
+    clear = [key.name for key in kept_keys(settings.keys) if key.kept == "clear"]
+    if not clear:
+        return "good", "keys", f"{settings.keys}: sealed, under {settings.key_encryption}"
+    if settings.key_encryption:
+        return "warning", "keys", f"{settings.keys}: still in clear: {', '.join(clear)} ({_mend(clear)})"
+    if not settings.storage_url and settings.keys.resolve().is_relative_to(settings.storage.parent.resolve()):
+        return "warning", "keys", f"{settings.keys}: in clear beside the store: who copies both reads both ([trust] key_encryption)"
+    return "good", "keys", f"{settings.keys}: in clear"
+
+
+def _mend(clear: list[str]) -> str:
+    left = any(name.startswith(".") for name in clear)
+    return f"remit keys wrap{'; a crash left those that begin with a dot: delete them' if left else ''}"
+
+
 def _diagnosis(found: list[tuple[str, str, str]], *, as_json: bool) -> int:
     data = [{"state": state, "what": what, "finding": finding} for state, what, finding in found]
-    lines = [f"{'✓' if state == 'good' else '✗'} {what}: {safe(finding)}" for state, what, finding in found]
+    lines = [f"{_SIGNS[state]} {what}: {safe(finding)}" for state, what, finding in found]
     emit(data, "\n".join(lines), as_json=as_json)
     return REFUSED if any(state == "bad" for state, _, _ in found) else 0

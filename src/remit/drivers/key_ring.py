@@ -15,7 +15,6 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
-import fcntl
 import hashlib
 import os
 from collections import OrderedDict
@@ -24,16 +23,20 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from remit.drivers.key_files import alone
 from remit.drivers.keys import token_key
 from remit.drivers.signing import TokenSigner
 from remit.logic.claims import LEEWAY, LIFETIME_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from datetime import datetime
     from pathlib import Path
 
-_CURRENT, _NEXT, _RETIRED, _LOCK = "tokens.key", "tokens.next.key", "tokens.retired-", "tokens.lock"
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
+    from remit.drivers.key_wrapping import FolderKey
+
+_CURRENT, _NEXT, _RETIRED = "tokens.key", "tokens.next.key", "tokens.retired-"
 _KEEPS_SECONDS = (LIFETIME_MAX + LEEWAY * 2).total_seconds()
 _HEADERS_MAX = 256
 _OPENED_MAX = 4_096  # an SVID is shown again and again while it lives
@@ -52,31 +55,31 @@ class KeyState:
 class KeyRing(TokenSigner):
     """A signer whose key is replaced while it is used."""
 
-    def __init__(self, folder: Path) -> None:
-        """Read the folder's keys, making those that are missing. Raises Mistake."""
-        self._folder = folder
+    def __init__(self, folder: Path, folder_key: FolderKey | None = None) -> None:
+        """Read the folder's keys, making those that are missing. ``folder_key``: opens sealed ones. Raises Mistake."""
+        self._folder, self._folder_key = folder, folder_key
         self._stamp: tuple[Any, ...] = ()
         self._signers: dict[str, TokenSigner] = {}
         self._by_header: dict[str, TokenSigner] = {}
         self._opened: OrderedDict[bytes, tuple[Claims, Claims]] = OrderedDict()
         self._states: tuple[KeyState, ...] = ()
-        super().__init__(token_key(folder / _CURRENT))
+        super().__init__(self._token_key(folder / _CURRENT))
         self.refresh()
 
     def refresh(self) -> bool:
         """Take up what has changed in the folder; whether anything has. Raises Mistake."""
-        token_key(self._folder / _NEXT)  # made where there is none
+        self._token_key(self._folder / _NEXT)  # made where there is none
         stamp = tuple(sorted((path.name, path.stat().st_mtime_ns, path.stat().st_ino) for path in self._folder.glob("tokens.*key")))
         if stamp == self._stamp:
             return False
-        current, upcoming = TokenSigner(token_key(self._folder / _CURRENT)), TokenSigner(token_key(self._folder / _NEXT))
-        retired = [(moment, TokenSigner(token_key(path))) for moment, path in self._retired()]
+        current, upcoming = TokenSigner(self._token_key(self._folder / _CURRENT)), TokenSigner(self._token_key(self._folder / _NEXT))
+        retired = [(moment, TokenSigner(self._token_key(path))) for moment, path in self._retired()]
         states = [
             KeyState(id=current.key_id, use="signs", since=int((self._folder / _CURRENT).stat().st_mtime)),
             KeyState(id=upcoming.key_id, use="next", since=int((self._folder / _NEXT).stat().st_mtime)),
             *(KeyState(id=signer.key_id, use="retired", since=moment) for moment, signer in retired if signer.key_id != current.key_id),
         ]
-        super().__init__(token_key(self._folder / _CURRENT))
+        super().__init__(self._token_key(self._folder / _CURRENT))
         self._signers = {signer.key_id: signer for signer in (*(old for _, old in retired), upcoming, current)}
         self._by_header, self._states, self._stamp = {}, tuple(states), stamp
         self._opened.clear()
@@ -91,8 +94,8 @@ class KeyRing(TokenSigner):
 
         Raises Mistake, OSError.
         """
-        with self._alone():
-            token_key(self._folder / _NEXT)
+        with alone(self._folder):
+            self._token_key(self._folder / _NEXT)
             if not compromised:
                 with contextlib.suppress(FileExistsError):
                     os.link(self._folder / _CURRENT, self._folder / f"{_RETIRED}{int(now.timestamp())}.key")
@@ -105,9 +108,10 @@ class KeyRing(TokenSigner):
     def sweep(self, now: datetime) -> int:
         """Delete retired keys of which no token can live any more; returns how many. Raises Mistake, OSError."""
         over = [path for moment, path in self._retired() if now.timestamp() >= moment + _KEEPS_SECONDS]
-        for path in over:
-            path.unlink(missing_ok=True)
         if over:
+            with alone(self._folder):  # nobody is in the middle of wrapping one
+                for path in over:
+                    path.unlink(missing_ok=True)
             self.refresh()
         return len(over)
 
@@ -155,14 +159,8 @@ class KeyRing(TokenSigner):
                 found.append((int(moment), path))
         return sorted(found)
 
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        descriptor = os.open(self._folder / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
+    def _token_key(self, path: Path) -> EllipticCurvePrivateKey:
+        return token_key(path, self._folder_key)
 
 
 def _digest(token: str) -> bytes:

@@ -38,7 +38,7 @@ from remit.services.target_configuration import check_asked, read_leases, read_t
 from remit.services.task_types import DEADLINE_MAX, read_task_type
 from remit.services.telemetry_configuration import read_telemetry
 from remit.services.token_configuration import read_default_task, read_keys, read_tokens
-from remit.services.trust_configuration import check_agents, read_trust
+from remit.services.trust_configuration import check_agents, read_key_encryption, read_trust
 from remit.services.workload_configuration import check_ambiguity, read_process_rule, read_workload_settings
 from remit.settings import METRICS_FOR, Agent, Configuration, Limits, Settings
 
@@ -215,6 +215,7 @@ def _settings(root: Reader, folder: Path) -> tuple[Settings, DataClasses]:
         storage=folder / storage.value("path", str, str(defaults.storage)),
         storage_url=_storage_url(storage),
         keys=folder / trust.value("keys", str, str(defaults.keys)),
+        key_encryption=read_key_encryption(trust),
         trust_domain=domain,
         svid_ttl=svid_ttl,
         token_ttl=trust.duration("token_ttl", defaults.token_ttl, _TTL_MAX),

@@ -1,7 +1,8 @@
 """Reads ``[trust.issuers.NAME]`` and ``[trust.domains."NAME"]``: whom we believe about identities beside ourselves.
 
 Rules: nothing is believed by default. What could give one token two identities, or one identity two meanings, is a mistake and not a
-choice made at run time. Left out: our own domain (``services/configuration.py``), and how proofs are checked (``services/identities.py``).
+choice made at run time. Left out: our own domain (``services/configuration.py``), but for its key-encryption key, and how proofs are
+checked (``services/identities.py``).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from remit.drivers.key_encryption import check_source
 from remit.errors import Mistake
 from remit.logic.identity_mapping import may_fit_one_token, may_make, may_meet, parse_template
 from remit.model.identity import SpiffeId
@@ -208,3 +210,14 @@ def _loopback(host: str, networks: tuple[Network, ...]) -> bool:
     except ValueError:
         return False
     return address.is_loopback and any(address in network for network in networks)
+
+
+def read_key_encryption(trust: Reader) -> str:
+    """Where the key-encryption key is, by ``[trust] key_encryption``; "": nowhere."""
+    source = trust.value("key_encryption", str, "")
+    try:
+        if source:
+            check_source(source)
+    except Mistake as mistake:
+        trust.wrong(mistake.message, mistake.hint, "key_encryption")
+    return source
