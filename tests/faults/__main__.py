@@ -13,9 +13,8 @@ from collections import Counter
 from pathlib import Path
 
 from tests.faults import scenarios
-from tests.faults.parts import Line
+from tests.faults.parts import Line, seed
 from tests.servers.postgres import postgres_target
-from tests.simulation.leases import simulate_leases
 
 KILLS = int(os.environ.get("REMIT_LEASE_KILLS", "1000"))
 SEEDS = int(os.environ.get("REMIT_LEASE_SEEDS", "2000"))
@@ -54,19 +53,13 @@ def _seeds() -> Line:
     seen: Counter[str] = Counter()
     wrong = 0
     with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
-        for counts, lines in pool.imap_unordered(_seed, range(SEEDS), 8):
+        for counts, lines in pool.imap_unordered(seed, range(SEEDS), 8):
             seen += counts
             wrong += len(lines)
             for line in lines[:3]:
                 print(line)
     tried = f"{SEEDS} seeds, {seen['crash']} crashes, {seen['rotated']} rotated"
     return Line(what="the simulator", tried=tried, stood=seen["LeaseIntended"], left=wrong + seen["orphans after reconciliation"])
-
-
-def _seed(number: int) -> tuple[Counter[str], list[str]]:
-    logging.disable(logging.CRITICAL)
-    count = simulate_leases(number)
-    return count.counts, [f"seed {number}: {line}" for line in count.wrong]
 
 
 def _folder(place: str, name: str) -> Path:
