@@ -65,6 +65,7 @@ if TYPE_CHECKING:
 
     from remit.drivers.base import StdioServer
     from remit.drivers.key_ring import KeyRing
+    from remit.drivers.keys import Keys
     from remit.drivers.spans import Spans
     from remit.logic.rulebook import Rulebook
     from remit.services.ledger import Ledger
@@ -96,6 +97,7 @@ class Node:
 
     folder: Path
     configuration: Configuration
+    keys: Keys = field(repr=False)
     store: Store
     sealer: ValueSealer
     ledger: Ledger
@@ -362,6 +364,7 @@ async def open_node(
     node = Node(
         folder=folder,
         configuration=configuration,
+        keys=keys,
         store=store,
         sealer=values_sealer,
         ledger=transparency.ledger,

@@ -17,7 +17,6 @@ from remit.doors.console.passkeys import PasskeysDoor
 from remit.doors.console.sign_in import SignInDoor
 from remit.doors.console.task import TaskDoor
 from remit.drivers.fetching import Fetcher
-from remit.drivers.keys import load_or_make_keys
 from remit.drivers.provider import Provider
 from remit.drivers.sealing import Sealer
 from remit.errors import Outage
@@ -151,8 +150,7 @@ def _signing(node: Node, frame: Frame) -> SignInDoor:
 
 
 def _sealer(node: Node) -> Sealer:
-    settings = node.configuration.settings
-    return Sealer(load_or_make_keys(settings.keys, settings.key_encryption, settings.trust_domain).derived("console"))
+    return Sealer(node.keys.derived("console"))
 
 
 async def _sweep(sessions: Sessions) -> None:
