@@ -235,6 +235,9 @@ def test_doctor_names_what_is_not_well(new):
     ):
         assert finding in done.stdout
     (new.path / "remit.toml").write_text("x")
+    told = new.remit("doctor").stdout
+    assert "✗ configuration: remit.toml:1" in told
+    assert "\\n" not in told, "an error of several lines is shown on several"
     done = new.remit("doctor", "--json")
     assert done.returncode == 1
     assert json.loads(done.stdout)[0]["state"] == "bad"

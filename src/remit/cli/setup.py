@@ -315,6 +315,10 @@ def _mend(clear: list[str]) -> str:
 
 def _diagnosis(found: list[tuple[str, str, str]], *, as_json: bool) -> int:
     data = [{"state": state, "what": what, "finding": finding} for state, what, finding in found]
-    lines = [f"{_SIGNS[state]} {what}: {safe(finding)}" for state, what, finding in found]
+    lines = [f"{_SIGNS[state]} {what}: {_in_lines(finding)}" for state, what, finding in found]
     emit(data, "\n".join(lines), as_json=as_json)
     return REFUSED if any(state == "bad" for state, _, _ in found) else 0
+
+
+def _in_lines(finding: str) -> str:
+    return "\n  ".join(safe(line.strip()) for line in finding.splitlines())
