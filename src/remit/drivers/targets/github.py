@@ -14,8 +14,6 @@ Left out: tokens of users, and the App's other installations. GitHub REST API 20
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import re
 import time
 from datetime import UTC, datetime, timedelta
@@ -29,6 +27,7 @@ from joserfc.jwk import RSAKey
 
 from remit.drivers.targets.base import Finding, Minted, Setting, TargetKind
 from remit.drivers.targets.http import HttpClient, check_authorities
+from remit.drivers.targets.under_way import UnderWay
 from remit.errors import Mistake, Outage
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ class GithubTarget:
         self._http = HttpClient(
             settings.name, connections=settings.connections, ca_file=str(values["ca_file"]), bytes_max=_ANSWER_BYTES_MAX
         )
-        self._making: dict[str, asyncio.Task[Minted]] = {}  # by mark, until somebody has it
+        self._under_way = UnderWay()
         self._key: tuple[str, RSAKey] | None = None  # reading one takes a while
 
     async def mint(self, mark: str, scope: Scope, expires_at: datetime) -> Minted:
@@ -73,27 +72,11 @@ class GithubTarget:
         if (expires_at - datetime.now(UTC)).total_seconds() > _TOKEN_SECONDS and not rotated:
             hint = 'rotate_after = "50m" in the target, or a nearer deadline'
             raise Mistake(f"a token of target {self._name} lives for an hour, the lease longer", code="target_refused", hint=hint)
-        making = self._making[mark] = asyncio.create_task(self._made(asked))
-        try:
-            minted = await asyncio.shield(making)
-        except asyncio.CancelledError:
-            raise  # whoever waited is gone: ``revoke`` finds it
-        except BaseException:
-            del self._making[mark]
-            raise
-        del self._making[mark]
-        return minted
+        return await self._under_way.mint(mark, self._made(asked))
 
     async def revoke(self, mark: str, minted: Minted | None = None) -> bool:
         """See Target. Without the token, of a mint that this process began and nobody has waited for; else nobody can tell: true."""
-        making = self._making.get(mark)
-        if minted is None and making is not None:
-            with contextlib.suppress(Mistake, Outage):  # then GitHub gave nothing, as far as we know
-                minted = await asyncio.shield(making)
-        gone = minted is None or await self._ended(minted.parts["token"])
-        if making is not None and self._making.get(mark) is making:
-            del self._making[mark]
-        return gone
+        return await self._under_way.revoke(mark, minted, lambda one: self._ended(one.parts["token"]))
 
     async def list_ours(self, prefix: str) -> frozenset[str]:
         """Nothing: see TargetKind.lists. Raises Outage where it is away."""

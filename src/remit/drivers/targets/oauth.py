@@ -16,7 +16,6 @@ Left out: refresh tokens, DPoP and mTLS at the provider, discovery. RFC 6749 §4
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 import time
 from pathlib import Path
@@ -39,6 +38,7 @@ from remit.drivers.targets.oauth_scope import (
     read_networks,
     read_scope,
 )
+from remit.drivers.targets.under_way import UnderWay
 from remit.errors import Mistake, Outage
 
 if TYPE_CHECKING:
@@ -68,32 +68,16 @@ class OauthTarget:
             bytes_max=_ANSWER_BYTES_MAX,
             networks=read_networks(str(settings.values["networks"])),
         )
-        self._making: dict[str, asyncio.Task[Minted]] = {}  # by mark, until somebody has it
+        self._under_way = UnderWay()
 
     async def mint(self, mark: str, scope: Scope, expires_at: datetime) -> Minted:
         """See Target."""
         read_scope(scope)
-        making = self._making[mark] = asyncio.create_task(self._made(scope, expires_at.timestamp()))
-        try:
-            minted = await asyncio.shield(making)
-        except asyncio.CancelledError:
-            raise  # whoever waited is gone: ``revoke`` finds it
-        except BaseException:
-            del self._making[mark]
-            raise
-        del self._making[mark]
-        return minted
+        return await self._under_way.mint(mark, self._made(scope, expires_at.timestamp()))
 
     async def revoke(self, mark: str, minted: Minted | None = None) -> bool:
         """See Target. Without the token, of a mint that this process began and nobody has waited for; else nobody can tell: true."""
-        making = self._making.get(mark)
-        if minted is None and making is not None:
-            with contextlib.suppress(Mistake, Outage):  # then the provider gave nothing, as far as we know
-                minted = await asyncio.shield(making)
-        was_there = minted is None or await self._ended(minted.parts["token"])
-        if making is not None and self._making.get(mark) is making:
-            del self._making[mark]
-        return was_there
+        return await self._under_way.revoke(mark, minted, lambda one: self._ended(one.parts["token"]))
 
     async def list_ours(self, prefix: str) -> frozenset[str]:
         """Nothing: see TargetKind.lists. Raises Outage where it is away."""
