@@ -53,7 +53,8 @@ async def test_the_first_page_is_used_by_keyboard(tmp_path):
         await here.open("4711")
         await page.open(here.link())
         await page.sees("signs you in")
-        for kind in ("keyDown", "char", "keyUp"):  # the button has the focus
+        await page.until("document.readyState === 'complete' && document.activeElement.matches('button')")  # it gets the focus by itself
+        for kind in ("keyDown", "char", "keyUp"):
             await page.ask("Input.dispatchKeyEvent", type=kind, key="Enter", code="Enter", text="\r", windowsVirtualKeyCode=13)
         await page.sees("Pay the bill 4711")
         seen = []
