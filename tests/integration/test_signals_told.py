@@ -17,6 +17,7 @@ from bench.common import free_port
 from remit.cli.server import serving
 from remit.model.signal import ACCOUNT_DISABLED, ACCOUNT_ENABLED, LIFECYCLE, POLL, PUSH, SESSION_REVOKED, SSF
 from remit.model.task import TaskState
+from remit.services.telling import Telling
 from tests.integration.signal_nodes import ENVIRONMENT, Remit, remit, write_folder
 
 if TYPE_CHECKING:
@@ -239,6 +240,42 @@ def test_of_two_nodes_on_one_store_one_pushes_at_a_time(tmp_path):
             await until(lambda: len(siem.taken) == 4)
             claims = [await claims_of(one, token) for token in siem.taken]
         assert [said["sub_id"]["session"]["id"] for said in claims] == tasks
+
+    asyncio.run(main())
+
+
+def test_what_another_node_told_in_the_meantime_is_not_told_twice(tmp_path, monkeypatch):
+    """The other node tells it, and hands its turn back, after this one has read how far the stream is and before its own turn."""
+
+    async def main() -> None:
+        siem = Siem()
+        folder = write_folder(tmp_path, teller(siem.url, events='["session-revoked"]'))
+        async with serving(siem.app(), "127.0.0.1", siem.port), remit(folder) as place:
+            await made(place, delivery={"method": PUSH, "endpoint_url": siem.url})
+            for _ in range(2):
+                await place.node.tasks.end((await place.open())[0], TaskState.REVOKED, by="remit")
+            rule = place.node.configuration.signals.receivers["siem"]
+            one = place.node.signals.telling
+            other = Telling(one._store, one._streams, one._signer, one._reach, one._clock, issuer=one._issuer, node="other")
+            turn_of = one._turn
+
+            class Late:
+                """This node's turn, taken once the other one has told something and has given up its own."""
+
+                def __init__(self, stream: Any) -> None:
+                    self._stream = stream
+
+                async def ours(self) -> bool:
+                    monkeypatch.setattr(one, "_turn", turn_of)
+                    assert await other.push_once(rule)
+                    await other.close()
+                    return await turn_of(self._stream).ours()
+
+            monkeypatch.setattr(one, "_turn", Late)
+            while await one.push_once(rule):
+                pass
+            claims = [await claims_of(place, token) for token in siem.taken]
+        assert len({said["jti"] for said in claims}) == len(claims) == 2
 
     asyncio.run(main())
 

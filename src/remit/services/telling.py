@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -25,11 +24,12 @@ from remit.logic.telling import after_acks, agents_told, its_own, set_claims, to
 from remit.model.record import Record, TaskMoved, TaskOpened, TokenRevoked
 from remit.model.signal import PUSH, SignalRefused, Stream, StreamChanged
 from remit.model.task import TaskState
-from remit.services.kept_state import KeptState
+from remit.services.turns import Turn
 from remit.store.database import Append
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from remit.drivers.event_tokens import EventSigner
     from remit.drivers.outward import Reaches
@@ -42,7 +42,6 @@ _MOVED, _STREAM, _REVOKED = b'"kind":"task.moved"', b'"kind":"signal.stream"', b
 _AGENTS = (b'"kind":"agents.stopped"', b'"kind":"agents.restored"')
 _PAGE, _SCANNED_MAX, _OUTSTANDING_MAX, _ACKS_MAX = 500, 10_000, 100, 1_000
 _LOOK_SECONDS, _APART_SECONDS, _POLL_SECONDS, _POLLS_MAX = 2.0, 0.25, 20.0, 4
-_TURN_SECONDS = 30.0  # longer than one attempt may take (drivers/outward.py), twice
 _FIRST_WAIT_SECONDS, _WAIT_SECONDS_MAX = 1.0, 300.0
 _BAD_REQUEST, _OK, _REDIRECTS = 400, 200, 300
 _ANSWER_BYTES_MAX = 65_536
@@ -90,7 +89,7 @@ class Telling:
     ) -> None:
         """``node``: names this process among others on the same store."""
         self._node = node
-        self._turns: dict[str, datetime] = {}  # streams that are ours to push, until when
+        self._turns: dict[str, Turn] = {}  # by stream, of those that this node has pushed or wanted to
         self._store, self._streams, self._signer, self._reach, self._clock = store, streams, signer, reach, clock
         self._issuer = issuer
         self._polls: dict[str, int] = {}  # that wait, by receiver
@@ -111,8 +110,10 @@ class Telling:
         if not outgoing:
             await self._advanced(stream, version, cursor, end)
             return False
-        if not await self._ours(stream):
+        if not await self._turn(stream).ours():
             return False
+        if (await self._cursor(stream))[0] != version:
+            return True  # another node told it before the turn was ours
         one = outgoing[0]
         refusal = await self._pushed(rule, stream, one)
         if refusal:
@@ -124,12 +125,8 @@ class Telling:
 
     async def close(self) -> None:
         """Let other nodes go on at once. Raises Outage."""
-        turns, self._turns = self._turns, {}
-        for stream in turns:
-            turn = self._turn(stream)
-            version, text = await turn.read()
-            if text.startswith(f"{self._node} "):
-                await turn.write(version, "")
+        for turn in tuple(self._turns.values()):
+            await turn.give_up()
 
     async def poll(self, rule: ReceiverRule, stream: Stream, *, sets_max: int, acks: frozenset[str], at_once: bool) -> Polled:
         """Take acknowledgements and give what is outstanding (RFC 8936 §2). Waits a while for something where that is asked for.
@@ -256,24 +253,8 @@ class Telling:
         claims = set_claims(event, decode(entry.body), issuer=self._issuer, audience=rule.audience, jti=jti, index=entry.index)
         return Outgoing(jti=jti, entry=entry.index, part=part, claims=claims)
 
-    async def _ours(self, stream: Stream) -> bool:
-        """Whether it is this node's turn to push a stream, for some seconds."""
-        now = self._clock()
-        if now < self._turns.get(stream.id, now):
-            return True
-        turn = self._turn(stream.id)
-        version, text = await turn.read()
-        owner, _, until = text.partition(" ")
-        if text and owner != self._node and now.timestamp() < float(until):
-            return False
-        end = now + timedelta(seconds=_TURN_SECONDS)
-        if not await turn.write(version, f"{self._node} {end.timestamp()}"):
-            return False
-        self._turns[stream.id] = end - timedelta(seconds=_TURN_SECONDS / 2)  # it is taken again well before it is over
-        return True
-
-    def _turn(self, stream: str) -> KeptState:
-        return KeptState(self._store, f"ssf/turn/{stream}")
+    def _turn(self, stream: Stream) -> Turn:
+        return self._turns.setdefault(stream.id, Turn(self._store, f"ssf/turn/{stream.id}", self._node, self._clock))
 
     async def _cursor(self, stream: Stream) -> tuple[int, Cursor]:
         version, text = await self._streams.cursor(stream).read()
