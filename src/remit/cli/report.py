@@ -16,7 +16,7 @@ from remit.logic.checkpoint import Verifier
 from remit.logic.report_html import report_html
 from remit.logic.report_text import report_markdown
 from remit.logic.tally import Tally
-from remit.model.report import Framework
+from remit.model.report import Framework, InForce
 from remit.node import load_rules, open_node
 from remit.services.coverage import coverage_of, declared_names, given_to_servers, live_settings
 from remit.services.reading import FILE
@@ -91,7 +91,7 @@ def _configured(folder: Path, *, needed: bool) -> dict[str, Any]:
         "live": live_settings(configuration, rulebook, given),
         "coverage": coverage_of(configuration, rulebook, given),
         "declared": declared_names(configuration, rulebook),
-        "settings_from": configuration.digest,
+        "read_from": InForce(rulebook=rulebook.kept, configuration=configuration.digest),
     }
 
 
