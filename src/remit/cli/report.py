@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
 
-from remit.cli.common import folder_option, json_option, reports_errors
+from remit.cli.common import folder_option, json_option, json_text, reports_errors
 from remit.errors import Mistake
 from remit.logic.checkpoint import Verifier
 from remit.logic.report_html import report_html
@@ -77,7 +76,7 @@ async def report(
 
 def _written(made: Report, form: str) -> str:
     if form == "json":
-        return msgspec.json.encode(made).decode() + "\n"
+        return json_text(made) + "\n"
     return report_html(made) if form == "html" else report_markdown(made)
 
 
