@@ -28,7 +28,8 @@ from remit.model.drill import Incident
 from remit.model.identity import Bearer
 from remit.model.token import Credential
 from remit.services.mediation import Mediation, Observed, Ticket
-from tests.e2e.drill_folder import CEDAR, change, json_key, write_drill_folder
+from remit.services.pins import Pins
+from tests.e2e.drill_folder import CEDAR, PAY, change, json_key, write_drill_folder
 
 
 @pytest.fixture
@@ -230,6 +231,15 @@ def test_a_failed_drill_contradicts_what_it_bears_on_until_it_holds(folder):
     assert state_of(folder, "bound-tokens") == "drilled"
 
 
+def test_a_drill_shows_nothing_of_a_configuration_that_was_weakened_after_it(folder):
+    assert drilled(folder)[0] == 0
+    assert (state_of(folder, "bound-tokens"), state_of(folder, "drift")) == ("drilled", "drilled")
+    drift_is_only_recorded(folder)
+    assert (state_of(folder, "bound-tokens"), state_of(folder, "drift")) == ("configured", "configured")
+    assert drilled(folder, "prompt-change")[0] == 1
+    assert state_of(folder, "drift") == "contradicted"
+
+
 def state_of(folder: Path, key: str) -> str:
     report = json.loads(remit("report", "--framework", "owasp-agentic", "--json", "-C", str(folder)).stdout)
     return next(control["state"] for control in report["controls"] if control["key"] == key)
@@ -239,7 +249,31 @@ def test_where_nothing_can_be_tried_it_is_not_held(folder):
     change(folder, "tasks/pay.toml", '[[grant]]\ntool = "mail/read"\n', "")
     code, told = drilled(folder, "slow-exfiltration", "--no-record")
     assert (code, told["outcome"]) == (1, "not_tried")
-    assert told["drills"][0]["steps"][0]["happened"] == "nothing that it reads is above the lowest class, or of strangers"
+    happened = "nothing that it reads is above the lowest class, or of strangers, as the catalog says of bank/pay"
+    assert told["drills"][0]["steps"][0]["happened"] == happened
+
+
+def test_a_look_beside_the_incident_does_not_make_a_drill_hold(folder):
+    change(folder, "policies/main.cedar", CEDAR, "forbid (principal, action, resource);\n")
+    code, told = drilled(folder, "tool-poisoning")
+    (one,) = told["drills"]
+    assert (code, one["outcome"]) == (1, "not_tried")
+    assert [step["outcome"] for step in one["steps"] if step["aside"]] == ["held"]  # nothing hidden in the descriptions
+    assert state_of(folder, "pinned-tools") == "configured"
+
+
+def test_a_catalog_that_calls_a_change_a_read_is_doubted_where_its_server_says_otherwise(folder):
+    change(folder, "remit.toml", 'effect = "irreversible"', 'effect = "read"')
+    code, told = drilled(folder, "tool-poisoning", "--no-record")
+    (step,) = [step for step in told["drills"][0]["steps"] if step["outcome"] == "not_tried"]
+    assert "as the catalog says of bank/pay, mail/read" in step["happened"]
+    Pins(folder).pin("bank", [{**PAY, "annotations": {"readOnlyHint": False}}])
+    code, told = drilled(folder, "tool-poisoning", "--no-record")
+    (step,) = [step for step in told["drills"][0]["steps"] if step["outcome"] == "not_held"]
+    assert code == 1
+    assert step["happened"] == "bank/pay was allowed with it as note, to"
+    gaps = [gap["what"] for gap in json.loads(remit("report", "coverage", "--json", "-C", str(folder)).stdout)["coverage"]["gaps"]]
+    assert "the catalog calls bank/pay a read, and its own server says that it changes something" in gaps
 
 
 def test_an_empty_folder_holds_nothing(tmp_path):

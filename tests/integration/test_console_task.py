@@ -131,6 +131,18 @@ async def test_what_strangers_wrote_is_text_and_no_page_grows_beyond_its_size(tm
         assert "all of it (" in (await browser.get(f"/console/tasks/{(await here.open('w' * 4_000)).id}"))[1]
 
 
+async def test_letters_of_several_bytes_make_no_page_larger(tmp_path):
+    """The limit is one of bytes: an emoji has four."""
+    async with console_node(tmp_path) as here:
+        browser, task = await here.signed_in(), await here.open("\U0001f600" * 4_000)
+        for number in range(50):
+            to = TaskState.ACTIVE if number % 2 else TaskState.SUSPENDED
+            await here.node.tasks.move(task.id, to, by="\U0001f600" * 600, reason="\U0001f600" * 500)
+        status, html = await browser.get(f"/console/tasks/{task.id}")
+        assert (status, html.count("\U0001f600") > 1_000) == (200, True)
+        assert len(html.encode()) <= PAGE_BYTES_MAX
+
+
 async def test_credentials_count_down_with_the_stuck_ones_in_front(tmp_path):
     async with console_node(tmp_path) as here:
         browser, task = await here.signed_in(), await here.open()

@@ -11,6 +11,7 @@ import ssl
 import time
 from dataclasses import dataclass, field
 
+import psycopg
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 from starlette.applications import Starlette
@@ -18,9 +19,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from remit.cli.server import serving
+from remit.drivers.keys import load_or_make_keys
 from remit.drivers.webhooks import signature
 from remit.errors import Mistake, Outage
 from remit.node import open_node
+from remit.services import turns
 from remit.services.configuration import load_configuration
 from remit.services.events import Cursor, read_cursor
 from remit.services.kept_state import KeptState
@@ -30,6 +33,7 @@ from tests.certificates import Authority
 from tests.e2e.gateway import until
 from tests.e2e.inside import command
 from tests.property.test_ocsf import check
+from tests.servers.postgres import postgres
 
 pytestmark = pytest.mark.anyio
 SECRET = "a-signing-secret-of-tests"
@@ -234,6 +238,51 @@ async def test_two_nodes_on_one_store_tell_each_event_once_and_one_goes_on_when_
         end = await second.store.change_mark()
         await until(lambda: len(lines(path)) >= end)
         assert numbers(lines(path)) == list(range(end))
+
+
+@pytest.fixture(scope="module")
+def database():
+    with postgres() as url:
+        yield url
+
+
+async def anyhow(work):
+    """Once more where the store was away."""
+    for _ in range(9):
+        with contextlib.suppress(Outage):
+            return await work()
+    return await work()
+
+
+async def died(self: Turn) -> None:
+    """What a node does that dies: its turn is still taken."""
+
+
+async def test_two_nodes_of_one_postgresql_lose_nothing_while_connections_break_and_a_node_dies(database, tmp_path, monkeypatch):
+    monkeypatch.setenv("LEDGER_URL", database)
+    monkeypatch.setenv("SIEM_SECRET", SECRET)
+    monkeypatch.setattr(turns, "TURN_SECONDS", 2.0)
+    load_or_make_keys(tmp_path / "keys")
+    shared = f'[server]\nissuer = "http://remit.example"\n[storage]\nurl = "${{LEDGER_URL}}"\n[trust]\nkeys = "{tmp_path / "keys"}"\n'
+    async with contextlib.AsyncExitStack() as stack:
+        receiver, sink = await stack.enter_async_context(hook(most=50))
+        for name in ("one", "two"):
+            prepare(tmp_path / name, f'{shared}[[events]]\nname = "siem"\nbeginning = true\n{sink}')
+        second = await stack.enter_async_context(open_node(tmp_path / "two", deciding=True))
+        async with open_node(tmp_path / "one", deciding=True) as first:
+            first.start()
+            second.start()
+            for number in range(8):
+                await asyncio.gather(*(anyhow(lambda node=node: fill(node, 1)) for node in (first, second) for _ in range(20)))
+                if number == 4:  # every connection but this one is cut
+                    async with await psycopg.AsyncConnection.connect(database, autocommit=True) as admin:
+                        await admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+            monkeypatch.setattr(Turn, "give_up", died)
+        end = await anyhow(second.store.change_mark)
+        await until(lambda: {*numbers(receiver.events)} == set(range(end)))
+        told = numbers(receiver.events)
+        assert [number for place, number in enumerate(told) if number not in told[:place]] == list(range(end)), "in order, but for repeats"
+        assert max(receiver.batches) <= 200
 
 
 class Syslog:

@@ -59,7 +59,7 @@ from remit.model.record import (
     TokenRevoked,
     ValuesForgotten,
 )
-from remit.model.report import Coverage, Covered, Framework, Gap, ItemState, LiveSetting, Period, Read, State
+from remit.model.report import Coverage, Covered, Framework, Gap, InForce, ItemState, LiveSetting, Period, Read, State
 from remit.model.signal import SignalFollowed, SignalReceived
 from remit.model.task import TaskState
 from remit.model.tripwire import SecretFound
@@ -100,7 +100,13 @@ def opened(**changes: Any) -> TaskOpened:
     return replace(made, **changes)
 
 
-def ran(drill: str = "confused-deputy", outcome: str = "held", rulebook: str = "r", controls: tuple[str, ...] = ()) -> DrillRan:
+def ran(
+    drill: str = "confused-deputy",
+    outcome: str = "held",
+    rulebook: str = "r",
+    controls: tuple[str, ...] = (),
+    configuration: str = "c",
+) -> DrillRan:
     """A drill whose steps bear on some controls, all with the same outcome; on every control where none is named."""
     bears_on = list(controls or BY_KEY)
     return DrillRan(
@@ -112,6 +118,7 @@ def ran(drill: str = "confused-deputy", outcome: str = "held", rulebook: str = "
         by="ci",
         result_digest="x",
         rulebook=rulebook,
+        configuration=configuration,
         controls_held=bears_on if outcome == "held" else [],
         controls_not_held=bears_on if outcome == "not_held" else [],
     )
@@ -139,6 +146,7 @@ SAMPLES: tuple[Any, ...] = (
     TokenRevoked(jti="j", by="x"),
     KeysRotated(retired="a", current="b", by="x"),
     AuthorityMade(number=1, fingerprint="x", begins_at=NOW, ends_at=LATER),
+    AuthorityMade(number=2, fingerprint="x", begins_at=NOW, ends_at=LATER),
     LabelsRaised(decision="d", rank=1),
     LabelsLowered(rank=0, untrusted=False, by="x", reason="y"),
     ApprovalAnswered(approval="apr_1", state="granted", by="bob", shown=True),
@@ -167,6 +175,7 @@ SAMPLES: tuple[Any, ...] = (
     LeaseStuck(lease="l"),
     LeaseSwept(target="t", mark="m"),
     TargetSecretSet(target="t", by="x"),
+    TargetSecretSet(target="t", by="x", rotation="done"),
     SecretFound(names=["db"], leases=["l"], place="x"),
     ValuesForgotten(before=NOW, calls=1, by="x"),
     *(ran(drill.value, outcome.value) for drill in Incident for outcome in Outcome),
@@ -213,8 +222,7 @@ def test_a_control_is_shown_by_what_shows_it_and_by_nothing_else(rule):
             assert control_of(rule, tally, None).state is State.CONTRADICTED
             del tally.counts[against]
     for drill in rule.drills:
-        if f"drill.{drill}.held" not in rule.shows:
-            assert known_as(rule.key, ran(drill.value)) is State.DRILLED
+        assert known_as(rule.key, ran(drill.value)) is (State.SHOWN if rule.whole_drills else State.DRILLED)
         assert known_as(rule.key, ran(drill.value), ran(drill.value, "not_held")) is State.CONTRADICTED
         assert known_as(rule.key, ran(drill.value, "not_tried")) is State.NOT_SHOWN
     for key in rule.settings:
@@ -233,6 +241,27 @@ def test_a_drill_counts_by_its_latest_run_and_only_against_the_rules_in_force():
     assert control.drills == {"prompt-change": OLDER}
     assert known_as("drift", in_force, ran("prompt-change", rulebook="newer")) is State.DRILLED
     assert known_as("drift", ran("prompt-change", "not_held"), in_force) is State.CONTRADICTED  # what failed is not forgotten by a change
+    assert known_as("drift", ran("prompt-change", rulebook="newer", configuration="older"), in_force) is State.NOT_SHOWN
+    assert known_as("drills", ran("prompt-change"), in_force) is State.NOT_SHOWN
+
+
+def test_what_is_made_or_handed_over_for_the_first_time_is_no_rotation():
+    first, second = (AuthorityMade(number=number, fingerprint="x", begins_at=NOW, ends_at=LATER) for number in (1, 2))
+    given, other = TargetSecretSet(target="db", by="ann"), TargetSecretSet(target="other", by="ann")
+    assert known_as("rotation", first, given, other) is State.NOT_SHOWN
+    assert known_as("rotation", TargetSecretSet(target="db", by="remit", rotation="begun")) is State.NOT_SHOWN
+    assert known_as("rotation", first, second) is State.SHOWN
+    assert known_as("rotation", given, other, given) is State.SHOWN
+    assert known_as("rotation", TargetSecretSet(target="db", by="remit", rotation="done")) is State.SHOWN
+
+
+def test_a_drill_counts_only_against_the_configuration_that_was_read():
+    for read, state in (
+        (InForce(rulebook="r", configuration="c"), State.DRILLED),
+        (InForce(rulebook="r", configuration="weakened"), State.NOT_SHOWN),
+        (InForce(rulebook="weakened", configuration="c"), State.NOT_SHOWN),
+    ):
+        assert control_of(BY_KEY["drift"], tally_of(ran("prompt-change")), None, read).state is state
 
 
 def test_a_drill_speaks_for_the_controls_that_its_steps_bear_on_and_for_no_others():
@@ -376,7 +405,7 @@ def report_with(text: str) -> Any:
     )
     live = {"agents": LiveSetting(key="agents", value=text)}
     read = replace(READ, origin=text, checkpoint=f"{' '.join(text.splitlines())}\n1\n")
-    return make_report(Framework.OWASP_AGENTIC, tally, live, coverage, period=Period(), read=read, settings_from=text)
+    return make_report(Framework.OWASP_AGENTIC, tally, live, coverage, period=Period(), read=read, read_from=InForce(configuration=text))
 
 
 @given(st.text(st.characters(codec=None), max_size=60) | st.just(HOSTILE))

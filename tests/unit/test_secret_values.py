@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remit.logic.client_settings import BrokenSettings, leaves, lines, parse_settings, servers
+from remit.logic.client_settings import BrokenSettings, leaves, lines, parse_settings, remarks, servers
 from remit.logic.detectors import Detector, detected
-from remit.logic.secret_values import PASSWORD, RANDOM, database_address, dated, is_random, names_a_secret, secret_kind
+from remit.logic.secret_values import ADDRESS, PASSWORD, RANDOM, database_address, dated, is_random, names_a_secret, secret_kind
 
 DRAWN = "k3J9x2LmQ8pZr5TvW1yB"
 
@@ -41,6 +41,11 @@ def token(**claims: object) -> str:
         (f"Bearer {DRAWN}", ("Authorization",), RANDOM),
         ("8f14e45fceea167a5a36dedd4bea2543", ("apiKey",), RANDOM),
         ("550e8400-e29b-41d4-a716-446655440000", ("api_key",), RANDOM),
+        ("tkqyur0jwmiixsw8apvz4nxuuz7xxici", ("API_KEY",), RANDOM),  # no letter of it stands alone between digits
+        ("mh0cmkv7lqbnco95", ("API_KEY",), RANDOM),
+        ("figd_aqx9vJupc94tnwlavyfErGPmpGXafq0fjzLczbtt", ("figma-api-key",), RANDOM),
+        (f"https://mcp.example/api/mcp/s/{DRAWN}{DRAWN}/mcp", ("url", "zapier", "mcpServers"), ADDRESS),
+        (f"https://mcp.example/api/mcp/s/{DRAWN}{DRAWN}/mcp", ("serverUrl",), ADDRESS),
     ],
 )
 def test_a_secret_is_told_by_its_format_or_by_chance_under_a_name(text, names, kind):
@@ -69,6 +74,12 @@ def test_a_secret_is_told_by_its_format_or_by_chance_under_a_name(text, names, k
         ("MyServiceAccountName2024", ("SECRET",)),
         ("/etc/keys/" + DRAWN, ("API_KEY",)),
         ("https://issuer.example/" + DRAWN, ("TOKEN_URL",)),
+        (f"https://docs.example/d/{DRAWN}{DRAWN}/edit", ("DOCUMENT",)),
+        ("https://raw.example/acme/x/8f14e45fceea167a5a36dedd4bea25438f14e45f/mcp", ("url", "x", "mcpServers")),
+        ("https://mcp.example/550e8400-e29b-41d4-a716-446655440000/slack", ("url", "x", "mcpServers")),
+        ("oauth2-client-v3-prod", ("CLIENT_SECRET",)),
+        ("text-embedding-3-small", ("KEY",)),
+        ("stabilityai/sdxl-turbo-1.0-fp16", ("KEY",)),
         (DRAWN, ("COMMIT_ID",)),
         (DRAWN, ("TOKEN_FILE",)),
         (DRAWN, ("PUBLIC_KEY",)),
@@ -93,7 +104,7 @@ def test_any_text_is_survived(text, names):
             data = parse_settings(text, toml=toml)
         except BrokenSettings:
             continue
-        assert all(isinstance(leaf.text, str) for leaf in leaves(data))
+        assert all(isinstance(leaf.text, str) for leaf in (*leaves(data), *remarks(text, toml=toml)))
         list(servers(data))
 
 
@@ -140,7 +151,17 @@ def test_settings_as_clients_write_them():
     twice = parse_settings('{"env": {"K": "one", "K": "two"}}', toml=False)
     assert [(leaf.where, leaf.text) for leaf in leaves(twice)] == [("/env/K", "one"), ("/env/K", "two")]
     told = [(leaf.where, leaf.names, leaf.text) for leaf in lines("# K=no\nexport K='v' # x\n\nname: \"w\"\nA=b # c\nalone")]
-    assert told == [("line 2", ("K",), "v"), ("line 4", ("name",), "w"), ("line 5", ("A",), "b"), ("line 6", (), "alone")]
+    assert told[0] == ("line 1", ("K",), "no")  # what was commented out stands there all the same
+    assert told[1:] == [("line 2", ("K",), "v"), ("line 4", ("name",), "w"), ("line 5", ("A",), "b"), ("line 6", (), "alone")]
+    (npm,) = lines("//registry.example/npm/:_authToken=T # x")
+    assert (npm.names, npm.text) == (("_authToken",), "T")
+
+
+def test_comments_of_parsed_settings_are_read():
+    text = '{"a": "// no",\n // "TOKEN": "T",\n /* KEY=K\n  * alone */ "b": 1}'
+    told = [(leaf.where, leaf.names, leaf.text) for leaf in remarks(text, toml=False)]
+    assert told == [("line 2", ("TOKEN",), "T"), ("line 3", ("KEY",), "K"), ("line 4", (), "alone")]
+    assert [(leaf.where, leaf.text) for leaf in remarks('a = "# no"\n # KEY = "K"', toml=True)] == [("line 2", "K")]
 
 
 @pytest.mark.parametrize(

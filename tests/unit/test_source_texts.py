@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import msgspec
+import pytest
 
 from remit.logic.evidence import evidence_of
 from remit.logic.excerpts import excerpts_of
@@ -37,6 +38,24 @@ def test_a_value_is_marked_where_its_origin_says_it_stood():
     assert [part[1:] for part in found["amount"]] == [("number ", "5", " of May")]
     assert set(found) == {"to", "amount"}, "what was seen nowhere has no excerpt"
     assert excerpts_of(made, lambda _decision: ()).keys() == {"amount"}, "nor what is not kept"
+
+
+@pytest.mark.parametrize(
+    ("value", "text", "marked"),
+    [
+        (4000, "Bill 18: 4,000 euros, of 40000", ("Bill 18: ", "4,000", " euros, of 40000")),
+        (4000, "order 840001 costs 4000.00", ("order 840001 costs ", "4000.00", "")),
+        (12.5, "it is 12,50 today", ("it is ", "12,50", " today")),
+        ("4000", "about 4'000", ("about ", "4'000", "")),
+        ("18", "2018: bill 18", ("2018: bill ", "18", "")),
+        ("bob", "bobby, and bob", ("bobby, and ", "bob", "")),
+        ("bob", "bobby", ("", "bob", "by")),
+        ("evil.example", "eve@evil.example", ("eve@", "evil.example", "")),
+    ],
+)
+def test_a_value_is_marked_as_it_was_written_and_not_within_another(value, text, marked):
+    made = asked(Traced(pointer="/v", sources=(RESULT,)), v=value)
+    assert [part[1:] for part in excerpts_of(made, lambda _decision: (text,))["v"]] == [marked]
 
 
 def test_excerpts_are_short_visible_and_found_deep_inside():

@@ -24,13 +24,32 @@ P = ParamSpec("P")
 R = TypeVar("R")
 DONE, REFUSED, WRONG = 0, 1, 2
 EXIT_CODES = "Exit codes: 0 done, 1 refused or found something, 2 wrong usage or configuration."
-_CONTROL = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), 127, *range(0x80, 0xA0))}
-_BIDIRECTIONAL = {code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F)}
 
 
 def safe(text: object) -> str:
-    """Text of strangers for a terminal: no escape sequences, no direction tricks, one line."""
-    return str(text).translate({**_CONTROL, **_BIDIRECTIONAL, 10: "\\n"})
+    """Text of strangers for a terminal: no escape sequences, no direction tricks, nothing that has no width, one line."""
+    shown = str(text)
+    return shown if shown.isprintable() else "".join(map(_shown, shown))
+
+
+def json_text(value: Any) -> str:
+    """JSON on one line, in which what a terminal would obey or hide is escaped (RFC 8259 §7): for programs it is the same value."""
+    text = msgspec.json.encode(value).decode()
+    return text if text.isprintable() else "".join(sign if sign.isprintable() else _escaped(sign) for sign in text)
+
+
+def _shown(sign: str) -> str:
+    code = ord(sign)
+    if sign.isprintable() or sign == "\t":
+        return sign
+    if sign == "\n":
+        return "\\n"
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def _escaped(sign: str) -> str:
+    units = sign.encode("utf-16-be").hex()
+    return "".join(f"\\u{units[begin : begin + 4]}" for begin in range(0, len(units), 4))
 
 
 def say(text: str = "") -> None:
@@ -40,7 +59,7 @@ def say(text: str = "") -> None:
 
 def emit(value: Any, human: str, *, as_json: bool) -> None:
     """The answer of a command on standard output."""
-    click.echo(msgspec.json.encode(value).decode() if as_json else human)
+    click.echo(json_text(value) if as_json else human)
 
 
 def operator() -> str:
@@ -106,7 +125,7 @@ def _report(error: RemitError, *, as_json: bool) -> None:
     if as_json:
         place = str(error.place) if error.place else ""
         data = {"error": {"code": error.code, "message": error.message, "hint": error.hint, "where": place}}
-        click.echo(msgspec.json.encode(data).decode())
+        click.echo(json_text(data))
     lines = "\n".join(safe(line) for line in str(error).splitlines())
     kind = "fault" if isinstance(error, Broken) else "unavailable" if isinstance(error, Outage) else "remit"
     click.secho(f"{kind}: {lines}", err=True, fg="red")

@@ -20,6 +20,7 @@ from remit.services.drills import record_drill
 
 if TYPE_CHECKING:
     from remit.cli.drills.stage import Stage
+    from remit.logic.rulebook import Rulebook
 
 _MARKS = {Outcome.HELD: ("✓", "green"), Outcome.NOT_HELD: ("✗", "red"), Outcome.NOT_TRIED: ("–", "yellow")}
 _WORDS = {Outcome.HELD: "held", Outcome.NOT_HELD: "DID NOT HOLD", Outcome.NOT_TRIED: "could not be tried"}
@@ -51,14 +52,16 @@ async def drill(
         return DONE
     folder = folder.resolve()
     wanted = [Incident(name)] if name else list(DRILLS)
-    played = []
+    played: list[Drilled] = []
+    against: list[Rulebook] = []
     for one in wanted:
         with tempfile.TemporaryDirectory(prefix="remit-drill-") as scratch:
             async with set_stage(folder, Path(scratch), _inputs(inputs), only) as stage:
                 played.append(Drilled(drill=one, title=DRILLS[one][0], steps=await _played(one, stage)))
+                against.append(stage.rulebook)
     entries, failed = [], None
     try:
-        entries = [] if no_record else await _recorded(folder, played)
+        entries = [] if no_record else await _recorded(folder, played, against)
     except RemitError as error:  # what was found is told all the same
         failed = error
     outcome = overall(one.outcome for one in played)
@@ -84,10 +87,13 @@ async def _played(drill: Incident, stage: Stage) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-async def _recorded(folder: Path, played: list[Drilled]) -> list[int]:
+async def _recorded(folder: Path, played: list[Drilled], against: list[Rulebook]) -> list[int]:
+    """Recorded under the rules that each was played against: the folder may have been changed since."""
     async with open_node(folder) as node:
-        rulebook, by = node.rules.rulebook, operator()
-        entries = [await record_drill(node.store, one, msgspec.json.encode(_told(one)), rulebook, utc_now(), by) for one in played]
+        entries = [
+            await record_drill(node.store, one, msgspec.json.encode(_told(one)), rulebook, utc_now(), operator())
+            for one, rulebook in zip(played, against, strict=True)
+        ]
     return [entry.index for entry in entries]
 
 

@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
 
-from remit.cli.common import folder_option, json_option, reports_errors
+from remit.cli.common import folder_option, json_option, json_text, reports_errors
 from remit.errors import Mistake
 from remit.logic.checkpoint import Verifier
 from remit.logic.report_html import report_html
 from remit.logic.report_text import report_markdown
 from remit.logic.tally import Tally
-from remit.model.report import Framework
+from remit.model.report import Framework, InForce
 from remit.node import load_rules, open_node
 from remit.services.coverage import coverage_of, declared_names, given_to_servers, live_settings
 from remit.services.reading import FILE
@@ -77,7 +76,7 @@ async def report(
 
 def _written(made: Report, form: str) -> str:
     if form == "json":
-        return msgspec.json.encode(made).decode() + "\n"
+        return json_text(made) + "\n"
     return report_html(made) if form == "html" else report_markdown(made)
 
 
@@ -91,7 +90,7 @@ def _configured(folder: Path, *, needed: bool) -> dict[str, Any]:
         "live": live_settings(configuration, rulebook, given),
         "coverage": coverage_of(configuration, rulebook, given),
         "declared": declared_names(configuration, rulebook),
-        "settings_from": configuration.digest,
+        "read_from": InForce(rulebook=rulebook.kept, configuration=configuration.digest),
     }
 
 

@@ -6,6 +6,7 @@ the number of texts are bounded. Sources of the shapes are named in docs/scan.md
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import tomllib
@@ -21,6 +22,8 @@ SERVER_TABLES = ("mcpServers", "servers", "context_servers", "mcp_servers", "mcp
 _COMMENT = re.compile(r'("(?:[^"\\\n]|\\.)*"?)|//[^\n]*|/\*.*?(?:\*/|\Z)', re.DOTALL)  # each alternative ends: no text is read twice
 _TRAILING = re.compile(r'("(?:[^"\\\n]|\\.)*"?)|,(?=\s*[}\]])')
 _LINE = re.compile(r"""(?:export\s+|set\s+|-\s+)?["']?([A-Za-z_][A-Za-z0-9_.-]{0,127})["']?\s{0,16}[=:]\s{0,16}(\S.*)\Z""")
+_NPM = re.compile(r"//\S{1,512}?:(_[A-Za-z]{1,32})\s{0,16}=\s{0,16}(\S.*)\Z")  # //registry.example/:_authToken=…
+_MARKS = ("#", "//", ";", "/*")
 _QUOTED = re.compile(r"""(["'])(.*?)\1,?\s*(?:#.*)?\Z""")
 _FLAG = re.compile(r"--?[A-Za-z][A-Za-z0-9_.-]*")
 _HEADER = re.compile(r"([A-Za-z][A-Za-z0-9-]*):\s{0,16}(.*)", re.DOTALL)
@@ -61,18 +64,37 @@ def leaves(data: object) -> Iterator[Leaf]:
 
 
 def lines(text: str) -> Iterator[Leaf]:
-    """``NAME=value``, ``name: value`` and ``"name": "value"`` of a text, line by line; of other lines the whole."""
+    """``NAME=value``, ``name: value`` and ``"name": "value"`` of a text, line by line; of other lines the whole. What was commented out
+    stands there all the same.
+    """
     for number, line in enumerate(text.splitlines()[:LEAVES_MAX], 1):
-        stripped = line.strip()
-        if not stripped or stripped.startswith(("#", "//", ";")):
-            continue
-        found = _LINE.match(stripped)
-        if found is None:
-            yield Leaf(where=f"line {number}", names=(), text=stripped)
-            continue
+        yield from _line(number, line.strip())
+
+
+def remarks(text: str, *, toml: bool) -> Iterator[Leaf]:
+    """What stands in the comments of a text that is otherwise parsed, line by line."""
+    if toml:
+        for number, line in enumerate(text.splitlines()[:LEAVES_MAX], 1):
+            yield from _line(number, line.strip()) if line.lstrip().startswith("#") else ()
+        return
+    at, number = 0, 1
+    for found in itertools.islice(_COMMENT.finditer(text), LEAVES_MAX):
+        if found[1] is None:
+            number, at = number + text.count("\n", at, found.start()), found.start()
+            for more, line in enumerate(found[0].removesuffix("*/").split("\n")):
+                yield from _line(number + more, line.strip().lstrip("* "))
+
+
+def _line(number: int, line: str) -> Iterator[Leaf]:
+    found = _NPM.match(line)
+    if found is None:
+        line = line.lstrip("#/;* ") if line.startswith(_MARKS) else line
+        found = _LINE.match(line)
+    if found is not None:
         quoted = _QUOTED.match(found[2])
-        value = quoted[2] if quoted else found[2].partition(" #")[0].rstrip(" ,")
-        yield Leaf(where=f"line {number}", names=(found[1],), text=value)
+        yield Leaf(where=f"line {number}", names=(found[1],), text=quoted[2] if quoted else found[2].partition(" #")[0].rstrip(" ,"))
+    elif line:
+        yield Leaf(where=f"line {number}", names=(), text=line)
 
 
 def servers(data: object) -> Iterator[ServerEntry]:

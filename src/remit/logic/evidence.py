@@ -193,4 +193,5 @@ def _compared(name: str, value: object, earlier: Sequence[Mapping[str, Any]]) ->
         return f"same as in {calls}"
     latest = earlier[-1]
     was = visible(_text(latest[name]), _NAME_CHARACTERS_MAX) if name in latest else "not given"
-    return f"new: in the latest of {count} earlier calls it was {was}" if not same else f"same as in {same} of {count} earlier calls"
+    place = "the earlier call" if count == 1 else f"the latest of {count} earlier calls"
+    return f"new: in {place} it was {was}" if not same else f"same as in {same} of {count} earlier calls"

@@ -6,10 +6,11 @@ there in other words, there is no excerpt. Everything in it is made visible (``l
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from remit.logic.tracing import explained
-from remit.logic.values import escaped
+from remit.logic.values import escaped, place_of
 from remit.model.origin import SourceKind
 
 if TYPE_CHECKING:
@@ -36,9 +37,9 @@ def excerpts_of(facts: Facts, texts: Callable[[str], Sequence[str]]) -> dict[str
             continue
         source = leaf.sources[0]
         for text in _texts_of(source, facts, texts):
-            place = _place(value, text)
-            if place >= 0:
-                end = place + len(value)
+            where = place_of(value, text) or _place(value, text)
+            if where is not None:
+                place, end = where
                 before = ("…" if place > _AROUND_CHARACTERS else "") + text[max(place - _AROUND_CHARACTERS, 0) : place]
                 after = text[end : end + _AROUND_CHARACTERS] + ("…" if len(text) > end + _AROUND_CHARACTERS else "")
                 of_argument.append((explained(leaf), before, text[place:end], after))
@@ -53,13 +54,13 @@ def _texts_of(source: Source, facts: Facts, texts: Callable[[str], Sequence[str]
     return texts(source.decision) if source.kind is SourceKind.RESULT else ()
 
 
-def _place(value: str, text: str) -> int:
-    """Where it stands, as it is or in other letters of the same length; -1: it does not."""
-    exact = text.find(value)
-    if exact >= 0:
-        return exact
+def _place(value: str, text: str) -> tuple[int, int] | None:
+    """Where it stands, as it is or in other letters of the same length, as a word of its own rather than within one."""
     folded, sought = text.casefold(), value.casefold()
-    return folded.find(sought) if len(folded) == len(text) and len(sought) == len(value) else -1
+    if value not in text and len(folded) == len(text) and len(sought) == len(value):
+        text, value = folded, sought
+    found = re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text) or re.search(re.escape(value), text)
+    return found.span() if found else None
 
 
 def _parts(origins: Iterable[Traced], arguments: Mapping[str, Any]) -> Iterator[tuple[Traced, str]]:

@@ -1,7 +1,7 @@
 """From counts and live settings to a report: what each control is known as, and each item from its controls. Pure.
 
 Rules: as ``model/report.py`` states them. What contradicts counts before what shows; a drill counts by its latest run in the period, and
-only where it was played against the rules that are in force.
+only where it was played against the rules that are in force: those that were activated last, and those of the configuration that was read.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from remit.logic.frameworks import FRAMEWORKS
 from remit.logic.report_rules import BY_KEY, RULES
 from remit.model.drill import Outcome
-from remit.model.report import Control, Covered, Figure, ItemReport, ItemState, Report, ShownEntry, State
+from remit.model.report import Control, Covered, Figure, InForce, ItemReport, ItemState, Report, ShownEntry, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 NAMED_MAX = 100
 OLDER = "held, against other rules than those in force"
+_UNKNOWN = InForce()
 _DECISIONS = (
     "calls.decided",
     "answers.decided",
@@ -43,19 +44,19 @@ def make_report(
     *,
     period: Period,
     read: Read,
-    settings_from: str,
+    read_from: InForce = _UNKNOWN,
 ) -> Report:
-    """The report. ``framework`` ``None``: coverage alone. ``live``: by key; ``None``: no configuration was read."""
+    """The report. ``framework`` ``None``: coverage alone. ``live``: by key; ``None``: no configuration was read, ``read_from`` is empty."""
     words = FRAMEWORKS[framework] if framework is not None else None
     used = {key for item in words.items for key in item.keys} if words else set()
-    controls = {rule.key: control_of(rule, tally, live) for rule in RULES if rule.key in used}
+    controls = {rule.key: control_of(rule, tally, live, read_from) for rule in RULES if rule.key in used}
     return Report(
         framework=framework.value if framework is not None else "",
         framework_title=words.title if words else "Coverage",
         framework_source=words.source if words else "",
         period=period,
         read=read,
-        settings_from=settings_from,
+        settings_from=read_from.configuration,
         coverage=coverage,
         items=tuple(item_of(item, controls) for item in words.items) if words else (),
         controls=tuple(controls.values()),
@@ -63,9 +64,9 @@ def make_report(
     )
 
 
-def control_of(rule: Rule, tally: Tally, live: Mapping[str, LiveSetting] | None) -> Control:
+def control_of(rule: Rule, tally: Tally, live: Mapping[str, LiveSetting] | None, read_from: InForce = _UNKNOWN) -> Control:
     """One control as it is known."""
-    drills = {drill.value: _drilled(rule, drill.value, tally) for drill in rule.drills}
+    drills = {drill.value: _drilled(rule, drill.value, tally, read_from) for drill in rule.drills}
     named = (*rule.settings, *rule.against_settings)
     settings = tuple(live[key] for key in named if key in live) if live is not None else ()
     return Control(
@@ -106,11 +107,11 @@ def _state(rule: Rule, tally: Tally, drills: Mapping[str, str], live: Mapping[st
     if any(tally.number(counter) for counter in rule.shows):
         return State.SHOWN
     if Outcome.HELD.value in drills.values():
-        return State.DRILLED
+        return State.SHOWN if rule.whole_drills else State.DRILLED
     return State.CONFIGURED if any(live[key].on for key in rule.settings if key in live) else State.NOT_SHOWN
 
 
-def _drilled(rule: Rule, drill: str, tally: Tally) -> str:
+def _drilled(rule: Rule, drill: str, tally: Tally, read_from: InForce) -> str:
     """What came of a drill's latest run in the period, for one control; "" : it was not played."""
     found = tally.drills.get(drill)
     if found is None:
@@ -122,7 +123,8 @@ def _drilled(rule: Rule, drill: str, tally: Tally) -> str:
         outcome = Outcome.NOT_HELD.value
     else:
         outcome = Outcome.HELD.value if rule.key in ran.controls_held else Outcome.NOT_TRIED.value
-    stale = bool(tally.rulebook) and ran.rulebook != tally.rulebook
+    played = InForce(rulebook=ran.rulebook, configuration=ran.configuration)
+    stale = any(rules not in {played, _UNKNOWN} for rules in (tally.in_force, read_from))
     return OLDER if stale and outcome == Outcome.HELD else outcome
 
 

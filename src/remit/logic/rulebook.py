@@ -141,6 +141,11 @@ def _stated(facts: ToolFacts, entry: CatalogEntry) -> ToolFacts:
     return replace(facts, **given)
 
 
+def says_it_changes(annotations: Mapping[str, object]) -> bool:
+    """Whether a server says in so many words that its tool is more than a read: a reason to doubt a catalog that calls it one."""
+    return annotations.get("readOnlyHint") is False or ("readOnlyHint" not in annotations and annotations.get("destructiveHint") is True)
+
+
 def _hinted(facts: ToolFacts, annotations: Mapping[str, object]) -> ToolFacts:
     """MCP tool annotations with the defaults of the specification: not read-only, destructive, open world."""
     if annotations.get("readOnlyHint") is True:

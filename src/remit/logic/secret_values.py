@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 TEXT_CHARACTERS_MAX = 65_536
-RANDOM, PASSWORD = "high-entropy value", "password in an address"
+RANDOM, PASSWORD, ADDRESS = "high-entropy value", "password in an address", "address that opens by itself"
 _FORMATS = (
     ("Anthropic API key", re.compile(r"\bsk-ant-[a-z0-9]+-[A-Za-z0-9_-]{20,}")),
     ("OpenAI API key", re.compile(r"\bsk-(?:proj|svcacct|admin)-[A-Za-z0-9_-]{20,}|\bsk-[A-Za-z0-9]{40,}\b")),
@@ -131,6 +131,9 @@ _PUBLIC = frozenset({"public", "publishable", "pub"})
 _CHARACTERS = re.compile(r"[A-Za-z0-9+/=_.~:!@#%^&*-]{16,4096}")
 _HEX = re.compile(r"[0-9a-fA-F-]{20,}")
 _RUN = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|\d+")
+_INNER, _VOWEL = re.compile(r"(?<=[A-Za-z])\d+(?=[A-Za-z])"), re.compile(r"[aeiouyAEIOUY]")
+_SERVER_ADDRESS = frozenset({"url", "serverUrl", "httpUrl"})  # of an MCP server, as clients call it
+_DRAWN_MIN = 32  # characters of a part of an address
 _PATH = re.compile(r"[~.]{0,2}/|[A-Za-z]:[\\/]|[a-z][a-z0-9+.-]*://")
 _HEX_BITS, _TEXT_BITS = 3.0, 3.5  # Shannon entropy a character
 _JWT = re.compile(r"\beyJ[A-Za-z0-9_-]+\.(eyJ[A-Za-z0-9_-]+)\.[A-Za-z0-9_-]*")
@@ -148,7 +151,8 @@ def secret_kind(text: str, names: tuple[str, ...]) -> str:
     bare = _SCHEME.sub("", text, count=1) if _SCHEME.match(text) else text
     if _REFERENCE.fullmatch(bare):
         return ""
-    return _in_address(bare) or known_format(bare) or (RANDOM if is_random(bare) and names_a_secret(names) else "")
+    kind = _in_address(bare) or known_format(bare) or (RANDOM if is_random(bare) and names_a_secret(names) else "")
+    return kind or (ADDRESS if names and names[0] in _SERVER_ADDRESS and _opens_by_itself(bare) else "")
 
 
 def names_a_secret(names: tuple[str, ...]) -> bool:
@@ -198,7 +202,13 @@ def database_address(text: str) -> tuple[str, str, str]:
 
 
 def _is_wordy(text: str) -> bool:
-    """Whether it is made of words, versions and short numbers: chance leaves single letters between digits."""
+    """Whether it is made of words, versions and short numbers: chance leaves single letters between digits, digits within words, and
+    few vowels.
+    """
+    inner, letters = len(_INNER.findall(text)), sum(sign.isalpha() for sign in text)
+    vowels = len(_VOWEL.findall(text)) / max(letters, 1)
+    if inner >= 3 or (inner == 2 and vowels < 0.3) or (letters >= 12 and vowels < 0.2):
+        return False
     return all(len(run) <= 6 if run.isdigit() else len(run) > 1 or run in "vV" for run in _RUN.findall(text))
 
 
@@ -231,6 +241,12 @@ def _in_address(text: str) -> str:
         return PASSWORD
     fields = _query(parts.query).items()
     return next((kind for name, value in fields if (kind := known_format(value) or (RANDOM if _hidden(name, value) else ""))), "")
+
+
+def _opens_by_itself(text: str) -> bool:
+    """Whether who knows this address of a server needs nothing else: a long part of its path is drawn by chance, and no digest or UUID."""
+    parts = text.partition("?")[0].split("/")[3:] if text.startswith(("http://", "https://")) else []
+    return any(len(part) >= _DRAWN_MIN and not _HEX.fullmatch(part) and is_random(part) for part in parts)
 
 
 def _hidden(name: str, value: str) -> bool:

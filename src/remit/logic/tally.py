@@ -6,7 +6,7 @@ Rules
 * Memory does not grow with the ledger: of each counter the number and the latest few entries are kept, of tasks those that live or have
   a credential that may stand, of names so many.
 * Seen here, from several records together: a call that was allowed while its task did not live or its agent was stopped. That must never
-  be: it is counted so that a report can say that it never was.
+  be: it is counted so that a report can say that it never was. And a target's secret that takes the place of another.
 """
 
 from __future__ import annotations
@@ -29,9 +29,11 @@ from remit.model.record import (
     CallDecided,
     LeaseRevoked,
     PolicyActivated,
+    TargetSecretSet,
     TaskOpened,
     TokenIssued,
 )
+from remit.model.report import InForce
 from remit.model.task import TaskState
 
 if TYPE_CHECKING:
@@ -103,10 +105,11 @@ class Tally:
         self.names: dict[str, Names] = {kind: Names() for kind in ("agent", "task_type", "tool", "target")}
         self.living = 0  # tasks that live at the end of what was read
         self.drills: dict[str, tuple[DrillRan, Shown]] = {}  # the latest of each in the period
-        self.rulebook = ""  # in force at the end, as recorded
+        self.in_force = InForce()  # at the end, as recorded
         self._tasks: dict[str, Task] = {}
         self._asked: dict[str, datetime] = {}
         self._stopped: set[str] = set()
+        self._secrets: set[str] = set()  # targets that have been given one
 
     def number(self, counter: str) -> int:
         """How often."""
@@ -128,7 +131,7 @@ class Tally:
             self._measure(record)
             self._remember(shown, record)
         if isinstance(record.body, PolicyActivated):
-            self.rulebook = record.body.rulebook
+            self.in_force = InForce(rulebook=record.body.rulebook, configuration=record.body.configuration)
         self._let_go(record)
 
     def _counter(self, counter: str) -> Count:
@@ -143,6 +146,11 @@ class Tally:
             self._stopped.update(body.agents)
         elif isinstance(body, AgentsRestored):
             self._stopped = set() if _EVERY in body.agents else self._stopped - {*body.agents}
+        elif isinstance(body, TargetSecretSet):
+            if body.target in self._secrets and not body.rotation:
+                found.append("targets.secrets_set_again")
+            if len(self._secrets) < NAMES_MAX:
+                self._secrets.add(body.target)
         if task_id is None or (record.seq > 1 and task_id not in self._tasks):
             return found
         try:

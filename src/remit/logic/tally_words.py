@@ -56,7 +56,6 @@ _PLAIN: dict[type[Any], str] = {
     AgentsRestored: "agents.restored",
     TokenRevoked: "tokens.revoked",
     KeysRotated: "keys.rotated",
-    AuthorityMade: "authorities.made",
     LabelsRaised: "labels.raised",
     LabelsLowered: "labels.lowered",
     PolicyActivated: "policies.activated",
@@ -156,9 +155,17 @@ def _lease(body: LeaseIntended) -> Iterator[tuple[str, int]]:
         yield "leases.of_standing_secrets", 1
 
 
+def _authority(body: AuthorityMade) -> Iterator[tuple[str, int]]:
+    yield "authorities.made", 1
+    if body.number > 1:  # the first takes nobody's place
+        yield "authorities.replaced", 1
+
+
 def _secret(body: TargetSecretSet) -> Iterator[tuple[str, int]]:
-    if body.rotation != "begun":
-        yield "targets.secrets_replaced", 1
+    if body.rotation == "done":
+        yield "targets.secrets_rotated", 1
+    elif not body.rotation:  # the first that a person hands over takes nobody's place: logic/tally.py sees whether it is
+        yield "targets.secrets_set", 1
 
 
 def _answer(body: AccessDecided) -> Iterator[tuple[str, int]]:
@@ -185,6 +192,7 @@ _COUNTING: dict[type[Any], Callable[[Any], Iterator[tuple[str, int]]]] = {
     SignalReceived: _signal,
     LeaseIntended: _lease,
     TargetSecretSet: _secret,
+    AuthorityMade: _authority,
     AccessDecided: _answer,
     DrillRan: _drill,
 }
@@ -195,6 +203,7 @@ ACROSS = (  # counted by logic/tally.py
     "leases.stuck_now",
     "ledger.entries",
     "ledger.entries_that_do_not_fold",
+    "targets.secrets_set_again",
 )
 COUNTERS = frozenset(
     {
@@ -216,6 +225,7 @@ COUNTERS = frozenset(
         *["tasks.without_manifest", "tasks.for_a_proved_person", "tasks.for_a_named_person", "svids.issued", "tokens.issued"],
         *["tokens.bound", "tokens.unbound", "proofs.refused", "delegations.refused", "approvals.answered", "approvals.granted"],
         *["approvals.denied", "approvals.shown", "manifests.recorded_only", "manifests.held", "signals.accepted", "signals.refused"],
-        *["leases.intended", "leases.of_standing_secrets", "targets.secrets_replaced", "answers.decided", "answers.denied"],
+        *["leases.intended", "leases.of_standing_secrets", "answers.decided", "answers.denied"],
+        *["targets.secrets_rotated", "targets.secrets_set", "authorities.made", "authorities.replaced"],
     }
 )

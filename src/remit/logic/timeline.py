@@ -208,7 +208,8 @@ def _token(body: TokenIssued | TokenRefused | TokenRevoked) -> Told:
     if isinstance(body, TokenIssued):
         until = f"until {body.expires_at:%Y-%m-%d %H:%M:%S}"
         where = f", for {body.audience}" if body.audience else ""
-        return Told(kind="token", title=f"{body.use} token issued", by=body.agent, told=(until + where, f"proved by {body.subject_proof}"))
+        told = (until + where, f"proved by {body.subject_proof}")
+        return Told(kind="token", title=f"{body.use.removesuffix('-token')} token issued", by=body.agent, told=told)
     if isinstance(body, TokenRevoked):
         return Told(kind="token", title="a token was revoked", by=body.by)
     return Told(kind="deny", title="a token was refused", by=body.claimed, told=_some(body.why))

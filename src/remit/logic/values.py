@@ -81,6 +81,18 @@ def tokens(text: str) -> Iterator[str]:
             yield normal(stripped)
 
 
+def place_of(value: object, text: str) -> tuple[int, int] | None:
+    """Where the first token that is this value stands in a text, however it is written there (``4,000`` for 4000): begin and end."""
+    sought, at = normal(value), 0
+    for piece, first, last in _pieces(text):
+        for match in _matches(piece):
+            after, forms = _token(match)
+            if sought and forms[:1] == (sought,) and first <= match.start() and match.end() <= last:
+                return at + match.start(), at + after
+        at += len(piece)
+    return None
+
+
 def parts(text: str) -> tuple[str, ...]:
     """The tokens that a text is made of, where there is nothing but separators between them; else none."""
     if len(text) > WHOLE_CHARACTERS_MAX or not _SEPARATOR.search(text):

@@ -1,7 +1,8 @@
 """A drill: a known incident, re-enacted against the rules in force. What was tried, what was expected, what happened.
 
 Rules: a step has *held*, has *not held*, or was *not tried*, and then says why. A drill holds only where something was tried and nothing
-gave way: what was not tried is never counted as held. Drills are played in a store of their own, under keys of their own; only their
+gave way: what was not tried is never counted as held. What is beside the incident (``aside``), as a look at files and settings, makes no
+drill hold where the incident itself could not be tried. Drills are played in a store of their own, under keys of their own; only their
 outcome is an entry of the real ledger (``DrillRan``), under the rules of ``model/record.py``.
 """
 
@@ -12,7 +13,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 
 class Outcome(StrEnum):
@@ -41,6 +42,7 @@ class Step:
 
     ``control``: the control of reports that it bears on. ``mend``: what would change it, where it did not hold or was not tried.
     ``record``: the entry of the drill's own ledger that shows it, as ``index kind`` ("" : it shows elsewhere, as ``happened`` says).
+    ``aside``: it is beside the incident, and says nothing of that by itself.
     """
 
     tried: str
@@ -51,6 +53,7 @@ class Step:
     on: str = ""
     mend: str = ""
     record: str = ""
+    aside: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,18 +67,24 @@ class Drilled:
     @property
     def outcome(self) -> Outcome:
         """Of all steps together."""
-        return overall(step.outcome for step in self.steps)
+        return _come_to(self.steps)
 
     def controls(self, outcome: Outcome) -> list[str]:
         """Controls whose steps came to this, all of each together."""
         names = dict.fromkeys(step.control for step in self.steps)
-        return [name for name in names if overall(step.outcome for step in self.steps if step.control == name) is outcome]
+        return [name for name in names if _come_to([step for step in self.steps if step.control == name]) is outcome]
 
 
 def overall(outcomes: Iterable[Outcome]) -> Outcome:
     """One word for several: what gave way counts first, and nothing tried is nothing shown."""
     found = set(outcomes)
     return next((word for word in (Outcome.NOT_HELD, Outcome.HELD) if word in found), Outcome.NOT_TRIED)
+
+
+def _come_to(steps: Sequence[Step]) -> Outcome:
+    """Of several steps: whatever gave way counts, and what was looked at beside the incident only where there is nothing else."""
+    tried = [step for step in steps if not step.aside or step.outcome is Outcome.NOT_HELD]
+    return overall(step.outcome for step in tried or steps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

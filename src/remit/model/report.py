@@ -158,6 +158,14 @@ class Read:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InForce:
+    """Which rules decide: digests of the rulebook as it is kept, and of the configuration ("" : not known)."""
+
+    rulebook: str = ""
+    configuration: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """A whole report. ``framework`` "" : coverage alone. ``settings_from``: the digest of the configuration ("" : none was read)."""
 

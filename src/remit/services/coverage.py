@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from remit.drivers.targets.kinds import TARGET_KINDS
 from remit.logic.grants import demands
+from remit.logic.rulebook import says_it_changes
 from remit.model.catalog import Effect, Kind, Sends
 from remit.model.manifest import Follows
 from remit.model.report import Coverage, Covered, Gap, LiveSetting
@@ -119,6 +120,11 @@ def _gaps(configuration: Configuration, rulebook: Rulebook, given: Mapping[str, 
         if not _stated(configuration, tool):
             what = f"nothing is stated of {tool}: it counts as irreversible, of the highest class, untrusted and external"
             yield Gap(what=what, where=f'tools."{tool}"', mend="state effect, data_class, trust and sends")
+        elif tools[tool].effect is Effect.READ and says_it_changes(rulebook.pinned[tool].annotations):
+            what = f"the catalog calls {tool} a read, and its own server says that it changes something"
+            yield Gap(
+                what=what, where=f'tools."{tool}"', mend="state the effect that it has; where the server is wrong, nothing need be done"
+            )
     for kind in configuration.task_types.values():
         for line in kind.grants:
             if line.kind is Kind.TOOL and line.name == _WHOLE:

@@ -21,7 +21,7 @@ from remit.logic.merkle import completed, leaf_hash, root_of
 from remit.logic.records import decode
 from remit.logic.report import decisions_of, make_report, seen_of
 from remit.logic.tally import Tally
-from remit.model.report import Coverage, Period, Read
+from remit.model.report import Coverage, InForce, Period, Read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -92,13 +92,13 @@ def report(
     live: Mapping[str, LiveSetting] | None = None,
     coverage: Coverage | None = None,
     declared: Mapping[str, tuple[str, ...]] | None = None,
-    settings_from: str = "",
+    read_from: InForce | None = None,
 ) -> Report:
     """The report of what was counted. Without ``live``, ``coverage`` and ``declared`` nothing is said of the configuration."""
     seen, unused = seen_of(tally, declared)
     period = Period(begin=_text(tally.begin), end=_text(tally.end))
     whole = replace(coverage or Coverage(), seen=seen, unused=unused, decisions=decisions_of(tally))
-    return make_report(framework, tally, live, whole, period=period, read=read, settings_from=settings_from)
+    return make_report(framework, tally, live, whole, period=period, read=read, read_from=read_from or InForce())
 
 
 def _lines(file: IO[str]) -> Iterator[tuple[str, bytes]]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import itertools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from remit.drivers.standing_files import StandingFiles
 from remit.logic.broad_access import broad_client, broad_server
-from remit.logic.client_settings import LEAVES_MAX, BrokenSettings, leaves, lines, parse_settings, servers
+from remit.logic.client_settings import LEAVES_MAX, BrokenSettings, leaves, lines, parse_settings, remarks, servers
 from remit.logic.secret_values import PASSWORD, TEXT_CHARACTERS_MAX, database_address, dated, known_format, secret_kind
 from remit.model.scanning import Finding, Found, Leaf, ServerEntry, Standing, Unread
 
@@ -93,7 +94,7 @@ def look(text: Text, key: bytes) -> tuple[list[Found], list[ServerEntry], list[U
             if toml and len(text.text) > _TOML_BYTES_MAX:
                 raise BrokenSettings(f"larger than {_TOML_BYTES_MAX:,} characters")
             data = parse_settings(text.text, toml=toml)
-            texts = leaves(data)
+            texts = itertools.chain(leaves(data), remarks(text.text, toml=toml))
         except BrokenSettings as broken:
             missed.append(
                 Unread(file=str(text.path), why=f"not read as {'TOML' if toml else 'JSON'} ({broken}), so looked at line by line")

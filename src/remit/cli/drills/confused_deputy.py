@@ -54,10 +54,18 @@ async def _elsewhere(stage: Stage, played: Played) -> Step:
 
 async def _passed(stage: Stage, played: Played) -> Step:
     on, servers = played.subject.kind, sorted(stage.real.servers)
-    copy = await stage.copied(played.task)
-    said = await (stage.mcp(servers[0], copy, "tools/list", {}) if servers else stage.ask(copy, {"tool": "drill/deputy", "arguments": {}}))
+    own, said = await _shown(stage, servers, played.token), await _shown(stage, servers, await stage.copied(played.task))
+    if own.status >= 400:
+        return not_tried(_PASSED, f"the door is closed to the honest agent too: {_told(own)}", on=on)
     mend = 'tokens.bound = "dpop": who is passed a token cannot use it'
     return judged(_PASSED, "HTTP 401", _told(said), held=said.status == 401, on=on, mend=mend)
+
+
+async def _shown(stage: Stage, servers: list[str], token: str) -> Said:
+    """What a door answers to a token."""
+    return await (
+        stage.mcp(servers[0], token, "tools/list", {}) if servers else stage.ask(token, {"tool": "drill/deputy", "arguments": {}})
+    )
 
 
 async def _own(stage: Stage, played: Played) -> Step:

@@ -25,7 +25,7 @@ _NOW = Tried("a copy of the task's token, shown from elsewhere at once", "bound-
 _LATER = Tried("the copy, when the token has run out and the task goes on", "identity")
 _RENEW = Tried("the copy alone, to get a new token", "refused-proofs")
 _AFTER = Tried("the copy, after the task has ended", "end")
-_STANDING = Tried("a secret of the configuration that is exposed and goes on working", "no-standing-secrets")
+_STANDING = Tried("a secret of the configuration that is exposed and goes on working", "no-standing-secrets", aside=True)
 
 
 async def play(stage: Stage) -> AsyncIterator[Step]:
@@ -56,6 +56,7 @@ async def _stolen(stage: Stage, subject: Subject) -> AsyncIterator[Step]:
     played = await stage.open(subject)
     copy = await stage.copied(played.task)
     call = {"tool": "drill/hijack", "arguments": {}}
+    await stage.decided(played, call)
     said = await stage.ask(copy, call)
     mend = 'tokens.bound = "dpop": a copy without its key opens nothing'
     yield judged(
@@ -66,6 +67,7 @@ async def _stolen(stage: Stage, subject: Subject) -> AsyncIterator[Step]:
     life = stage.real.settings.token_ttl + timedelta(seconds=1)
     if stage.clock() + life < played.task.deadline:
         stage.clock.pass_by(life)
+        await stage.decided(await stage.renewed(played), call)
         later = await stage.ask(copy, call)
         happened = f"{_told(later)}, {int(life.total_seconds())} s later"
         yield judged(_LATER, "HTTP 401", happened, held=later.status == 401, on=subject.kind, record=await _shown(stage, played, later))

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 TITLE = "A log store that exposed credentials"
 MARK = "drill-mark-5f0c1d7be24a49d8"
-_LINES = Tried("command lines and addresses of servers, looked through for values of the environment", "no-standing-secrets")
-_FILES = Tried("files of remit that others on this machine can read", "no-secret-in-logs")
+_LINES = Tried("command lines and addresses of servers, looked through for values of the environment", "no-standing-secrets", aside=True)
+_FILES = Tried("files of remit that others on this machine can read", "no-secret-in-logs", aside=True)
 _WRITTEN = Tried(
     "the ledger, the log and the open answers, looked through for what was said and for what opens a door", "no-secret-in-logs"
 )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 TITLE = "A prompt change under a long-lived token"
 _CHANGED = Tried("a call under the same token, after the system prompt has changed", "drift")
 _BACK = Tried("a call after the change was taken back, and nobody has looked", "drift")
-_SILENT = Tried("a task whose agent does not say what its system prompt is", "drift")
+_SILENT = Tried("a task whose agent does not say what its system prompt is", "drift", aside=True)
 _PART = "system_prompt"
 
 

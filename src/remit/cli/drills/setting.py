@@ -52,7 +52,7 @@ async def set_stage(folder: Path, scratch: Path, inputs: Mapping[str, str] | Non
         port = await stack.enter_async_context(serving(application(node), "127.0.0.1", 0))
         timeout = aiohttp.ClientTimeout(total=WAIT_SECONDS)
         client = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout))
-        stage = Stage(node, client, f"http://127.0.0.1:{port}", clock, scratch, real)
+        stage = Stage(node, client, f"http://127.0.0.1:{port}", clock, scratch, real, rulebook)
         stage.subjects = await _subjects(stage, sorted(only or real.task_types), inputs or {})
         stack.enter_context(_listening(stage.logged))
         yield stage

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from remit.model.drill import Step
 
 TITLE = "Agent keys leaked from a shared database"
-_KEYS = Tried("the declared keys of agents, looked through for one that several have", "identity")
-_IN_TOML = Tried("the database's own password, looked for in remit.toml", "no-secret-in-logs")
+_KEYS = Tried("the declared keys of agents, looked through for one that several have", "identity", aside=True)
+_IN_TOML = Tried("the database's own password, looked for in remit.toml", "no-secret-in-logs", aside=True)
 _COPY = Tried("a copy of the database, looked through for what opens a door", "no-secret-in-logs")
 _SHOWN = Tried("everything in the copy that looks like a credential, shown at a door", "refused-proofs")
 _OTHER = Tried("another agent's proof, shown for the task", "refused-proofs")

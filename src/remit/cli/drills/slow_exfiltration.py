@@ -42,8 +42,9 @@ async def _sent(stage: Stage, subject: Subject) -> AsyncIterator[Step]:
     senders = [call for call in calls if call.facts.sends is Sends.EXTERNAL]
     readers = [call for call in calls if call.facts.effect is Effect.READ and call not in senders and _worth(stage, call)]
     if not senders or not readers:
+        named = ", ".join(call.tool.id for call in calls) or "none"
         what = "none of its tools sends outside" if not senders else "nothing that it reads is above the lowest class, or of strangers"
-        yield not_tried(_SENT, what, on=subject.kind)
+        yield not_tried(_SENT, f"{what}, as the catalog says of {named}", on=subject.kind, mend="the catalog, where it is not so")
         return
     for sender in senders[:CALLS_TRIED_MAX]:
         played = await stage.open(subject)

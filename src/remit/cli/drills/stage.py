@@ -30,6 +30,7 @@ from remit.wire import OWN_TASK
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from remit.logic.rulebook import Rulebook
     from remit.model.catalog import PinnedTool, ToolFacts
     from remit.model.grant import Grant
     from remit.model.task import Task
@@ -100,9 +101,11 @@ class ToolCall:
 class Stage:
     """One stage; drills are played on it one after the other."""
 
-    def __init__(self, node: Node, client: aiohttp.ClientSession, url: str, clock: StageClock, scratch: Path, real: Configuration) -> None:
-        """``real``: the folder's configuration, whose servers and targets the stage's node does not have."""
-        self.node, self.clock, self.scratch, self.real = node, clock, scratch, real
+    def __init__(
+        self, node: Node, client: aiohttp.ClientSession, url: str, clock: StageClock, scratch: Path, real: Configuration, rulebook: Rulebook
+    ) -> None:
+        """``real``, ``rulebook``: the folder's own, whose servers and targets the stage's node does not have."""
+        self.node, self.clock, self.scratch, self.real, self.rulebook = node, clock, scratch, real, rulebook
         self._client, self._url = client, url
         self.subjects: tuple[Subject, ...] = ()
         self.logged: list[str] = []
@@ -173,6 +176,10 @@ class Stage:
         wait = timedelta(seconds=self.real.task_types[played.subject.kind].budget.rate_seconds + 1)
         if self.clock() + wait < played.task.deadline:
             self.clock.pass_by(wait)
+        return await self.renewed(played)
+
+    async def renewed(self, played: Played) -> Played:
+        """The same task, with a token that is fresh."""
         token, _ = await self.node.tokens.issue(played.task.id, DRILL)
         return replace(played, token=token)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from remit.cli.drills.stage import CALLS_TRIED_MAX
 from remit.cli.drills.words import Tried, control_of, dressed, judged, most_telling, not_tried
 from remit.logic.evidence import visible
+from remit.logic.rulebook import says_it_changes
 from remit.model.catalog import Effect, Trust
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from remit.model.drill import Step
 
 TITLE = "Tool poisoning and rug pull"
-_HIDDEN = Tried("descriptions that were accepted, looked through for what nobody sees", "pinned-tools")
+_HIDDEN = Tried("descriptions that were accepted, looked through for what nobody sees", "pinned-tools", aside=True)
 _NEW = Tried("a tool that the server adds after it was accepted", "pinned-tools")
 _RUG = Tried("a call of a tool whose description has changed since it was accepted", "pinned-tools")
 _ORDER = Tried("a stranger's value from a result, given to another tool that changes something", "origins")
@@ -106,10 +107,11 @@ async def _made(stage: Stage, played: Played, call: ToolCall, name: str) -> tupl
 async def _ordered(stage: Stage, subject: Subject) -> AsyncIterator[Step]:
     calls = stage.calls(await stage.open(subject))
     readers = [call for call in calls if call.facts.trust is Trust.UNTRUSTED and call.facts.effect is Effect.READ]
-    acting = [call for call in calls if call.facts.effect is not Effect.READ]
+    acting = [call for call in calls if call.facts.effect is not Effect.READ or says_it_changes(call.tool.annotations)]
     if not readers or not acting:
+        named = ", ".join(call.tool.id for call in calls) or "none"
         what = "it reads nothing that strangers write" if not readers else "none of its tools changes anything"
-        yield not_tried(_ORDER, what, on=subject.kind)
+        yield not_tried(_ORDER, f"{what}, as the catalog says of {named}", on=subject.kind, mend="the catalog, where it is not so")
         return
     for actor in acting[:CALLS_TRIED_MAX]:
         played = await stage.open(subject)

@@ -26,10 +26,11 @@ _CONTROLS = {
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """What is tried, in words, and the control of reports (``logic/report_rules.py``) that it bears on."""
+    """What is tried, in words, and the control of reports (``logic/report_rules.py``) that it bears on. ``aside``: as of a ``Step``."""
 
     words: str
     control: str
+    aside: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +61,16 @@ class Said:
 
 def not_tried(tried: Tried, why: str, *, on: str = "", mend: str = "") -> Step:
     """A step that this configuration does not let be tried."""
-    return Step(tried=tried.words, expected="", happened=why, outcome=Outcome.NOT_TRIED, control=tried.control, on=on, mend=mend)
+    return Step(
+        tried=tried.words,
+        expected="",
+        happened=why,
+        outcome=Outcome.NOT_TRIED,
+        control=tried.control,
+        on=on,
+        mend=mend,
+        aside=tried.aside,
+    )
 
 
 def judged(tried: Tried, expected: str, happened: str, *, held: bool, on: str = "", mend: str = "", record: str = "") -> Step:
@@ -75,6 +85,7 @@ def judged(tried: Tried, expected: str, happened: str, *, held: bool, on: str = 
         on=on,
         mend="" if held else mend,
         record=record,
+        aside=tried.aside,
     )
 
 

@@ -54,7 +54,8 @@ def notice_page(title: str, text: str, hint: str = "") -> str:
 def _evidence(evidence: Evidence) -> str:
     untrusted = '<span class="warn">, among it what strangers wrote</span>' if evidence.untrusted else ", nothing of strangers"
     asks = ", ".join(map(escape, evidence.policies)) or "no policy that permits it by itself"
-    compared = f" ({evidence.earlier} earlier calls of this tool in this task)" if evidence.earlier else ""
+    calls = "call" if evidence.earlier == 1 else "calls"
+    compared = f" ({evidence.earlier} earlier {calls} of this tool in this task)" if evidence.earlier else ""
     who = (
         f"{escape(evidence.agent)}, in task {escape(evidence.task)} ({escape(evidence.type)}), "
         f"opened by {escape(evidence.opened_by) or 'nobody known'}"

@@ -19,7 +19,7 @@ from starlette.responses import HTMLResponse, Response
 from remit.errors import NotFound
 from remit.logic.evidence import visible
 
-PAGE_CHARACTERS_MAX = 180_000  # a page is at most 200 KB
+PAGE_BYTES_MAX = 180_000  # with its headers a page stays below 200 KB
 STATIC = "/console/static/"
 _TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _POLICY = (
@@ -41,7 +41,7 @@ HEADERS = {
 def page(template: str, status: int = 200, **values: Any) -> Response:
     """A page of a template. One that would be too large, because of what strangers wrote, is made with shorter texts."""
     html = _PAGES.get_template(template).render(**values)
-    if len(html) > PAGE_CHARACTERS_MAX:
+    if len(html.encode()) > PAGE_BYTES_MAX:
         html = _LEAN_PAGES.get_template(template).render(**values)
     return HTMLResponse(html, status, HEADERS)
 
