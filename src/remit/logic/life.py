@@ -65,6 +65,8 @@ def fold(task: Task | None, record: Record, leaf: bytes) -> Task:
         return _decided(task, body, record.at, step)
     if isinstance(body, CallFinished):
         return _finished(task, body, step)
+    if isinstance(body, (TokenIssued, TokenRefused)):
+        return amended(task, **{**step, "permit": task.permit})
     if isinstance(body, ApprovalAnswered):
         return _answered(task, body, record.at, step)
     if isinstance(body, LabelsRaised):
@@ -87,8 +89,6 @@ def fold(task: Task | None, record: Record, leaf: bytes) -> Task:
         return delegated(task, body, step)
     if isinstance(body, TaskReturned):
         return returned(task, body, record.at, step)
-    if isinstance(body, TokenIssued | TokenRefused):
-        return amended(task, **{**step, "permit": task.permit})
     if isinstance(body, TokenRevoked):
         return amended(task, revoked_tokens=task.revoked_tokens | {body.jti}, **step)
     raise Broken(f"a record {type(body).__name__} does not belong to a task")
