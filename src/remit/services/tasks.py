@@ -183,7 +183,10 @@ class Tasks:
             others = beside(result, now) if beside is not None else ()
             append = Append(body=data, task=task.id, seq=record.seq, after=task.leaf, rows=rows, given=given, also=others)
             try:
-                with self._spans.span(RECORD):
+                if self._spans.on:
+                    with self._spans.span(RECORD):
+                        await self._store.append(append)
+                else:
                     await self._store.append(append)
             except StaleTask as stale:
                 self._drop(task_id, epoch)
