@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from msgspec import structs
 
 from remit.drivers.keys import load_or_make_keys
 from remit.drivers.targets.base import TargetSettings
@@ -130,7 +131,7 @@ async def fill(store: Store, tasks: int, each: int, deadline: datetime) -> list[
             task = fold(task, record, leaf_hash(data))
             rows = [task_row(task), *(lease_row(task, lease) for lease in task.leases.values())] if number == len(bodies) else []
             appends.append(Append(body=data, task=name, seq=number, after=after, rows=tuple(rows)))
-        await store.append(replace(appends[0], also=tuple(appends[1:])))
+        await store.append(structs.replace(appends[0], also=tuple(appends[1:])))
         leases += own
     return leases
 

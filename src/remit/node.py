@@ -33,6 +33,7 @@ from remit.node_workload import WorkloadParts, workload_parts
 from remit.services.approvals import Approvals
 from remit.services.behaviour import Behaviour
 from remit.services.configuration import load_agents, load_configuration
+from remit.services.declared import Declared
 from remit.services.delegation import Delegations
 from remit.services.feed import Feed
 from remit.services.history import History
@@ -345,7 +346,7 @@ async def open_node(
         trust_domain=settings.trust_domain,
         audience=settings.issuer,
         svid_ttl=settings.svid_ttl,
-        agents=lambda: {agent.name: agent.spiffe_id for agent in rules.configuration.agents.values()},
+        agents=Declared(lambda: rules.configuration.agents),
         proofs=proofs,
         authorities=workload.authority.certificates,
     )

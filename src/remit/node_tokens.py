@@ -16,6 +16,7 @@ from remit.drivers.signing import TokenSigner
 from remit.services.bearers import Bearers
 from remit.services.callers import Callers
 from remit.services.clients import Clients
+from remit.services.declared import Declared
 from remit.services.exchange import Exchange
 from remit.services.front_channel import FrontChannel, make_front
 from remit.services.introspection import Introspection
@@ -123,7 +124,7 @@ def token_doors(
         return rules.configuration.servers
 
     front = _front(parts, rules, dispatcher, tasks, store, clock, end_task)
-    clients, refusals = Clients(identities, agents, parts.replays, clock, audiences=audiences), Refusals(store, clock)
+    clients, refusals = Clients(identities, Declared(agents), parts.replays, clock, audiences=audiences), Refusals(store, clock)
     door = TokenDoor(
         exchange=Exchange(
             clients,

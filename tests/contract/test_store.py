@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from msgspec import structs
 
 from remit.errors import Mistake, Outage
 from remit.logic.checkpoint import Checkpoint, Verifier, open_checkpoint, sign_checkpoint
@@ -504,12 +505,12 @@ async def test_appends_that_go_together_are_written_together_or_not_at_all(engin
             Append(body=body(4), task="child", seq=2, after=leaf),
         )
         together = Append(body=body(2), task="t", seq=2, after=first.leaf, also=also)
-        broken = replace(together, also=(*also[:1], Append(body=body(4), task="child", seq=2, after=b"?" * 32)))
-        for refused in (broken, replace(together, after=b"?" * 32), replace(together, given=(Given(name="m", number=1),))):
+        broken = structs.replace(together, also=(*also[:1], Append(body=body(4), task="child", seq=2, after=b"?" * 32)))
+        for refused in (broken, structs.replace(together, after=b"?" * 32), structs.replace(together, given=(Given(name="m", number=1),))):
             with pytest.raises(StaleTask):
                 await store.append(refused)
         with pytest.raises(Mistake):
-            await store.append(replace(together, also=(Append(body=b""),)))
+            await store.append(structs.replace(together, also=(Append(body=b""),)))
         assert await store.children("t", 10) == ()
         results = await asyncio.gather(store.append(together), store.append(together), return_exceptions=True)
         assert isinstance(results[1], StaleTask)

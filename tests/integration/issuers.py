@@ -29,15 +29,21 @@ from remit.model.identity import SpiffeId
 from remit.model.record import TokenRefused
 from remit.model.trust import DomainRule, Endpoint, IdentityRule, IssuerRule, TrustRules
 from remit.node import new_id
+from remit.services.declared import Declared
 from remit.services.identities import Identities
 from remit.services.proofs import make_proofs
 from remit.services.replays import Replays
 from remit.services.standing import Standing
+from remit.settings import Agent
 from remit.store.sqlite import SqliteStore
 from tests.support import NOW, Clock
 
 US = "https://remit.test"
 BUILDER = SpiffeId.parse("spiffe://remit.test/ci/acme/web")
+AGENTS = {
+    "builder": Agent(name="builder", spiffe_id=BUILDER),
+    "partner": Agent(name="partner", spiffe_id=SpiffeId.parse("spiffe://other.test/agent/x")),
+}
 LOOPBACK = (ipaddress.ip_network("127.0.0.1/32"),)
 RSA = RSAKey.generate_key(2048, {"kid": "rsa-1"})
 EC = ECKey.generate_key("P-256", {"kid": "ec-1"})
@@ -162,7 +168,7 @@ def identities_of(store: SqliteStore, clock: Clock, ticks: list[float], rules: T
         trust_domain="remit.test",
         audience=US,
         svid_ttl=timedelta(minutes=5),
-        agents=lambda: {"builder": BUILDER, "partner": SpiffeId.parse("spiffe://other.test/agent/x")},
+        agents=Declared(lambda: AGENTS),
         proofs=proofs,
     )
 

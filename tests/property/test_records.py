@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 import rfc8785
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from remit.errors import Mistake
@@ -70,6 +70,43 @@ JSON = st.recursive(VALUES | FLOATS, lambda inner: st.lists(inner, max_size=4) |
 def test_strict_parsing_agrees_with_the_ordinary_one(value):
     text = json.dumps(value)
     assert parse_json(text.encode()) == json.loads(text)
+
+
+PIECES = (
+    *'{}[],:" ',
+    '"a":',
+    '"a"',
+    '{"a":',
+    '"é"',
+    '"\\u00e9"',
+    '"\\ud83d\\ude00"',
+    '"\\ud800"',
+    '"\\/"',
+    '"\\u0000"',
+    '"\x7f"',
+    "null",
+    "NaN",
+    "Infinity",
+    "true",
+    *("0", "-0", "-0.0", "1.0", "1e5", "1e300", "1e400", "0.1", "5e-324", "0.10000000000000001", "9" * 17, "9" * 20, "9" * 40),
+)
+TEXTS = st.lists(st.sampled_from(PIECES), max_size=12).map("".join) | JSON.map(lambda value: json.dumps(value, separators=(",", ":")))
+
+
+def read(text, **limits):
+    try:
+        return repr(parse_json(text.encode(), **limits))
+    except Mistake as mistake:
+        return mistake.code
+
+
+@settings(max_examples=1_000)
+@given(TEXTS, st.sampled_from(("{}", "[{},{}]", '{{"a":{},"a":{}}}', '{{"a":{},"b":{}}}')), TEXTS, st.integers(1, 4))
+def test_a_text_that_is_read_quickly_means_what_a_careful_reading_says(one, form, other, depth):
+    """A space before it makes no difference, and leaves only the careful reading."""
+    text = form.format(one, other)
+    assert read(text) == read(" " + text)
+    assert read(text, depth_max=depth) == read(" " + text, depth_max=depth)
 
 
 def test_the_published_digest_of_parameters():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from remit.errors import Outage
 from remit.logic.authorize import authorize
@@ -34,8 +35,8 @@ class LastWriterWins(SimulatedStore):
             return await super()._put(append)
         except StaleTask:
             latest = (await self.inner.task_entries(append.task))[-1]
-            record = replace(decode(append.body), seq=latest.seq + 1)
-            return await super()._put(replace(append, body=encode(record), seq=record.seq, after=latest.leaf))
+            record = structs.replace(decode(append.body), seq=latest.seq + 1)
+            return await super()._put(structs.replace(append, body=encode(record), seq=record.seq, after=latest.leaf))
 
 
 class AnswersBeforeTheCommit(SimulatedStore):
@@ -52,7 +53,8 @@ class ForgetsWhatWasRead(SimulatedStore):
     async def append(self, append):
         record = decode(append.body)
         if isinstance(record.body, CallDecided) and record.body.untrusted:
-            append = replace(append, body=encode(replace(record, body=replace(record.body, rank=0, untrusted=False))))
+            body = replace(record.body, rank=0, untrusted=False)
+            append = structs.replace(append, body=encode(structs.replace(record, body=body)))
         return await super().append(append)
 
 
@@ -62,7 +64,8 @@ class ForgetsTheApproval(SimulatedStore):
     async def append(self, append):
         record = decode(append.body)
         if isinstance(record.body, CallDecided) and record.body.outcome == "allow" and record.body.approval:
-            append = replace(append, body=encode(replace(record, body=replace(record.body, approval=""))))
+            body = replace(record.body, approval="")
+            append = structs.replace(append, body=encode(structs.replace(record, body=body)))
         return await super().append(append)
 
 

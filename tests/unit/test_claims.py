@@ -131,3 +131,15 @@ def test_an_svid_for_elsewhere_proves_nothing(changes):
 def test_a_task_token_is_no_svid():
     with pytest.raises(Unauthenticated):
         check_svid(*SIGNER.open(task_token()), "remit.test", ISSUER, NOW)
+
+
+def test_other_implementations_read_our_tokens():
+    """Each of many: one in 128 has a half of its signature that begins with a zero, which must not be dropped (RFC 7518 §3.4)."""
+    key = ECKey.import_key(SIGNER.jwks()["keys"][0])
+    claims = {"name": "Zoë", "large": 2**70, "part": 0.5, "none": None, "list": [True, {"a": "b"}]}
+    for number in range(600):
+        token = SIGNER.sign({**claims, "number": number}, "at+jwt")
+        read = jwt.decode(token, key, algorithms=["ES256"])
+        assert read.header == {"alg": "ES256", "kid": SIGNER.key_id, "typ": "at+jwt"}
+        assert read.claims == {**claims, "number": number}
+        assert "=" not in token

@@ -41,7 +41,7 @@ from remit.model.record import (
     TokenRefused,
     TokenRevoked,
 )
-from remit.model.task import TASK_MOVES, Task, TaskState
+from remit.model.task import TASK_MOVES, Task, TaskState, amended
 from remit.model.tripwire import SecretFound
 
 if TYPE_CHECKING:
@@ -65,12 +65,14 @@ def fold(task: Task | None, record: Record, leaf: bytes) -> Task:
         return _decided(task, body, record.at, step)
     if isinstance(body, CallFinished):
         return _finished(task, body, step)
+    if isinstance(body, (TokenIssued, TokenRefused)):
+        return amended(task, **{**step, "permit": task.permit})
     if isinstance(body, ApprovalAnswered):
         return _answered(task, body, record.at, step)
     if isinstance(body, LabelsRaised):
-        return replace(task, labels=task.labels.join(Labels(body.rank, body.untrusted)), **step)
+        return amended(task, labels=task.labels.join(Labels(body.rank, body.untrusted)), **step)
     if isinstance(body, LabelsLowered):
-        return replace(task, labels=Labels(body.rank, body.untrusted), **step)
+        return amended(task, labels=Labels(body.rank, body.untrusted), **step)
     if isinstance(body, TaskMoved):
         return _moved(task, body, record.at, step)
     if isinstance(body, ManifestChanged):
@@ -80,17 +82,15 @@ def fold(task: Task | None, record: Record, leaf: bytes) -> Task:
     if isinstance(body, SecretFound):
         return _leaked(task, body, record.at, step)
     if isinstance(body, LeaseRecord):
-        return replace(task, leases=leases_after(task, body, record.at), **step)
+        return amended(task, leases=leases_after(task, body, record.at), **step)
     if isinstance(body, TaskNarrowed):
         return narrowed(task, body, step)
     if isinstance(body, TaskDelegated):
         return delegated(task, body, step)
     if isinstance(body, TaskReturned):
         return returned(task, body, record.at, step)
-    if isinstance(body, TokenIssued | TokenRefused):
-        return replace(task, **{**step, "permit": task.permit})
     if isinstance(body, TokenRevoked):
-        return replace(task, revoked_tokens=task.revoked_tokens | {body.jti}, **step)
+        return amended(task, revoked_tokens=task.revoked_tokens | {body.jti}, **step)
     raise Broken(f"a record {type(body).__name__} does not belong to a task")
 
 
@@ -200,14 +200,14 @@ def _moved(task: Task, body: TaskMoved, at: datetime, step: Step) -> Task:
         step["leases"] = all_revoking(task.leases, at, f"the task is {to}")
     step["authority"] = task.authority + 1
     if TASK_MOVES[to]:
-        return replace(task, state=to, note=body.reason, **step)
-    return replace(task, state=to, ended_at=at, note=body.reason, in_flight={}, **step)
+        return amended(task, state=to, note=body.reason, **step)
+    return amended(task, state=to, ended_at=at, note=body.reason, in_flight={}, **step)
 
 
 def _drifted(task: Task, body: ManifestChanged, at: datetime, step: Step) -> Task:
     """One record both tells of the change and suspends: between two of them a call would still be allowed."""
     changed, why = fold_changed(task, body)
-    return _moved(changed, TaskMoved(to=TaskState.SUSPENDED, by=body.by, reason=why), at, step) if why else replace(changed, **step)
+    return _moved(changed, TaskMoved(to=TaskState.SUSPENDED, by=body.by, reason=why), at, step) if why else amended(changed, **step)
 
 
 def _leaked(task: Task, body: SecretFound, at: datetime, step: Step) -> Task:
@@ -220,7 +220,7 @@ def _decided(task: Task, body: CallDecided, at: datetime, step: Step) -> Task:
     if body.outcome == "allow":
         return _allowed(task, body, at, step)
     if body.outcome == "deny":
-        return replace(task, denied=task.denied + 1, **{**step, "permit": task.permit})
+        return amended(task, denied=task.denied + 1, **{**step, "permit": task.permit})
     step["permit"] = task.permit
     approvals = task.approvals
     if body.approval not in approvals:
@@ -237,7 +237,7 @@ def _decided(task: Task, body: CallDecided, at: datetime, step: Step) -> Task:
             passkey=body.question.passkey if body.question else False,
         )
         approvals = {**approvals, body.approval: question}
-    return replace(task, asked=task.asked + 1, approvals=approvals, **step)
+    return amended(task, asked=task.asked + 1, approvals=approvals, **step)
 
 
 def _allowed(task: Task, body: CallDecided, at: datetime, step: Step) -> Task:
@@ -249,7 +249,7 @@ def _allowed(task: Task, body: CallDecided, at: datetime, step: Step) -> Task:
     spent = Spent(grant=body.grant, sums={name: Decimal(amount) for name, amount in body.sums.items()}, resource=body.resource)
     rate, labels = task.budget.rate_calls, task.labels.join(Labels(body.rank, body.untrusted))
     step["permit"] = _permit(task, body, at) if labels == task.labels else None
-    return replace(
+    return amended(
         task,
         calls=task.calls + 1,
         uses=tuple(count + (index == body.grant) for index, count in enumerate(task.uses)),
@@ -272,7 +272,7 @@ def _finished(task: Task, body: CallFinished, step: Step) -> Task:
     step["in_flight"] = {decision: other for decision, other in task.in_flight.items() if decision != body.decision}
     if body.ending == Ending.NOT_MADE:
         uses = tuple(count - (index == spent.grant) for index, count in enumerate(task.uses))
-        return replace(task, calls=task.calls - 1, uses=uses, sums=_added(task.sums, spent.sums, -1), **step)
+        return amended(task, calls=task.calls - 1, uses=uses, sums=_added(task.sums, spent.sums, -1), **step)
     if body.learnt:
         step["results"] = task.results + 1
     if body.rank or body.untrusted:
@@ -281,7 +281,7 @@ def _finished(task: Task, body: CallFinished, step: Step) -> Task:
         step["bytes_read"] = task.bytes_read + body.size
     if step.get("labels", task.labels) == task.labels:
         step["permit"] = task.permit
-    return replace(task, **step)
+    return amended(task, **step)
 
 
 def _permit(task: Task, body: CallDecided, at: datetime) -> Permit | None:
@@ -329,7 +329,7 @@ def _answered(task: Task, body: ApprovalAnswered, at: datetime, step: Step) -> T
         widened=widened,
         expires_at=widened.until if granted and widened is not None else known.expires_at,
     )
-    return replace(task, approvals={**task.approvals, body.approval: answered}, **step)
+    return amended(task, approvals={**task.approvals, body.approval: answered}, **step)
 
 
 def after_a_yes(question: Approval) -> ApprovalState:

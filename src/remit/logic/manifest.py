@@ -12,13 +12,12 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from remit.errors import Broken, Conflict, Mistake, Refusal
 from remit.logic.arguments import digest_json
 from remit.model.manifest import SINGLE, Follows, PartChange, PartKind
-from remit.model.task import TASK_MOVES, Task, TaskState
+from remit.model.task import TASK_MOVES, Task, TaskState, amended
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -144,7 +143,7 @@ def fold_changed(task: Task, body: ManifestChanged) -> tuple[Task, str]:
         raise Broken(f"the ledger changes the manifest of task {task.id}, which is {task.state}")
     if not lines or lines != changes(task, told) or body.follows != follows(task, told):
         raise Broken(f"the ledger changes the manifest of task {task.id} from what it was not, or with another end than its type states")
-    changed = replace(task, drift={**task.drift, **told}, drifts=task.drifts + 1)
+    changed = amended(task, drift={**task.drift, **told}, drifts=task.drifts + 1)
     suspends = task.state is TaskState.ACTIVE and body.follows != Follows.RECORD
     return changed, f"its manifest changed ({named(told)})" if suspends else ""
 
@@ -161,7 +160,7 @@ def fold_accepted(task: Task, body: ManifestAccepted) -> Task:
     now = current(task)
     seen = {part.partition("/")[2]: digest for part, digest in now.items() if kind_of(part) == PartKind.SERVERS}
     own = {part: digest for part, digest in now.items() if kind_of(part) != PartKind.SERVERS}
-    return replace(task, manifest=own, tools=seen, drift={})
+    return amended(task, manifest=own, tools=seen, drift={})
 
 
 def server_parts(task: Task, server: str, digests: Mapping[str, str]) -> dict[str, str]:

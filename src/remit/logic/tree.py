@@ -17,7 +17,7 @@ from remit.model.delegation import Delegable, Purse
 from remit.model.delegation_record import DelegableLine, PurseLine
 from remit.model.origin import Source, SourceKind
 from remit.model.record import SourceLine
-from remit.model.task import TaskState
+from remit.model.task import TaskState, amended
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,7 +34,7 @@ def delegated(task: Task, body: TaskDelegated, step: Step) -> Task:
     if task.over or body.child in task.children or body.request in task.requests:
         raise Broken(f"the ledger delegates from task {task.id}, which is {task.state}, to {body.child}")
     lent = purse_of(body.lent)
-    return replace(
+    return amended(
         task,
         children={**task.children, body.child: lent},
         requests=task.requests | {body.request},
@@ -49,7 +49,7 @@ def returned(task: Task, body: TaskReturned, at: datetime, step: Step) -> Task:
     if lent is None or not within(spent, lent):
         raise Broken(f"the ledger gives task {task.id} back more than it lent to {body.child}")
     rate = task.budget.rate_calls
-    return replace(
+    return amended(
         task,
         children={child: purse for child, purse in task.children.items() if child != body.child},
         lent=task.lent.plus(lent, -1).plus(replace(spent, rate_calls=0)),
@@ -64,7 +64,7 @@ def narrowed(task: Task, body: TaskNarrowed, step: Step) -> Task:
     if task.over or any(not narrows(task, line, uses) for line, uses in lines.items()):
         raise Broken(f"the ledger widens task {task.id}, or narrows it after its end")
     grants = tuple(replace(grant, uses=lines.get(index, grant.uses)) for index, grant in enumerate(task.grants))
-    return replace(task, grants=grants, authority=task.authority + 1, **step)
+    return amended(task, grants=grants, authority=task.authority + 1, **step)
 
 
 def cut_off(ancestors: Iterable[Task], now: datetime) -> bool:

@@ -16,9 +16,10 @@ from remit.model.identity import Workload
 from remit.model.token import Client
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from datetime import datetime
 
+    from remit.services.declared import Declared
     from remit.services.identities import Identities
     from remit.services.replays import Replays
     from remit.settings import Agent
@@ -34,7 +35,7 @@ class Clients:
     def __init__(
         self,
         identities: Identities,
-        agents: Callable[[], Mapping[str, Agent]],
+        agents: Declared,
         replays: Replays,
         clock: Callable[[], datetime],
         *,
@@ -92,6 +93,4 @@ class Clients:
         return Client(name=declared.name, workload=Workload(agent=declared.spiffe_id, proof=PRIVATE_KEY_JWT))
 
     def _declared(self, name: str) -> Agent | None:
-        agents = self._agents()
-        found = next((agent for agent in agents.values() if agent.spiffe_id.text == name), None)
-        return found or agents.get(name)
+        return self._agents.identified(name) or self._agents.named(name)

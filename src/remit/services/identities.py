@@ -19,13 +19,14 @@ from remit.services.sparing import Sparing
 from remit.store.database import Append
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from datetime import datetime, timedelta
 
     from cryptography.x509 import Certificate
 
     from remit.drivers.signing import TokenSigner
-    from remit.model.identity import Proof, SpiffeId
+    from remit.model.identity import Proof
+    from remit.services.declared import Declared
     from remit.services.proofs import Proofs
     from remit.services.standing import Standing
     from remit.store.database import Store
@@ -52,11 +53,11 @@ class Identities:
         trust_domain: str,
         audience: str,
         svid_ttl: timedelta,
-        agents: Callable[[], Mapping[str, SpiffeId]],
+        agents: Declared,
         proofs: Proofs,
         authorities: Callable[[], Awaitable[Sequence[Certificate]]] = _nobody,
     ) -> None:
-        """``agents``: declared names and their SPIFFE IDs, as configured now. ``audience``: who we are to a presenter. ``proofs``: of
+        """``agents``: as declared now. ``audience``: who we are to a presenter. ``proofs``: of
         others that are trusted. ``authorities``: what X.509-SVIDs of our own domain lead to.
         """
         self._proofs, self._own_authorities = proofs, authorities
@@ -66,11 +67,11 @@ class Identities:
 
     async def issue_svid(self, agent: str, *, audience: str = "", attested: str) -> str:
         """A JWT-SVID for a declared agent. ``attested``: what vouched for the asker. Raises NotFound, Refusal (it is stopped), Outage."""
-        spiffe_id = self._agents().get(agent)
-        if spiffe_id is None:
-            known = ", ".join(sorted(self._agents())) or "none"
+        declared = self._agents.named(agent)
+        if declared is None:
+            known = ", ".join(self._agents.names()) or "none"
             raise NotFound(f"no agent {agent[:80]!r} is declared", hint=f"declared in remit.toml: {known}")
-        jti = self._new_id("svid")
+        spiffe_id, jti = declared.spiffe_id, self._new_id("svid")
 
         def issued(now: datetime) -> TokenIssued:
             return TokenIssued(agent=spiffe_id.text, use="jwt-svid", jti=jti, expires_at=now + self._svid_ttl, subject_proof=attested)
@@ -86,16 +87,16 @@ class Identities:
         now = self._clock()
         try:
             workload = await (self._certified(proof, now) if isinstance(proof, PeerCertificate) else self._told(proof, now, once=once))
-            for name, spiffe_id in self._agents().items():
-                if spiffe_id == workload.agent:
-                    return name, workload
-            raise Unauthenticated(f"{workload.agent} is not declared")
+            declared = self._agents.identified(workload.agent.text)
+            if declared is None:
+                raise Unauthenticated(f"{workload.agent} is not declared")
         except Unauthenticated as refusal:
             skipped = self._refusals.admit("", now)
             if skipped is not None:
                 refused = TokenRefused(why=refusal.message[:_WHY_CHARACTERS_MAX], claimed=_claimed(proof), skipped=skipped)
                 await self._store.append(Append(body=encode(Record(at=now, body=refused))))
             raise
+        return declared.name, workload
 
     async def authorities(self) -> list[Certificate]:
         """What certificates may lead to, of our domain and of those that are trusted: enough for a handshake, and for nothing else."""

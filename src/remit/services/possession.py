@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from remit.drivers.assertions import dpop_proof
 from remit.errors import Outage, Unauthenticated
 from remit.logic.dpop import NONCE_TTL, check_proof, make_nonce
-from remit.model.token import Possession
+from remit.model.token import NOTHING, Possession
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +36,9 @@ class Held:
     proof: Proof | None = None
 
 
+_NOTHING_HELD = Held(possession=NOTHING)
+
+
 class Possessions:
     """Checks proofs of possession."""
 
@@ -54,7 +57,7 @@ class Possessions:
         A proof beside a token under ``Bearer`` counts for nothing: a bound token is presented as such (RFC 9449 §7.1).
         """
         if credential.scheme != "dpop" if credential.token else not credential.proof:
-            return Held(possession=Possession(certificate=credential.certificate))
+            return Held(possession=Possession(certificate=credential.certificate)) if credential.certificate else _NOTHING_HELD
         claims, key = dpop_proof(credential.proof)
         proof = check_proof(
             claims,

@@ -35,11 +35,14 @@ class Standing:
         self._store, self._clock = store, clock
         self._number = -1  # not read yet
         self._agents: frozenset[str] = frozenset()
+        self._given = Given(name=MARK, number=0)
 
     @property
     def given(self) -> Given:
         """The condition under which something was decided."""
-        return Given(name=MARK, number=max(self._number, 0))
+        if self._given.number < self._number:
+            self._given = Given(name=MARK, number=self._number)
+        return self._given
 
     @property
     def agents(self) -> frozenset[str]:

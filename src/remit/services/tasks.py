@@ -61,7 +61,7 @@ _UNDETERMINED_MAX = 1_000  # named in the record of an end, which must fit into 
 _ENDS_AT_ONCE = 50
 _ATTEMPTS = 16  # of one change against other processes before it counts as too busy
 _PATIENT_FROM, _PAUSE_SECONDS = 4, 0.002  # from which attempt on it waits before the next, times the number of the attempt
-_ON_AUTHORITY = CallDecided | TokenIssued | TaskDelegated | LeaseIntended | LeaseIssued
+_ON_AUTHORITY = CallDecided, TokenIssued, TaskDelegated, LeaseIntended, LeaseIssued
 LIVE_STATES = tuple(state.value for state in TaskState if TASK_MOVES[state])
 
 
@@ -183,7 +183,10 @@ class Tasks:
             others = beside(result, now) if beside is not None else ()
             append = Append(body=data, task=task.id, seq=record.seq, after=task.leaf, rows=rows, given=given, also=others)
             try:
-                with self._spans.span(RECORD):
+                if self._spans.on:
+                    with self._spans.span(RECORD):
+                        await self._store.append(append)
+                else:
                     await self._store.append(append)
             except StaleTask as stale:
                 self._drop(task_id, epoch)

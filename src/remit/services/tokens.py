@@ -86,7 +86,7 @@ class Tokens:
         jti = self._new_id("tok")
         number = await self._numbers.take() if self._numbers else -1
 
-        def build(task: Task, now: datetime) -> tuple[Body, datetime]:
+        def build(task: Task, now: datetime) -> tuple[Body, tuple[datetime, datetime]]:
             if task.over or now >= task.deadline or cut_off(self._tasks.lineage(task) or (), now):
                 raise Unauthenticated(f"task {task.id} has ended")
             if self._tasks.standing.stopped([task.agent.text, *task.chain]):
@@ -103,10 +103,10 @@ class Tokens:
                 exchange=exchange,
                 status_number=number,
             )
-            return issued, expires_at
+            return issued, (now, expires_at)
 
-        task, expires_at = await self._tasks.change(task_id, build)
-        claims = task_claims(task, self._issuer, self.audience, self._clock(), expires_at, jti, server=server, bound=bound)
+        task, (issued_at, expires_at) = await self._tasks.change(task_id, build)
+        claims = task_claims(task, self._issuer, self.audience, issued_at, expires_at, jti, server=server, bound=bound)
         if self._rules.mission:
             claims["mission"] = mission_claim(task, self._issuer, self.audience, await self.parent(task))
         if number >= 0:
@@ -117,7 +117,9 @@ class Tokens:
     def check_binding(self, bound: Possession) -> None:
         """Whether a token may be bound to no more than this. Raises Refusal (binding_required)."""
         rule = self._rules.bound
-        held = {Bound.NONE: "nothing", Bound.DPOP: bound.key, Bound.MTLS: bound.certificate, Bound.EITHER: bound.key or bound.certificate}
+        if rule is Bound.NONE:
+            return
+        held = {Bound.DPOP: bound.key, Bound.MTLS: bound.certificate, Bound.EITHER: bound.key or bound.certificate}
         if not held[rule]:
             wanted = _DEMANDED[rule]
             raise Refusal(f"a token is given here only with {wanted}", code="binding_required", hint="tokens.bound demands it")

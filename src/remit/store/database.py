@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
+from msgspec import Struct
+
 from remit.errors import Conflict
 
 if TYPE_CHECKING:
@@ -143,8 +145,7 @@ class Given:
     number: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Append:
+class Append(Struct, frozen=True, kw_only=True):
     """One entry to be made durable.
 
     ``body``: the record's canonical bytes, 1 to ENTRY_BYTES_MAX. ``task``: the task it belongs to, or ``None``.
@@ -163,8 +164,7 @@ class Append:
     also: tuple[Append, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(Struct, frozen=True, kw_only=True):
     """One durable entry of the ledger."""
 
     index: int
