@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 from remit.doors.gateway.headers import header_mismatch
 from remit.doors.gateway.links import ABSENT, Link
 from remit.doors.gateway.listening import listen
+from remit.doors.gateway.requests import LISTS, SET_LEVEL, call_of, plain_request
 from remit.doors.gateway.traced import forwarding, tell_decision, tell_failure
+from remit.doors.gateway.translate import LOG_LEVELS
 from remit.doors.problems import (
     HEADER_MISMATCH,
     INTERNAL,
@@ -26,7 +28,6 @@ from remit.doors.problems import (
 )
 from remit.drivers.spans import SPANS_OFF
 from remit.errors import Mistake, Outage
-from remit.logic.arguments import make_call, prompt_call, resource_call
 from remit.logic.narrow import narrowed_tools, tool_digest, visible, visible_template
 from remit.model.call import Call, Ending
 from remit.model.catalog import Kind
@@ -48,14 +49,6 @@ if TYPE_CHECKING:
     Exchange = Callable[[Message, Sink, Mapping[str, str] | None], Awaitable[Message]]
 
 _HELD_MAX = 1_000
-_NAME_CHARACTERS_MAX = 4_096
-_LISTS = {
-    "tools/list": "tools",
-    "resources/list": "resources",
-    "resources/templates/list": "resourceTemplates",
-    "prompts/list": "prompts",
-}
-_PASSED = frozenset({"logging/setLevel"})
 
 
 class Relay:
@@ -104,9 +97,12 @@ class Relay:
             return rpc_error(request_id, INVALID_PARAMS, "params must be an object")
         if method == "ping":
             return {"jsonrpc": "2.0", "id": request_id, "result": {}}
-        if method in _LISTS:
+        message = plain_request(message)
+        if method in LISTS:
             return await self._list(bearer, link, message, sink, exchange, modern=modern)
-        if method in _PASSED:
+        if method == SET_LEVEL:
+            if params.get("level") not in LOG_LEVELS:
+                return rpc_error(request_id, INVALID_PARAMS, f"level must be one of: {', '.join(LOG_LEVELS)}")
             try:
                 return await self._forward(link, message, sink, exchange)
             except Outage as error:
@@ -114,7 +110,7 @@ class Relay:
         if method == "subscriptions/listen" and modern:
             return await listen(self._mediation, self._tasks, bearer, link, message, sink)
         try:
-            call = _call(link.server, method, params)
+            call = call_of(link.server, message)
         except Mistake as error:
             return rpc_error(request_id, INVALID_PARAMS, error.message)
         if call is None:
@@ -245,7 +241,7 @@ class Relay:
         *,
         modern: bool,
     ) -> Message:
-        member, changes = _LISTS[message["method"]], link.changes
+        member, changes = LISTS[message["method"]], link.changes
         try:
             answer = await self._forward(link, message, sink, exchange)
         except Outage as error:
@@ -295,36 +291,6 @@ def _is_sound(tool: dict[str, Any]) -> bool:
     except Mistake:
         return False
     return True
-
-
-def _call(server: str, method: object, params: Message) -> Call | None:
-    """The call that a request is; ``None`` for a method that is not passed on. Raises Mistake."""
-    if method == "tools/call":
-        arguments = params.get("arguments", {})
-        if arguments is None:
-            arguments = {}
-        if not isinstance(arguments, dict):
-            raise Mistake("arguments must be an object")
-        return make_call(Kind.TOOL, server, _name(params, "name"), arguments)
-    if method in {"resources/read", "resources/subscribe", "resources/unsubscribe"}:
-        return resource_call(server, _name(params, "uri"))
-    if method == "prompts/get":
-        return prompt_call(server, _name(params, "name"), params.get("arguments") or {})
-    if method == "completion/complete":
-        reference = params.get("ref")
-        if not isinstance(reference, dict):
-            raise Mistake("ref must be an object")
-        if reference.get("type") == "ref/prompt":
-            return prompt_call(server, _name(reference, "name"), {})
-        return resource_call(server, _name(reference, "uri"))
-    return None
-
-
-def _name(params: Message, key: str) -> str:
-    value = params.get(key)
-    if not isinstance(value, str) or not 0 < len(value) <= _NAME_CHARACTERS_MAX:
-        raise Mistake(f"{key} must be a string of at most {_NAME_CHARACTERS_MAX} characters")
-    return value
 
 
 def _refusal(message: Message, refused: Refused, *, modern: bool) -> Message:

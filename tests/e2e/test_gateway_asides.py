@@ -1,0 +1,122 @@
+"""What passes beside calls and their results: completions, questions, lists, words that nobody asked for. None of it is a way around."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from remit.logic.records import decode
+from remit.model.labels import Labels
+from remit.model.record import CallDecided
+from tests.e2e.gateway import Running, gateway, stdio
+from tests.e2e.test_gateway_life import Wire, text
+
+pytestmark = pytest.mark.anyio
+ERAS = ("session", "stateless")
+EXTERNAL = """
+[tools."talk/read"]
+data_class = "internal"
+[tools."talk/talk://*"]
+data_class = "internal"
+trust = "untrusted"
+[tools."talk/greet"]
+trust = "untrusted"
+[tools."talk/ask"]
+sends = "external"
+"""
+POLICY = """
+@id("all") permit (principal, action, resource);
+@id("kept") forbid (principal, action, resource) when { resource.sends == "external" && context.labels.contains("internal") };
+"""
+
+
+@contextlib.asynccontextmanager
+async def talking(folder: Path, *, modern: bool = False, more: str = "", policy: str = "", stated: str = "") -> AsyncIterator[Running]:
+    """A node before ``talkative.py``."""
+    server = stdio("talk", "talkative.py", *(["--modern"] if modern else [])) + f'env = {{ TALKATIVE = "{folder / "heard.log"}" }}\n'
+    if stated:
+        server = server.replace('trust = "trusted"', f'trust = "{stated}"')
+    (folder / "node").mkdir()
+    who = 'prompt = "talk/*"\narguments.properties.arguments.properties.who.enum = ["ann"]'
+    lines = "".join(f"[[grant]]\n{line}\n" for line in ('tool = "talk/*"', 'resource = "talk/*"', who))
+    types = {"wide": 'objective = "Test"\ndata_ceiling = "internal"\n' + lines}
+    async with gateway(folder / "node", server + more, policy=policy, types=types, drift="record") as running:
+        yield running
+
+
+@contextlib.asynccontextmanager
+async def agent(running: Running, era: str, task_type: str = "wide") -> AsyncIterator[tuple[Wire, Any]]:
+    """An agent of an era on a task of its own, and that task's id."""
+    task, _ = await running.another_task(task_type)
+    url = f"http://127.0.0.1:{running.port}/run/{running.node.gateway.gate.open_endpoint(task.id)}/mcp/talk"
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as client:
+        wire = Wire(client, url)
+        if era == "session":
+            await wire.initialize()
+        yield wire, task.id
+    await running.node.end_task(task.id)
+
+
+def asks(wire: Wire) -> Any:
+    return wire.ask if wire.session else wire.ask_modern
+
+
+def heard(folder: Path, method: str) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (folder / "heard.log").read_text(encoding="utf-8").splitlines()]
+    return [line for line in lines if line.get("method") == method]
+
+
+async def labels(running: Running, task: str) -> Labels:
+    await running.node.tasks.settle()
+    return (await running.node.tasks.view(task)).labels
+
+
+async def decided(running: Running, task: str) -> list[CallDecided]:
+    bodies = [decode(entry.body).body for entry in await running.node.store.task_entries(task)]
+    return [body for body in bodies if isinstance(body, CallDecided)]
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_what_is_typed_for_a_completion_is_decided_on(tmp_path: Path, era: str) -> None:
+    async with talking(tmp_path) as running, agent(running, era) as (wire, task):
+        ref, typed = {"type": "ref/prompt", "name": "greet"}, {"name": "who", "value": "a value of nobody"}
+        assert "error" in await asks(wire)("completion/complete", {"ref": ref, "argument": typed})
+        before = {"arguments": {"who": "a value of nobody"}}
+        assert "error" in await asks(wire)("completion/complete", {"ref": ref, "argument": {"name": "how", "value": ""}, "context": before})
+        assert "result" in await asks(wire)("completion/complete", {"ref": ref, "argument": {"name": "who", "value": "ann"}})
+        resource = {"type": "ref/resource", "uri": "talk://{name}", "more": "said by the way"}
+        beside = {"more": "said by the way", "context": {"arguments": {"who": "said by the way"}}}
+        answered = await asks(wire)("completion/complete", {"ref": resource, "argument": typed, **beside})
+        assert answered["result"]["completion"]["values"] == ["one"]
+        for argument in (None, "x", {"name": 1, "value": "x"}, {"name": "x"}, {"name": ["x"], "value": "y"}, {"name": "x", "value": ["y"]}):
+            assert (await asks(wire)("completion/complete", {"ref": ref, "argument": argument}))["error"]["code"] == -32602
+        for other in (None, {}, {"type": ["ref/prompt"], "name": "greet"}, {"type": "said by the way", "name": "greet"}):
+            assert (await asks(wire)("completion/complete", {"ref": other, "argument": typed}))["error"]["code"] == -32602
+        assert [leaf.pointer for leaf in (await decided(running, task))[-1].leaves] == ["/uri", "/arguments/who", "/arguments/who"]
+    arrived = heard(tmp_path, "completion/complete")
+    assert len(arrived) == 2
+    assert "said by the way" not in str(arrived)
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_request_holds_what_its_method_knows_and_nothing_else(tmp_path: Path, era: str) -> None:
+    more = {"more": "said by the way"}
+    async with talking(tmp_path) as running, agent(running, era) as (wire, _task):
+        assert text(await asks(wire)("tools/call", {"name": "echo", "arguments": {"text": "hello"}, "task": {"ttl": 1}, **more})) == "hello"
+        for method in ("tools/list", "resources/list", "prompts/list", "resources/templates/list"):
+            assert "result" in await asks(wire)(method, more)
+        assert "result" in await asks(wire)("resources/read", {"uri": "talk://open", **more})
+        assert "result" in await asks(wire)("prompts/get", {"name": "greet", "arguments": {"who": "ann"}, **more})
+        if era == "session":
+            assert "result" in await asks(wire)("logging/setLevel", {"level": "error", **more})
+            for level in ("said by the way", None, ["error"]):
+                assert (await asks(wire)("logging/setLevel", {"level": level}))["error"]["code"] == -32602
+    arrived = (tmp_path / "heard.log").read_text(encoding="utf-8")
+    assert "said by the way" not in arrived
+    assert "ttl" not in arrived
