@@ -120,3 +120,12 @@ async def test_a_request_holds_what_its_method_knows_and_nothing_else(tmp_path: 
     arrived = (tmp_path / "heard.log").read_text(encoding="utf-8")
     assert "said by the way" not in arrived
     assert "ttl" not in arrived
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_an_answer_holds_a_result_and_nothing_beside_it(tmp_path: Path, era: str) -> None:
+    """What stands beside the result has no labels, no origin, and no secret is looked for in it."""
+    async with talking(tmp_path) as running, agent(running, era) as (wire, _task):
+        answered = await asks(wire)("tools/call", {"name": "aside", "arguments": {}})
+    assert set(answered) == {"jsonrpc", "id", "result"}
+    assert text(answered) == "answered"

@@ -40,7 +40,7 @@ def call(number: Any, params: dict[str, Any]) -> None:
     global title, output
     name = params.get("name")
     if name == "aside":
-        said(number, "answered", aside=SECRET)
+        said(number, "answered", aside=SECRET, params={"aside": SECRET})
     elif name == "ask" and MODERN:
         if "inputResponses" in params:
             said(number, json.dumps(params["inputResponses"]))
