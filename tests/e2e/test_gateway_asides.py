@@ -14,12 +14,12 @@ import pytest
 from remit.logic.records import decode
 from remit.model.labels import Labels
 from remit.model.record import CallDecided
-from tests.e2e.gateway import Running, gateway, stdio
-from tests.e2e.test_gateway_life import Wire, text
+from tests.e2e.gateway import Running, gateway, stdio, until
+from tests.e2e.test_gateway_life import Wire, events, text
 
 pytestmark = pytest.mark.anyio
 ERAS = ("session", "stateless")
-EXTERNAL = """
+STATED = """
 [tools."talk/read"]
 data_class = "internal"
 [tools."talk/talk://*"]
@@ -129,3 +129,113 @@ async def test_an_answer_holds_a_result_and_nothing_beside_it(tmp_path: Path, er
         answered = await asks(wire)("tools/call", {"name": "aside", "arguments": {}})
     assert set(answered) == {"jsonrpc", "id", "result"}
     assert text(answered) == "answered"
+
+
+async def read_something(wire: Wire) -> None:
+    assert text(await asks(wire)("tools/call", {"name": "read", "arguments": {"text": "kept inside"}}, 7)) == "kept inside"
+
+
+ASK = {"name": "ask", "arguments": {}}
+
+
+@pytest.mark.parametrize("stated", ["trusted", "untrusted"])
+async def test_a_question_in_the_place_of_a_result_was_read(tmp_path: Path, stated: str) -> None:
+    more = '[tools."talk/ask"]\ntrust = "untrusted"\n[tools."talk/ask".fields]\n"/x".trust = "trusted"\n'
+    async with (
+        talking(tmp_path, modern=True, more=more if stated == "untrusted" else "") as running,
+        agent(running, ERAS[1]) as (wire, task),
+    ):
+        asked = await wire.ask_modern("tools/call", ASK)
+        assert asked["result"]["resultType"] == "input_required"
+        assert (await labels(running, task)).untrusted == (stated == "untrusted"), "its text is the server's"
+
+
+async def test_an_answer_goes_out_while_nothing_else_was_read(tmp_path: Path) -> None:
+    """A call to the outside that waits for an answer is no way out for what its task read meanwhile."""
+    async with talking(tmp_path, modern=True, more=STATED, policy=POLICY) as running:
+        async with agent(running, ERAS[1]) as (wire, _task):
+            await wire.ask_modern("tools/call", ASK)
+            answers = {"requestState": "s1", "inputResponses": {"who": {"action": "accept", "content": {"name": "Ada"}}}}
+            assert "Ada" in text(await wire.ask_modern("tools/call", {**ASK, **answers}))
+        async with agent(running, ERAS[1]) as (wire, task):
+            await wire.ask_modern("tools/call", ASK)
+            await read_something(wire)
+            answers["inputResponses"]["who"]["content"]["name"] = "kept inside"
+            refused = await wire.ask_modern("tools/call", {**ASK, **answers})
+            assert refused["result"]["isError"] is True
+            assert refused["result"]["_meta"]["dev.remit/decision"]["policies"] == ["kept"]
+            await running.node.tasks.settle()
+            assert not (await running.node.tasks.view(task)).in_flight, "the call that waited is over"
+    assert [call["params"].get("inputResponses") for call in heard(tmp_path, "tools/call") if call["params"]["name"] == "ask"][-1] is None
+
+
+@pytest.mark.parametrize("modern", [False, True])
+async def test_an_answer_in_a_session_goes_out_while_nothing_else_was_read(tmp_path: Path, modern: bool) -> None:
+    async with talking(tmp_path, modern=modern, more=STATED, policy=POLICY) as running:
+        for reads in (False, True):
+            async with agent(running, "session") as (wire, _task):
+                async with wire.post("tools/call", ASK) as response:
+                    heard_so_far = events(response)
+                    question = await anext(heard_so_far)
+                    assert question["method"] == "elicitation/create"
+                    if reads:
+                        await read_something(wire)
+                    answer = {"action": "accept", "content": {"name": "Ada"}}
+                    body = {"jsonrpc": "2.0", "id": question["id"], "result": answer}
+                    async with wire.client.post(wire.url, json=body, headers=wire.headers()) as taken:
+                        assert taken.status == 202
+                    ended = await anext(heard_so_far)
+                assert ("Ada" in json.dumps(ended)) is not reads
+    arrived = [line for line in (tmp_path / "heard.log").read_text(encoding="utf-8").splitlines() if "Ada" in line]
+    assert len(arrived) == 1
+
+
+async def test_a_legacy_server_s_question_to_a_stateless_agent_is_answered_while_nothing_else_was_read(tmp_path: Path) -> None:
+    async with talking(tmp_path, more=STATED, policy=POLICY) as running:
+        for reads in (False, True):
+            async with agent(running, ERAS[1]) as (wire, _task):
+                asked = (await wire.ask_modern("tools/call", ASK))["result"]
+                if reads:
+                    await read_something(wire)
+                (question,) = asked["inputRequests"]
+                answers = {question: {"action": "accept", "content": {"name": "Ada"}}}
+                ended = await wire.ask_modern("tools/call", {**ASK, "requestState": asked["requestState"], "inputResponses": answers})
+                assert ("Ada" in json.dumps(ended)) is not reads
+    assert len([line for line in (tmp_path / "heard.log").read_text(encoding="utf-8").splitlines() if "Ada" in line]) == 1
+
+
+@pytest.mark.parametrize("stated", ["trusted", "untrusted"])
+async def test_what_a_server_says_after_its_call(tmp_path: Path, stated: str) -> None:
+    """It is heard where it cannot raise the labels; a question that belongs to no call is answered by nobody."""
+    more = '[tools."talk/mutter"]\ntrust = "trusted"\n'
+    async with (
+        talking(tmp_path, stated=stated, more=more) as running,
+        agent(running, "session") as (wire, _task),
+        wire.client.get(wire.url, headers=wire.headers()) as stream,
+    ):
+        assert text(await wire.ask("tools/call", {"name": "mutter", "arguments": {}})) == "done"
+        await until(lambda: '"q2"' in (tmp_path / "heard.log").read_text(encoding="utf-8"))
+        await wire.ask("tools/call", {"name": "retitle", "arguments": {}})
+        said = [message["method"] async for message in until_changed(stream)]
+        assert said == [*(["notifications/message"] if stated == "trusted" else []), "notifications/tools/list_changed"]
+    (refused,) = [json.loads(line) for line in (tmp_path / "heard.log").read_text(encoding="utf-8").splitlines() if '"q2"' in line]
+    assert refused["error"]["code"] == -32601
+
+
+async def until_changed(stream: aiohttp.ClientResponse) -> AsyncIterator[Any]:
+    async for message in events(stream):
+        yield message
+        if message["method"] == "notifications/tools/list_changed":
+            return
+
+
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize("method", ["resources/list", "resources/templates/list", "prompts/list"])
+async def test_a_list_that_strangers_wrote_was_read(tmp_path: Path, era: str, method: str) -> None:
+    async with talking(tmp_path, more=STATED) as running:
+        async with agent(running, era) as (wire, task):
+            assert "stranger" in json.dumps(await asks(wire)(method, {}))
+            assert await labels(running, task) == Labels(1 if "resources" in method else 0, untrusted=True)
+        async with agent(running, era, "all") as (wire, task):  # its ceiling is lower than these resources are
+            assert ("stranger" in json.dumps(await asks(wire)(method, {}))) == (method == "prompts/list")
+            assert await labels(running, task) == Labels(0, untrusted=method == "prompts/list")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ def call(number: Any, params: dict[str, Any]) -> None:
         send(id="q1", method="elicitation/create", params=QUESTION)
     elif name == "mutter":
         said(number, "done")
+        time.sleep(0.3)  # the call is over
         send(method="notifications/message", params={"level": "warning", "data": "muttered"})
         send(id="q2", method="elicitation/create", params=QUESTION)
     elif name in {"retitle", "schema"}:

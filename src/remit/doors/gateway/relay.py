@@ -31,7 +31,6 @@ from remit.errors import Mistake, Outage
 from remit.logic.narrow import narrowed_tools, tool_digest, visible, visible_template
 from remit.model.call import Call, Ending
 from remit.model.catalog import Kind
-from remit.model.task import TaskState
 from remit.services.mediation import Mediation, Refused, Ticket
 
 if TYPE_CHECKING:
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from remit.drivers.base import Message
     from remit.drivers.spans import Spans
     from remit.model.identity import Bearer
+    from remit.services.asides import Asides
     from remit.services.tasks import Tasks
     from remit.services.transactions import Transactions
 
@@ -49,6 +49,9 @@ if TYPE_CHECKING:
     Exchange = Callable[[Message, Sink, Mapping[str, str] | None], Awaitable[Message]]
 
 _HELD_MAX = 1_000
+_LISTED = {"resources": Kind.RESOURCE, "resourceTemplates": Kind.RESOURCE, "prompts": Kind.PROMPT}  # tools are pinned
+_NAMED = {"resources": "uri", "resourceTemplates": "uriTemplate", "prompts": "name"}
+_OF_A_LIST = ("resultType", "nextCursor", "ttlMs", "cacheScope")
 
 
 class Relay:
@@ -61,19 +64,20 @@ class Relay:
         result_bytes_max: int,
         asking: Asking | None = None,
         *,
+        asides: Asides,
         saw: Saw | None = None,
         transactions: Transactions | None = None,
         spans: Spans = SPANS_OFF,
     ) -> None:
         """``result_bytes_max``: a larger result is not released. ``asking``: what is done about a call that needs a person.
 
-        ``saw``: hears what a tool is at a call ("" : not listed), before it is decided. ``transactions``: tells servers of our own domain
-        of each call. ``spans``: traces what is decided and forwarded.
+        ``asides``: what it means that something passes beside calls. ``saw``: hears what a tool is at a call ("" : not listed), before it
+        is decided. ``transactions``: tells servers of our own domain of each call. ``spans``: traces what is decided and forwarded.
         """
         self._spans = spans
         self._mediation, self._tasks, self._result_bytes_max = mediation, tasks, result_bytes_max
         self._held: OrderedDict[tuple[str, ...], Ticket] = OrderedDict()
-        self._asking, self._saw, self._transactions = asking, saw, transactions
+        self._asking, self._asides, self._saw, self._transactions = asking, asides, saw, transactions
 
     async def request(
         self,
@@ -104,9 +108,10 @@ class Relay:
             if params.get("level") not in LOG_LEVELS:
                 return rpc_error(request_id, INVALID_PARAMS, f"level must be one of: {', '.join(LOG_LEVELS)}")
             try:
-                return await self._forward(link, message, sink, exchange)
+                answer = await self._forward(link, message, _beside(link, sink), exchange)
             except Outage as error:
                 return _failure(message, error)
+            return refusal_of(link.server, message, answer) or {"jsonrpc": "2.0", "id": request_id, "result": {}}
         if method == "subscriptions/listen" and modern:
             return await listen(self._mediation, self._tasks, bearer, link, message, sink)
         try:
@@ -131,7 +136,7 @@ class Relay:
         client: Client | None,
     ) -> Message:
         request_id = message["id"]
-        ticket = await self._continued(bearer, call, message)
+        ticket = await self._continued(bearer, link, call, message)
         if ticket is None:
             try:
                 seen = await self._seen(bearer, link, call)
@@ -177,12 +182,21 @@ class Relay:
         if self._transactions is not None and (told := await self._transactions.headers(ticket)):
             headers = {**(headers or {}), **told}
 
-        async def first(interim: Message) -> None:
+        async def speak() -> None:
             await self._mediation.spoke(ticket)
+
+        async def still() -> bool:
+            return await self._asides.unchanged(ticket)
+
+        async def first(interim: Message) -> None:
+            await speak()
+            if "id" in interim:
+                link.asked(interim["id"], still)
             await sink(interim)
 
         try:
-            answer = await self._forward(link, message, first, exchange, headers)
+            with link.call(speak, still):
+                answer = await self._forward(link, message, first, exchange, headers)
         except Outage as error:
             tell_failure(self._spans, error)
             await self._mediation.observe(ticket, Ending.NOT_MADE if error.unsent else Ending.FAILED)
@@ -195,6 +209,7 @@ class Relay:
             raise
         result = answer.get("result")
         if isinstance(result, dict) and result.get("resultType") == "input_required" and link.upstream.era == "modern":
+            await speak()
             self._hold(ticket, result)
             return answer
         failed = "error" in answer or (isinstance(result, dict) and result.get("isError") is True)
@@ -243,12 +258,12 @@ class Relay:
     ) -> Message:
         member, changes = LISTS[message["method"]], link.changes
         try:
-            answer = await self._forward(link, message, sink, exchange)
+            answer = await self._forward(link, message, _beside(link, sink), exchange)
         except Outage as error:
             return _failure(message, error)
         result = answer.get("result")
         if not isinstance(result, dict) or not isinstance(result.get(member), list):
-            return answer
+            return refusal_of(link.server, message, answer) or rpc_error(message["id"], INTERNAL, f"{link.server} lists nothing")
         items = [item for item in result[member] if isinstance(item, dict) and (member != "tools" or _is_sound(item))]
         if member == "tools" and "nextCursor" not in result and not message.get("params", {}).get("cursor"):
             await link.learn(items, changes)
@@ -262,26 +277,46 @@ class Relay:
             shown = [item for item in items if visible(task, Kind.PROMPT, server, str(item.get("name")))]
         else:
             shown = [item for item in items if visible_template(task, server, str(item.get("uriTemplate")))]
-        narrowed = {**result, member: shown}
+        if kind := _LISTED.get(member):
+            named = [(str(item.get(_NAMED[member])), item) for item in shown]
+            admitted = await self._asides.listed(bearer.task, kind, server, [name for name, _ in named])
+            shown = [item for name, item in named if name in admitted]
+        narrowed = {**{name: result[name] for name in _OF_A_LIST if name in result}, member: shown}
         if modern:
             narrowed["cacheScope"] = "private"  # what one task sees is nobody else's
         return {**answer, "result": narrowed}
 
-    async def _continued(self, bearer: Bearer, call: Call, message: Message) -> Ticket | None:
-        """The ticket of a call that waits for more input (MCP 2026-07-28, MRTR): the same call goes on, once."""
+    async def _continued(self, bearer: Bearer, link: Link, call: Call, message: Message) -> Ticket | None:
+        """The ticket of a call that waits for more input (MCP 2026-07-28, MRTR): the same call goes on, once. Where its task or its tool
+        is no longer what it was, it is over, and what goes on is decided as a new call.
+        """
         params = message.get("params", {})
         if "inputResponses" not in params and "requestState" not in params:
             return None
         ticket = self._held.pop((bearer.task, call.id, call.digest, str(params.get("requestState", ""))), None)
-        if ticket is None or (await self._tasks.view(bearer.task)).state is not TaskState.ACTIVE:
+        if ticket is None:
             return None
-        return ticket
+        same = call.kind is not Kind.TOOL or await self._seen(bearer, link, call) == ticket.tool.digest
+        if same and await self._asides.unchanged(ticket):
+            return ticket
+        await self._mediation.observe(ticket, Ending.CANCELLED)
+        return None
 
     def _hold(self, ticket: Ticket, result: Message) -> None:
         call = ticket.call
         self._held[(ticket.bearer.task, call.id, call.digest, str(result.get("requestState", "")))] = ticket
         if len(self._held) > _HELD_MAX:
             self._held.popitem(last=False)
+
+
+def _beside(link: Link, sink: Sink) -> Sink:
+    """Takes what a server says during what is no call."""
+
+    async def beside(said: Message) -> None:
+        if (passed := await link.beside(said)) is not None:
+            await sink(passed)
+
+    return beside
 
 
 def _is_sound(tool: dict[str, Any]) -> bool:
@@ -305,6 +340,14 @@ def _refusal(message: Message, refused: Refused, *, modern: bool) -> Message:
     if message["method"] == "tools/call":
         return tool_error(message["id"], refused.message, decision)
     return rpc_error(message["id"], MODERN_DENIED if modern else LEGACY_DENIED, refused.message, decision)
+
+
+def refusal_of(server: str, message: Message, answer: Message) -> Message | None:
+    """What the agent reads where a server answers with an error to what is no call: its code, for nobody has labelled its words."""
+    error = answer.get("error")
+    if error is None:
+        return None
+    return rpc_error(message["id"], error["code"], f"{server} answers {message['method']} with an error")
 
 
 def unopened(message: Message, error: Outage) -> Message:
