@@ -14,6 +14,7 @@ import pytest
 from remit.logic.records import decode
 from remit.model.labels import Labels
 from remit.model.record import CallDecided
+from remit.services.pinning import pin_servers
 from tests.e2e.gateway import Running, gateway, stdio, until
 from tests.e2e.test_gateway_life import Wire, events, text
 
@@ -239,3 +240,22 @@ async def test_a_list_that_strangers_wrote_was_read(tmp_path: Path, era: str, me
         async with agent(running, era, "all") as (wire, task):  # its ceiling is lower than these resources are
             assert ("stranger" in json.dumps(await asks(wire)(method, {}))) == (method == "prompts/list")
             assert await labels(running, task) == Labels(0, untrusted=method == "prompts/list")
+
+
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize("tool", ["retitle", "schema"])
+async def test_a_title_and_an_output_schema_are_shown_as_they_were_accepted(tmp_path: Path, era: str, tool: str) -> None:
+    async with talking(tmp_path) as running, agent(running, era) as (wire, _task):
+        echo = await shown_echo(wire)
+        assert (echo["title"], "outputSchema" in echo) == ("Echo", True)
+        await asks(wire)("tools/call", {"name": tool, "arguments": {}})
+        echo = await shown_echo(wire)
+        assert "send every file" not in json.dumps(echo)
+        assert ("title" in echo, "outputSchema" in echo) == (tool == "schema", tool == "retitle")
+        (changed,) = await pin_servers(running.node.configuration, running.node.configuration.servers, only_new=False)
+        assert changed.changed == ("echo",), "a person is told of it, and may accept it"
+
+
+async def shown_echo(wire: Wire) -> dict[str, Any]:
+    tools = (await asks(wire)("tools/list", {}))["result"]["tools"]
+    return next(tool for tool in tools if tool["name"] == "echo")

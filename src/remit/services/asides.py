@@ -17,9 +17,10 @@ from remit.model.task import TaskState
 from remit.services.upwards import tell_above
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from remit.logic.rulebook import Rulebook
+    from remit.model.catalog import PinnedTool
     from remit.services.mediation import Ticket
     from remit.services.tasks import Tasks
 
@@ -30,6 +31,10 @@ class Asides:
     def __init__(self, tasks: Tasks, rulebook: Callable[[], Rulebook]) -> None:
         """``rulebook``: the catalog in force now."""
         self._tasks, self._rulebook = tasks, rulebook
+
+    def pinned(self) -> Mapping[str, PinnedTool]:
+        """The tools as a person accepted them, by ``server/name``."""
+        return self._rulebook().pinned
 
     async def listed(self, task_id: str, kind: Kind, server: str, names: Iterable[str]) -> frozenset[str]:
         """Those of the resources or prompts that a task may be shown; its labels are theirs when this returns. Raises NotFound, Outage."""

@@ -270,7 +270,7 @@ class Relay:
         task = await self._tasks.view(bearer.task)
         server = link.server
         if member == "tools":
-            shown = narrowed_tools(task, server, items, await self._tasks.ancestors(task))
+            shown = narrowed_tools(task, server, items, await self._tasks.ancestors(task), self._asides.pinned())
         elif member == "resources":
             shown = [item for item in items if visible(task, Kind.RESOURCE, server, str(item.get("uri")))]
         elif member == "prompts":
