@@ -6,13 +6,16 @@ completion waits for servers, drivers and databases.
 
 from __future__ import annotations
 
+import json
 from importlib import import_module
+from typing import Any
 
 import click
 
 from remit import __version__
 
 EXIT_CODES = "Exit codes: 0 done, 1 refused or found something, 2 wrong usage or configuration."
+_JSON = "remit.json"
 _COMMANDS = {  # name: module and name in it, and what it does
     "init": ("setup:init", "Write a working folder, and import the servers of an .mcp.json."),
     "serve": ("work:serve", "Serve the gateway and the control API until a signal stops it."),
@@ -39,7 +42,7 @@ _COMMANDS = {  # name: module and name in it, and what it does
 
 
 class _Loaded(click.Group):
-    """A group whose commands are loaded when they are used."""
+    """A group whose commands are loaded when they are used. Wrong usage is told in JSON as well, where ``--json`` was said."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Their names."""
@@ -54,6 +57,23 @@ class _Loaded(click.Group):
             module, _, name = _COMMANDS[cmd_name][0].partition(":")
             self.add_command(_told(getattr(import_module(f"remit.cli.{module}"), name)), cmd_name)
         return super().get_command(ctx, cmd_name)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Note who asks for JSON: what is wrong with the rest may be found before that option is read."""
+        ours = args[: args.index("--")] if "--" in args else args
+        ctx.meta[_JSON] = "--json" in ours
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            if ctx.meta[_JSON]:
+                hint = f"{error.ctx.command_path} --help" if error.ctx else "remit --help"
+                told = {"code": "usage", "message": error.format_message(), "hint": hint, "where": ""}
+                click.echo(json.dumps({"error": told}, ensure_ascii=False))
+            raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Names and words, without loading any."""
