@@ -259,3 +259,29 @@ async def test_a_title_and_an_output_schema_are_shown_as_they_were_accepted(tmp_
 async def shown_echo(wire: Wire) -> dict[str, Any]:
     tools = (await asks(wire)("tools/list", {}))["result"]["tools"]
     return next(tool for tool in tools if tool["name"] == "echo")
+
+
+FIELDS = """
+[tools."talk/%s"]
+trust = "untrusted"
+[tools."talk/%s".fields]
+"/id".trust = "trusted"
+"/message".trust = "trusted"
+"/data/id".trust = "trusted"
+"""
+
+
+@pytest.mark.parametrize("modern", [False, True])
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_result_is_read_by_its_fields_in_every_era_and_an_error_is_not(tmp_path: Path, era: str, modern: bool) -> None:
+    more = "".join(FIELDS % (name, name) for name in ("find", "fail", "fault"))
+    async with talking(tmp_path, modern=modern, more=more) as running, agent(running, era) as (wire, task):
+        assert "account-1" in text(await asks(wire)("tools/call", {"name": "find", "arguments": {}}))
+        assert not (await labels(running, task)).untrusted, "all that came was a field that the catalog calls trusted"
+        assert (await asks(wire)("tools/call", {"name": "fail", "arguments": {}}))["error"]["message"] == "account-666"
+        assert (await asks(wire)("tools/call", {"name": "fault", "arguments": {}}))["result"]["isError"] is True
+        assert (await labels(running, task)).untrusted
+        for value, trusted in (("account-1", True), ("account-666", False), ("account-667", False), ("account-668", False)):
+            await asks(wire)("tools/call", {"name": "read", "arguments": {"text": value}})
+            last = (await decided(running, task))[-1]
+            assert [source.trusted for source in last.sources] == [trusted], "of an error the catalog says nothing"

@@ -215,7 +215,7 @@ class Relay:
         failed = "error" in answer or (isinstance(result, dict) and result.get("isError") is True)
         tell_failure(self._spans, answer)
         ending = Ending.TOOL_ERROR if failed else Ending.OK
-        observed = await self._mediation.observe(ticket, ending, answer.get("result", answer.get("error")))
+        observed = await self._mediation.observe(ticket, ending, _observed(answer))
         if observed.size > self._result_bytes_max:
             return _withheld(message, f"The result has {observed.size:,} bytes and was not passed on. The call was made.")
         if not observed.released:
@@ -307,6 +307,11 @@ class Relay:
         self._held[(ticket.bearer.task, call.id, call.digest, str(result.get("requestState", "")))] = ticket
         if len(self._held) > _HELD_MAX:
             self._held.popitem(last=False)
+
+
+def _observed(answer: Message) -> Any:
+    """What is looked at of an answer. An error has no fields of which the catalog could speak: it is text beside an empty result."""
+    return answer["result"] if "result" in answer else {"content": [], "error": answer["error"]}
 
 
 def _beside(link: Link, sink: Sink) -> Sink:
