@@ -127,6 +127,7 @@ PROMISES = (
             *_SIMULATION,
             "tests/property/test_decision.py::test_having_read_more_never_gives_more",
             "tests/property/test_decision.py::test_labels_form_a_semilattice",
+            "tests/e2e/test_gateway_asides.py",
         ),
     ),
     Promise(

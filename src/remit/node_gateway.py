@@ -17,6 +17,7 @@ from remit.doors.gateway.relay import Relay
 from remit.drivers.base import UpstreamLimits
 from remit.drivers.spans import SPANS_OFF
 from remit.node_egress import EgressParts, egress_parts
+from remit.services.asides import Asides
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,7 +69,7 @@ def gateway_parts(
     spans: Spans = SPANS_OFF,
 ) -> GatewayParts:
     """The gateway on services that are there."""
-    limits = settings.limits
+    limits, asides = settings.limits, Asides(tasks, lambda: rules.rulebook)
     links = Links(
         lambda: rules.configuration.servers,
         _upstream_limits(limits),
@@ -78,10 +79,11 @@ def gateway_parts(
         listed=manifests.listed,
         wire=leases.tripwires.passes,
         in_use=leases.rotation.in_use,
+        adds_nothing=asides.adds_nothing,
     )
     asking = Asking(approvals, invitations, sealer, clock, lambda: rules.rulebook.consent)
     transactions = tokens.transactions(tasks, rules, clock)
-    relay = Relay(mediation, tasks, limits.result_bytes, asking, saw=manifests.saw, transactions=transactions, spans=spans)
+    relay = Relay(mediation, tasks, limits.result_bytes, asking, asides=asides, saw=manifests.saw, transactions=transactions, spans=spans)
     gate = Gate(tokens.bearers, tasks, clock)
     legacy, streams = LegacyDoor(relay, links, limits.sessions, limits.session_idle_seconds), OpenStreams(tasks)
     door = McpGateway(

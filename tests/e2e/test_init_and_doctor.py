@@ -244,8 +244,9 @@ def test_doctor_names_what_is_not_well(new):
 
 
 def leaves(group: click.Group, *before: str) -> list[tuple[str, ...]]:
-    found = []
-    for name, one in group.commands.items():
+    context, found = click.Context(group), []
+    for name in group.list_commands(context):
+        one = group.get_command(context, name)
         found += leaves(one, *before, name) if isinstance(one, click.Group) else [(*before, name)]
     return found
 
@@ -262,7 +263,7 @@ def test_every_command_s_help_tells_what_it_does_and_its_exit_codes(words):
     assert "2 wrong usage or configuration" in " ".join(lines)
     one = main
     for word in words:
-        one = one.commands[word]
+        one = one.get_command(click.Context(one), word)
     assert [option.name for option in one.params if isinstance(option, click.Option) and not option.help] == []
     assert command(*words, "--no-such-option").returncode == 2
 

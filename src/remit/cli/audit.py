@@ -53,7 +53,7 @@ async def show(index: int, folder: Path, as_json: bool) -> None:
     async with open_node(folder.resolve()) as node:
         entries = await node.ledger.entries(index, 1)
     if not entries:
-        raise NotFound(f"the ledger has no entry {index}")
+        raise NotFound(f"the ledger has no entry {index}", hint="`remit ledger tail` shows the newest")
     record = json.loads(entries[0].body)
     pretty = "\n".join(safe(line) for line in json.dumps(record, indent=2, ensure_ascii=False).splitlines())
     emit(record, pretty, as_json=as_json)
@@ -90,6 +90,8 @@ async def export(file: IO[str], folder: Path, as_json: bool) -> None:
 async def proof(index: int, folder: Path) -> None:
     """Proof that entry INDEX is in the log (a C2SP .tlog-proof)."""
     async with open_node(folder.resolve()) as node:
+        if not await node.ledger.entries(index, 1):
+            raise NotFound(f"the ledger has no entry {index}", hint="`remit ledger tail` shows the newest")
         click.echo(await node.ledger.proof_file(index), nl=False)
 
 

@@ -15,7 +15,7 @@ import click
 import msgspec
 import uvloop
 
-from remit.errors import Broken, Mistake, Outage, Place, RemitError
+from remit.errors import Broken, Mistake, Outage, Place, Refusal, RemitError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 DONE, REFUSED, WRONG = 0, 1, 2
-EXIT_CODES = "Exit codes: 0 done, 1 refused or found something, 2 wrong usage or configuration."
 
 
 def safe(text: object) -> str:
@@ -99,6 +98,8 @@ def reports_errors(command: Callable[P, Awaitable[int | None]]) -> Callable[P, N
             sys.exit(WRONG if isinstance(error, Mistake) else REFUSED)
         except (KeyboardInterrupt, asyncio.CancelledError):
             sys.exit(130)
+        except BrokenPipeError:  # whoever read our output has enough: click ends without a word
+            raise
         except Exception as error:  # nobody reads a stack trace: what, where, and whose fault
             told = _told(error)
             _report(told, as_json=bool(kwargs.get("as_json")))
@@ -113,7 +114,13 @@ async def _awaited(command: Callable[..., Awaitable[int | None]], args: Any, kwa
 
 
 def _told(error: Exception) -> RemitError:
-    """A file that is not what it should be is the caller's to mend; all else is a fault of remit."""
+    """What is wrong with a file or with the usage is the caller's to mend; all else is a fault of remit."""
+    if isinstance(error, click.Abort):
+        return Refusal("no answer was given, and nothing was done", code="aborted", hint="answer at a terminal")
+    if isinstance(error, click.FileError):
+        return Mistake(error.message, code="file", hint="see what stands at that path", place=Place(file=error.ui_filename))
+    if isinstance(error, click.ClickException):
+        return Mistake(error.format_message(), code="usage", hint="--help tells what there is")
     if isinstance(error, OSError) and error.filename:
         return Mistake(f"{error.strerror}", code="file", hint="see what stands at that path", place=Place(file=str(error.filename)))
     frame = traceback.extract_tb(error.__traceback__)[-1]

@@ -14,6 +14,7 @@ import click
 from remit.cli.approvals import not_from_a_task
 from remit.cli.common import DONE, REFUSED, emit, folder_option, json_option, operator, reports_errors, safe, say
 from remit.cli.drift_text import drift_text
+from remit.cli.work import task
 from remit.errors import Refusal
 from remit.model.manifest import PartKind
 from remit.model.task import TaskState
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from remit.node import Node
 
 
-@click.command("drift")
+@task.command("drift")
 @click.argument("task_id")
 @folder_option
 @json_option
@@ -39,7 +40,7 @@ async def task_drift(task_id: str, folder: Path, as_json: bool) -> int:
     return REFUSED if drift.parts else DONE
 
 
-@click.command("resume")
+@task.command("resume")
 @click.argument("task_id")
 @click.option("--manifest", "shown", metavar="DIGEST", default="", help="After a drift: the manifest that `remit task drift` showed you.")
 @click.option("--reason", default="", help="Why; it is recorded.")

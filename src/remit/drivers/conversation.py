@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 MODERN_VERSION = "2026-07-28"
 _UNASKED_SECONDS = 60.0  # so many messages as one exchange may have before its answer may come unasked in this time
+_OF_A_CALL = frozenset({"jsonrpc", "id", "method", "params"})  # nobody looks at other members of a message, so they end here
+_OF_AN_ANSWER = frozenset({"jsonrpc", "id", "result", "error"})
 _PARTS_MAX = 1_000_000  # objects and arrays of one message: three bytes of it can cost a hundred of memory
 _CHANGES = frozenset(
     {
@@ -149,9 +151,11 @@ def read_message(data: bytes, limits: UpstreamLimits) -> Message:
     message = parse_json(data, bytes_max=limits.message_bytes_max, depth_max=128)
     if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
         raise Mistake("not a JSON-RPC message", code="json")
-    if not (_is_call(message) if "method" in message else _is_answer(message)):
+    calls = "method" in message
+    if not (_is_call(message) if calls else _is_answer(message)):
         raise MalformedMessageError(message)
-    return message
+    known = _OF_A_CALL if calls else _OF_AN_ANSWER
+    return message if message.keys() <= known else {name: member for name, member in message.items() if name in known}
 
 
 def _is_call(message: Message) -> bool:

@@ -101,9 +101,9 @@ def make_call(kind: Kind, server: str, name: str, arguments: dict[str, Any]) -> 
     return Call(kind=kind, server=server, name=name, arguments=arguments, digest=digest_json(arguments))
 
 
-def resource_call(server: str, uri: str) -> Call:
-    """Reading a resource: its URI is its name and its only argument."""
-    return make_call(Kind.RESOURCE, server, uri, {"uri": uri})
+def resource_call(server: str, uri: str, arguments: dict[str, Any] | None = None) -> Call:
+    """Reading a resource: its URI is its name and its only argument. ``arguments``: of a template, of which one is being completed."""
+    return make_call(Kind.RESOURCE, server, uri, {"uri": uri, **({"arguments": arguments} if arguments else {})})
 
 
 def prompt_call(server: str, name: str, arguments: dict[str, Any]) -> Call:

@@ -6,12 +6,13 @@ a text) is not counted as nothing: it is refused. A rate counts attempts and is 
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
 from remit.logic.arguments import digest_json
-from remit.logic.values import parts
+from remit.logic.values import parts, references
 from remit.model.budget import Spent
 from remit.model.catalog import Kind
 from remit.model.decision import Code, Reason
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from remit.model.facts import Facts
 
 _DIGITS_MAX = 30
+_BETWEEN_ELEMENTS = re.compile(r"[,;|\n]")
 
 
 def spent_by(facts: Facts, line: int) -> Spent | tuple[Reason, ...]:
@@ -71,15 +73,16 @@ def exhausted(facts: Facts) -> Iterator[Reason]:
 
 
 def amount_of(budget: SumBudget, arguments: dict[str, Any]) -> Decimal:
-    """The amount that arguments name, 0 where they do not. Raises ValueError for what cannot be counted."""
-    value: Any = arguments
+    """The amount that arguments name, 0 where they do not; of a list on the way, that of every element. Raises ValueError for what
+    cannot be counted.
+    """
+    values: list[Any] = [arguments]
     for segment in budget.argument.split("/")[1:]:
-        if not isinstance(value, dict) or segment not in value:
-            return Decimal()
-        value = value[segment]
+        name = segment.replace("~1", "/").replace("~0", "~")
+        values = [found for value in values for found in _inside(value, name)]
     if budget.counted:
-        return Decimal(_count(value))
-    amounts = value if isinstance(value, list) else [value]
+        return Decimal(sum(map(_count, values)))
+    amounts = [one for value in values for one in (value if isinstance(value, list) else [value])]
     return sum((_amount(one) for one in amounts), Decimal())
 
 
@@ -94,12 +97,36 @@ def _is_of(budget: SumBudget, call: str) -> bool:
     return call == budget.tool or (budget.tool.endswith("*") and call.startswith(budget.tool[:-1]))
 
 
+def _inside(value: Any, name: str) -> Iterator[Any]:
+    """What stands under a name; a list holds whatever its elements hold. Raises ValueError where nothing can stand under a name."""
+    if isinstance(value, dict):
+        if name in value:
+            yield value[name]
+    elif isinstance(value, list):
+        if name.isascii() and name.isdigit():
+            yield from value[int(name) : int(name) + 1]
+        else:
+            for element in value:
+                yield from (element,) if name == "*" else _inside(element, name)
+    elif value is not None:
+        raise ValueError("it does not stand where the budget looks for it")
+
+
 def _count(value: Any) -> int:
     if value is None:
         return 0
     if isinstance(value, str):
-        return max(len(parts(value)), 1)
+        return _count_in_text(value)
     return len(value) if isinstance(value, list | dict) else 1
+
+
+def _count_in_text(text: str) -> int:
+    """How many a text names, rather too many: by what leads somewhere in it, and by what separates ("Ann <ann@a.org>, Bob <bob@b.org>")."""
+    alone = len(parts(text))
+    if alone:
+        return alone
+    separated = sum(bool(piece.strip()) for piece in _BETWEEN_ELEMENTS.split(text))
+    return max(separated, sum(1 for _ in references(text)), 1)
 
 
 def _amount(value: Any) -> Decimal:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 LEAVES_MAX = 100_000
+_PROTOCOL = {"resultType": ("complete",), "cacheScope": ("private", "public")}  # MCP 2026-07-28
 _PLAIN = re.compile(r"[^\s<>,;\"'\\\x00-\x1f]*\Z")
 _MATCHED_CHARACTERS_MAX = 4_096
 Pointer = tuple[str, ...]
@@ -153,6 +154,8 @@ class Read(Enum):
 def views(result: Any) -> Iterator[tuple[Any, Read]]:
     """What of a result is looked at, and how: its structured content or the JSON in its text, and the texts.
 
+    An error has no fields: the catalog speaks of results.
+
     JSON in a text beside other parts is doubted: a server that puts what a stranger wrote into a part of its own would let the
     stranger choose the fields.
 
@@ -163,13 +166,13 @@ def views(result: Any) -> Iterator[tuple[Any, Read]]:
     if parts is None:
         yield result, Read.TEXT if isinstance(result, str) else Read.FIELDS
         return
-    structured = result.get("structuredContent")
+    structured, failed = result.get("structuredContent"), result.get("isError") is True
     if structured is not None:
-        yield structured, Read.FIELDS
+        yield structured, Read.TEXT if failed else Read.FIELDS
     for part in parts:
         text = part.get("text") if isinstance(part, dict) else part
         if isinstance(text, str):
-            parsed = _json(text)
+            parsed = None if failed else _json(text)
             if structured is None or not _repeats(text, parsed, structured):
                 alone = structured is None and len(result[_member(result)]) == 1
                 yield (text, Read.TEXT) if parsed is None else (parsed, Read.FIELDS if alone else Read.DOUBTED)
@@ -179,8 +182,8 @@ def views(result: Any) -> Iterator[tuple[Any, Read]]:
 
 
 def _beside(value: dict[str, Any], read: set[str]) -> Iterator[tuple[Any, Read]]:
-    """What else stands there: whoever answers chooses the names of members."""
-    rest = {name: member for name, member in value.items() if name not in read}
+    """What else stands there: whoever answers chooses the names of members. Words that only the protocol has say nothing."""
+    rest = {name: member for name, member in value.items() if name not in read and member not in _PROTOCOL.get(name, ())}
     if rest:
         yield rest, Read.TEXT
 

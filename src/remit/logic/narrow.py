@@ -1,7 +1,8 @@
 """What an agent gets to see: the tools of its grant, with their schemas narrowed, and nothing else.
 
 Rules: the model sees its own limits and does not have to run into them. A list is shown from what the server declares
-now; a tool whose declaration is not the pinned one is left out. Narrowing is for showing: deciding is ``grants.py``'s.
+now; a tool whose declaration is not the pinned one is left out, and so are a title and an output schema that nobody accepted. Narrowing is
+for showing: deciding is ``grants.py``'s.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ from remit.logic.grants import required_by
 from remit.model.catalog import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
+    from remit.model.catalog import PinnedTool
     from remit.model.grant import Grant
     from remit.model.task import Task
 
 Json = dict[str, Any]
 _DECLARED = ("name", "description", "inputSchema", "annotations")
+SHOWN = ("title", "outputSchema")  # texts of a tool of which its digest does not tell
 
 
 def tool_digest(tool: Json) -> str:
@@ -28,8 +31,13 @@ def tool_digest(tool: Json) -> str:
     return digest_json({key: tool[key] for key in _DECLARED if tool.get(key)})
 
 
-def narrowed_tools(task: Task, server: str, listed: Iterable[Json], above: tuple[Task, ...] = ()) -> list[Json]:
-    """The listed tools that this task may call, each with its input schema narrowed to the grant, and to those of the tasks above."""
+def narrowed_tools(
+    task: Task, server: str, listed: Iterable[Json], above: tuple[Task, ...] = (), pinned: Mapping[str, PinnedTool] | None = None
+) -> list[Json]:
+    """The listed tools that this task may call, each with its input schema narrowed to the grant, and to those of the tasks above.
+
+    ``pinned``: tools as they were accepted, by ``server/name``.
+    """
     shown = []
     for tool in listed:
         name = tool.get("name")
@@ -41,7 +49,9 @@ def narrowed_tools(task: Task, server: str, listed: Iterable[Json], above: tuple
             for ancestor in above:
                 lines = [ancestor.grants[of] for of in sorted({line.of for line in lines}) if 0 <= of < len(ancestor.grants)]
                 schema = narrowed_schema(schema, lines)
-            shown.append({**tool, "inputSchema": schema})
+            accepted = pinned.get(f"{server}/{name}") if pinned else None
+            foreign = {member for member in SHOWN if member in tool and (accepted is None or accepted.shown.get(member) != tool[member])}
+            shown.append({**{member: tool[member] for member in tool if member not in foreign}, "inputSchema": schema})
     return shown
 
 

@@ -70,7 +70,8 @@ class ToolFacts:
 class PinnedTool:
     """A tool as its server declared it when a person accepted it.
 
-    ``input_schema`` is JSON Schema 2020-12 with root type object (MCP tools). ``annotations`` are hints.
+    ``input_schema`` is JSON Schema 2020-12 with root type object (MCP tools). ``annotations`` are hints. ``shown``: what else a model may
+    read of it, its title and its output schema. The digest does not tell of them: a server may leave them out in an older revision of MCP.
     """
 
     server: str
@@ -79,6 +80,7 @@ class PinnedTool:
     input_schema: dict[str, Any]
     description: str = ""
     annotations: dict[str, Any] = field(default_factory=dict)
+    shown: dict[str, Any] = field(default_factory=dict)
 
     @property
     def id(self) -> str:

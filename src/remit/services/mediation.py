@@ -74,7 +74,7 @@ class Ticket:
     """An allowed, recorded call: what a door needs to forward it, once.
 
     ``tool`` and ``rules``: what the catalog says of the result. ``origins``: of the arguments.
-    ``waiting``: labels that count once anything comes back.
+    ``waiting``: labels that count once anything comes back. ``labels``: the task's with them, as they were when this was decided.
     """
 
     decision_id: str
@@ -85,6 +85,7 @@ class Ticket:
     rules: ResultRules
     origins: tuple[Traced, ...] = ()
     waiting: Labels = field(default_factory=Labels)
+    labels: Labels = field(default_factory=Labels)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,7 +220,7 @@ class Mediation:
         if isinstance(decision, Allow):
             if task.ancestors:
                 await tell_above(self._tasks, task.id, decision_id)
-            return self._ticket(rules, bearer, call, facts, decision, decision_id)
+            return self._ticket(rules, bearer, call, facts, decision, decision_id, task.labels)
         message = message_for_model(task, call, decision, approval)
         return Refused(decision_id=decision_id, decision=decision, approval_id=approval or None, message=message)
 
@@ -357,8 +358,11 @@ class Mediation:
         if task.watched:
             await self._behaviour.load(task.type)
 
-    def _ticket(self, rules: Rulebook, bearer: Bearer, call: Call, facts: Facts, decision: Allow, decision_id: str) -> Ticket:
+    def _ticket(
+        self, rules: Rulebook, bearer: Bearer, call: Call, facts: Facts, decision: Allow, decision_id: str, labels: Labels
+    ) -> Ticket:
         assert facts.tool is not None, "what nobody declared is never allowed"
+        waiting = whole(facts.tool, rules.classes)
         return Ticket(
             decision_id=decision_id,
             bearer=bearer,
@@ -367,7 +371,8 @@ class Mediation:
             tool=facts.tool,
             rules=rules.catalog.result_rules(call.id),
             origins=facts.origins,
-            waiting=whole(facts.tool, rules.classes),
+            waiting=waiting,
+            labels=labels.join(waiting),
         )
 
     async def _ahead(self, rules: Rulebook, task_id: str, call: Call) -> _Ahead:

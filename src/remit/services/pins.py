@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from remit.errors import Mistake, Place
 from remit.logic.arguments import parse_json
-from remit.logic.narrow import tool_digest
+from remit.logic.narrow import SHOWN, tool_digest
 from remit.model.catalog import PinnedTool
 
 if TYPE_CHECKING:
@@ -65,7 +65,9 @@ class Pins:
             server=server,
             added=tuple(sorted(now.keys() - before.keys())),
             removed=tuple(sorted(before.keys() - now.keys())),
-            changed=tuple(sorted(name for name in both if now[name].digest != before[name].digest)),
+            changed=tuple(
+                sorted(name for name in both if (now[name].digest, now[name].shown) != (before[name].digest, before[name].shown))
+            ),
         )
 
     def pin(self, server: str, listed: Iterable[dict[str, Any]]) -> None:
@@ -112,6 +114,7 @@ def pinned_tools(server: str, listed: Iterable[dict[str, Any]]) -> dict[str, Pin
             input_schema=schema,
             description=str(tool.get("description") or ""),
             annotations=annotations if isinstance(annotations, dict) else {},
+            shown={member: tool[member] for member in SHOWN if tool.get(member)},
         )
     return found
 
@@ -122,4 +125,4 @@ def _declared(tool: PinnedTool) -> dict[str, Any]:
         declared["description"] = tool.description
     if tool.annotations:
         declared["annotations"] = tool.annotations
-    return declared
+    return {**declared, **tool.shown}

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 from remit.doors.gateway.exchange import KEEP_ALIVE
 from remit.doors.gateway.relay import unopened
+from remit.doors.gateway.requests import SET_LEVEL
 from remit.doors.gateway.sessions import Session
 from remit.doors.gateway.streams import Stream, Streams
-from remit.doors.gateway.translate import LEGACY_VERSIONS, known_capabilities, legacy_opening
+from remit.doors.gateway.translate import LEGACY_VERSIONS, LOG_LEVELS, known_capabilities, legacy_opening
 from remit.doors.problems import INVALID_PARAMS, INVALID_REQUEST, rpc_error, rpc_problem, rpc_status
 from remit.drivers.conversation import is_response
 from remit.errors import Broken, Mistake, NotFound, Outage, RemitError
@@ -233,8 +234,8 @@ class LegacyDoor:
 
         modern = session.link.upstream.era == "modern"
         method, params = message["method"], message.get("params") or {}
-        if modern and method == "logging/setLevel":
-            session.level = str(params.get("level", ""))[:20]
+        if modern and method == SET_LEVEL and params.get("level") in LOG_LEVELS:
+            session.level = params["level"]
             return {"jsonrpc": "2.0", "id": message["id"], "result": {}}
         exchange = session.exchange if modern else None
         client = _AtClient(session, write)

@@ -11,10 +11,11 @@ import asyncio
 import contextlib
 import functools
 import time
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from remit.doors.gateway.headers import header_parameters, parameter_headers
-from remit.doors.problems import METHOD_NOT_FOUND, rpc_error
+from remit.doors.problems import INTERNAL, METHOD_NOT_FOUND, rpc_error
 from remit.drivers.base import HttpServer, StdioServer, UpstreamLimits
 from remit.drivers.upstream_http import HttpUpstream
 from remit.drivers.upstream_stdio import StdioUpstream
@@ -25,7 +26,7 @@ from remit.logic.narrow import tool_digest
 from remit.model.lease import ROTATION_GRACE
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 
     import aiohttp
 
@@ -34,8 +35,11 @@ if TYPE_CHECKING:
 
     Told = Callable[[str, list[dict[str, Any]]], Awaitable[None]]
     Wire = Callable[[Message], Awaitable[bool]]
+    Speak = Callable[[], Awaitable[None]]
+    Still = Callable[[], Awaitable[bool]]
 
 ABSENT = "absent"
+UNANSWERED = "the task has read something since the call was decided in which this was asked, so no answer is passed on"
 _LIST_CHANGED = "notifications/tools/list_changed"
 _LOOK_SECONDS = 0.25  # from a notice of change to the look at it
 _FRESH_SECONDS = 10.0  # a look is believed for so long where no change is told: a server need not tell
@@ -45,6 +49,17 @@ _RETRY_SECONDS, _RETRY_SECONDS_MAX = 1.0, 30.0
 _RETIRE_SECONDS = ROTATION_GRACE.total_seconds() - 5.0
 _RETIRE_LOOK_SECONDS = 0.05
 _CARRIED = "a leased credential"
+_ASKED_MAX = 1_000
+_TEXT_CHARACTERS_MAX = 4_096
+_ROOTS = "roots/list"
+_TOLD = {  # what a server may say at any time, with the members of its params that are passed on: nothing is to be read in it
+    _ROOTS: "",
+    _LIST_CHANGED: "",
+    "notifications/prompts/list_changed": "",
+    "notifications/resources/list_changed": "",
+    "notifications/resources/updated": "uri",
+    "notifications/elicitation/complete": "elicitationId",
+}
 # answers to these are looked through where they are observed, as results of calls
 _OBSERVED = frozenset(
     {"tools/call", "resources/read", "prompts/get", "completion/complete", "resources/subscribe", "resources/unsubscribe"}
@@ -61,12 +76,22 @@ class Link:
     """
 
     def __init__(
-        self, server: str, limits: UpstreamLimits, capabilities: Message, told: Told | None = None, wire: Wire | None = None
+        self,
+        server: str,
+        limits: UpstreamLimits,
+        capabilities: Message,
+        told: Told | None = None,
+        wire: Wire | None = None,
+        adds_nothing: Still | None = None,
     ) -> None:
         """``capabilities``: of the agent for which a legacy server was initialised. ``told``: hears every whole list of tools
         before anything is made of it. ``wire``: whether a message may pass between agent and server; if not, all is done about it.
+        ``adds_nothing``: whether what the server says by itself cannot raise the task's labels (``None``: it can).
         """
         self.server, self.capabilities, self._told, self._wire = server, capabilities, told, wire
+        self._adds_nothing = adds_nothing
+        self._calls: list[tuple[Speak, Still]] = []
+        self._asked: OrderedDict[object, tuple[Still, ...]] = OrderedDict()
         self.upstream: AnyUpstream
         self.listeners: list[Callable[[Message], Awaitable[None]]] = []
         self.askers: list[Callable[[Message], Awaitable[None]]] = []
@@ -119,7 +144,49 @@ class Link:
     async def send(self, message: Message) -> None:
         """Send what the agent says outside of its calls: a notification, or its answer to a question. Raises Outage."""
         await self._check_sent(message)
+        if "method" not in message and not await self.may_answer(message["id"]):
+            message = rpc_error(message["id"], INTERNAL, UNANSWERED)
         await self.upstream.send(message)
+
+    @contextlib.contextmanager
+    def call(self, speak: Speak, still: Still) -> Iterator[None]:
+        """A call is under way while the block runs. ``speak``: what the server says counts as said in it; ``still``: whether it may be
+        given more.
+        """
+        this = (speak, still)
+        self._calls.append(this)
+        try:
+            yield
+        finally:
+            self._calls.remove(this)
+
+    def asked(self, question: object, *still: Still) -> None:
+        """A question of the server goes to the agent, on the word of these calls."""
+        self._asked[question] = still
+        if len(self._asked) > _ASKED_MAX:
+            self._asked.popitem(last=False)
+
+    async def may_answer(self, question: object) -> bool:
+        """Whether the answer to a question may go out, once. Raises Outage."""
+        for still in self._asked.pop(question, ()):
+            if not await still():
+                return False
+        return True
+
+    async def beside(self, message: Message) -> Message | None:
+        """What the server says outside of the exchange of a call, as far as the agent may hear it (``None``: it may not). Raises Outage."""
+        if message.get("method") in _TOLD:
+            return _bare(message)
+        if self._calls:
+            for speak, _ in list(self._calls):
+                await speak()
+            if "id" in message:
+                self.asked(message["id"], *(still for _, still in self._calls))
+            return message
+        if "id" in message:  # of an answer nobody has decided
+            await self.refuse(message)
+            return None
+        return message if self._adds_nothing is not None and await self._adds_nothing() else None
 
     async def check_opening(self) -> None:
         """Whether what the server says of itself may be shown. Raises Outage."""
@@ -129,16 +196,16 @@ class Link:
     async def unsolicited(self, message: Message) -> None:
         """What the server says by itself goes to every session that shares the conversation, a question to one of them."""
         self.notice(message)
-        if not await self._passes(message):
+        if not await self._passes(message) or (said := await self.beside(message)) is None:
             return
-        if "id" in message:
+        if "id" in said:
             if self.askers:
-                await self.askers[-1](message)
+                await self.askers[-1](said)
             else:
-                await self.refuse(message)
+                await self.refuse(said)
             return
         for listener in list(self.listeners):
-            await listener(message)
+            await listener(said)
 
     async def refuse(self, question: Message) -> None:
         """Answer a server's question that nobody can be asked."""
@@ -321,6 +388,14 @@ def _is_result(message: Message, answer: Message) -> bool:
     return message.get("method") in _OBSERVED and not asks
 
 
+def _bare(message: Message) -> Message:
+    """A message without what nobody needs of it."""
+    bare: Message = {name: message[name] for name in ("jsonrpc", "id", "method") if name in message}
+    member, params = _TOLD[message["method"]], message.get("params") or {}
+    value = params.get(member)
+    return {**bare, "params": {member: value}} if isinstance(value, str) and len(value) <= _TEXT_CHARACTERS_MAX else bare
+
+
 def _untagged(message: Message) -> Message:
     """A notice without the number of our own subscription."""
     params = message.get("params")
@@ -344,12 +419,14 @@ class Links:
         listed: Callable[[str, str, list[dict[str, Any]]], Awaitable[None]] | None = None,
         wire: Callable[[str, Message], Awaitable[bool]] | None = None,
         in_use: Callable[[str], Awaitable[Collection[str]]] | None = None,
+        adds_nothing: Callable[[str, str], Awaitable[bool]] | None = None,
     ) -> None:
         """``servers``: as configured now. ``links_max``: conversations at one time. ``equip``: a server with a task's credentials.
-        ``listed``: hears what a task's server lists. ``wire``, ``in_use``: see Link, of a task.
+        ``listed``: hears what a task's server lists. ``wire``, ``in_use``, ``adds_nothing``: see Link, of a task, of its server.
         """
         self._servers, self._limits, self._client, self._links_max = servers, limits, client, links_max
         self._equip, self._listed, self._wire, self._in_use = equip, listed, wire, in_use
+        self._adds_nothing = adds_nothing
         self._open: dict[tuple[str, ...], asyncio.Task[Link]] = {}
         self._ending: set[asyncio.Task[None]] = set()
 
@@ -440,7 +517,8 @@ class Links:
     async def _begin(self, task: str, server: StdioServer | HttpServer, initialize: Message | None, capabilities: Message) -> Link:
         told = functools.partial(self._listed, task) if self._listed is not None else None
         wire = functools.partial(self._wire, task) if self._wire is not None else None
-        link = Link(server.name, self._limits, capabilities, told, wire)
+        adds_nothing = functools.partial(self._adds_nothing, task, server.name) if self._adds_nothing is not None else None
+        link = Link(server.name, self._limits, capabilities, told, wire, adds_nothing)
 
         async def begin(equipped: StdioServer | HttpServer) -> AnyUpstream:
             return await open_upstream(

@@ -73,6 +73,18 @@ async def listen(
     return {**answer, "result": {"resultType": "complete", **result}} if isinstance(result, dict) else answer
 
 
+def _acknowledged(notice: Message) -> Message:
+    """What a server says it will tell, in nothing but the words of the protocol and names of resources."""
+    params = notice.get("params") or {}
+    said = params.get("notifications")
+    said = said if isinstance(said, dict) else {}
+    honoured: dict[str, Any] = {name: said[name] for name in _LISTS if isinstance(said.get(name), bool)}
+    uris = said.get("resourceSubscriptions")
+    if isinstance(uris, list):
+        honoured["resourceSubscriptions"] = [uri for uri in uris if isinstance(uri, str) and len(uri) <= _NAME_CHARACTERS_MAX]
+    return {"jsonrpc": "2.0", "method": _ACKNOWLEDGED, "params": {"notifications": honoured}}
+
+
 def _watched(wanted: object) -> list[str]:
     """The resources to be watched. Raises Mistake."""
     if not isinstance(wanted, dict):
@@ -95,8 +107,11 @@ async def _passed_on(link: Link, message: Message, tagged: Callable[[Message], A
             if acknowledged:
                 return
             acknowledged = True
+            await tagged(_acknowledged(notice))
+            return
         link.notice(notice)
-        await tagged(notice)
+        if (passed := await link.beside(notice)) is not None:
+            await tagged(passed)
 
     while True:
         try:

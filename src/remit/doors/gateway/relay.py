@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 from remit.doors.gateway.headers import header_mismatch
 from remit.doors.gateway.links import ABSENT, Link
 from remit.doors.gateway.listening import listen
+from remit.doors.gateway.requests import LISTS, SET_LEVEL, call_of, plain_request
 from remit.doors.gateway.traced import forwarding, tell_decision, tell_failure
+from remit.doors.gateway.translate import LOG_LEVELS
 from remit.doors.problems import (
     HEADER_MISMATCH,
     INTERNAL,
@@ -26,11 +28,9 @@ from remit.doors.problems import (
 )
 from remit.drivers.spans import SPANS_OFF
 from remit.errors import Mistake, Outage
-from remit.logic.arguments import make_call, prompt_call, resource_call
 from remit.logic.narrow import narrowed_tools, tool_digest, visible, visible_template
 from remit.model.call import Call, Ending
 from remit.model.catalog import Kind
-from remit.model.task import TaskState
 from remit.services.mediation import Mediation, Refused, Ticket
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from remit.drivers.base import Message
     from remit.drivers.spans import Spans
     from remit.model.identity import Bearer
+    from remit.services.asides import Asides
     from remit.services.tasks import Tasks
     from remit.services.transactions import Transactions
 
@@ -48,14 +49,9 @@ if TYPE_CHECKING:
     Exchange = Callable[[Message, Sink, Mapping[str, str] | None], Awaitable[Message]]
 
 _HELD_MAX = 1_000
-_NAME_CHARACTERS_MAX = 4_096
-_LISTS = {
-    "tools/list": "tools",
-    "resources/list": "resources",
-    "resources/templates/list": "resourceTemplates",
-    "prompts/list": "prompts",
-}
-_PASSED = frozenset({"logging/setLevel"})
+_LISTED = {"resources": Kind.RESOURCE, "resourceTemplates": Kind.RESOURCE, "prompts": Kind.PROMPT}  # tools are pinned
+_NAMED = {"resources": "uri", "resourceTemplates": "uriTemplate", "prompts": "name"}
+_OF_A_LIST = ("resultType", "nextCursor", "ttlMs", "cacheScope")
 
 
 class Relay:
@@ -68,19 +64,20 @@ class Relay:
         result_bytes_max: int,
         asking: Asking | None = None,
         *,
+        asides: Asides,
         saw: Saw | None = None,
         transactions: Transactions | None = None,
         spans: Spans = SPANS_OFF,
     ) -> None:
         """``result_bytes_max``: a larger result is not released. ``asking``: what is done about a call that needs a person.
 
-        ``saw``: hears what a tool is at a call ("" : not listed), before it is decided. ``transactions``: tells servers of our own domain
-        of each call. ``spans``: traces what is decided and forwarded.
+        ``asides``: what it means that something passes beside calls. ``saw``: hears what a tool is at a call ("" : not listed), before it
+        is decided. ``transactions``: tells servers of our own domain of each call. ``spans``: traces what is decided and forwarded.
         """
         self._spans = spans
         self._mediation, self._tasks, self._result_bytes_max = mediation, tasks, result_bytes_max
         self._held: OrderedDict[tuple[str, ...], Ticket] = OrderedDict()
-        self._asking, self._saw, self._transactions = asking, saw, transactions
+        self._asking, self._asides, self._saw, self._transactions = asking, asides, saw, transactions
 
     async def request(
         self,
@@ -104,17 +101,21 @@ class Relay:
             return rpc_error(request_id, INVALID_PARAMS, "params must be an object")
         if method == "ping":
             return {"jsonrpc": "2.0", "id": request_id, "result": {}}
-        if method in _LISTS:
+        message = plain_request(message)
+        if method in LISTS:
             return await self._list(bearer, link, message, sink, exchange, modern=modern)
-        if method in _PASSED:
+        if method == SET_LEVEL:
+            if params.get("level") not in LOG_LEVELS:
+                return rpc_error(request_id, INVALID_PARAMS, f"level must be one of: {', '.join(LOG_LEVELS)}")
             try:
-                return await self._forward(link, message, sink, exchange)
+                answer = await self._forward(link, message, _beside(link, sink), exchange)
             except Outage as error:
                 return _failure(message, error)
+            return refusal_of(link.server, message, answer) or {"jsonrpc": "2.0", "id": request_id, "result": {}}
         if method == "subscriptions/listen" and modern:
             return await listen(self._mediation, self._tasks, bearer, link, message, sink)
         try:
-            call = _call(link.server, method, params)
+            call = call_of(link.server, message)
         except Mistake as error:
             return rpc_error(request_id, INVALID_PARAMS, error.message)
         if call is None:
@@ -135,7 +136,7 @@ class Relay:
         client: Client | None,
     ) -> Message:
         request_id = message["id"]
-        ticket = await self._continued(bearer, call, message)
+        ticket = await self._continued(bearer, link, call, message)
         if ticket is None:
             try:
                 seen = await self._seen(bearer, link, call)
@@ -181,12 +182,21 @@ class Relay:
         if self._transactions is not None and (told := await self._transactions.headers(ticket)):
             headers = {**(headers or {}), **told}
 
-        async def first(interim: Message) -> None:
+        async def speak() -> None:
             await self._mediation.spoke(ticket)
+
+        async def still() -> bool:
+            return await self._asides.unchanged(ticket)
+
+        async def first(interim: Message) -> None:
+            await speak()
+            if "id" in interim:
+                link.asked(interim["id"], still)
             await sink(interim)
 
         try:
-            answer = await self._forward(link, message, first, exchange, headers)
+            with link.call(speak, still):
+                answer = await self._forward(link, message, first, exchange, headers)
         except Outage as error:
             tell_failure(self._spans, error)
             await self._mediation.observe(ticket, Ending.NOT_MADE if error.unsent else Ending.FAILED)
@@ -199,12 +209,13 @@ class Relay:
             raise
         result = answer.get("result")
         if isinstance(result, dict) and result.get("resultType") == "input_required" and link.upstream.era == "modern":
+            await speak()
             self._hold(ticket, result)
             return answer
         failed = "error" in answer or (isinstance(result, dict) and result.get("isError") is True)
         tell_failure(self._spans, answer)
         ending = Ending.TOOL_ERROR if failed else Ending.OK
-        observed = await self._mediation.observe(ticket, ending, answer.get("result", answer.get("error")))
+        observed = await self._mediation.observe(ticket, ending, _observed(answer))
         if observed.size > self._result_bytes_max:
             return _withheld(message, f"The result has {observed.size:,} bytes and was not passed on. The call was made.")
         if not observed.released:
@@ -245,47 +256,72 @@ class Relay:
         *,
         modern: bool,
     ) -> Message:
-        member, changes = _LISTS[message["method"]], link.changes
+        member, changes = LISTS[message["method"]], link.changes
         try:
-            answer = await self._forward(link, message, sink, exchange)
+            answer = await self._forward(link, message, _beside(link, sink), exchange)
         except Outage as error:
             return _failure(message, error)
         result = answer.get("result")
         if not isinstance(result, dict) or not isinstance(result.get(member), list):
-            return answer
+            return refusal_of(link.server, message, answer) or rpc_error(message["id"], INTERNAL, f"{link.server} lists nothing")
         items = [item for item in result[member] if isinstance(item, dict) and (member != "tools" or _is_sound(item))]
         if member == "tools" and "nextCursor" not in result and not message.get("params", {}).get("cursor"):
             await link.learn(items, changes)
         task = await self._tasks.view(bearer.task)
         server = link.server
         if member == "tools":
-            shown = narrowed_tools(task, server, items, await self._tasks.ancestors(task))
+            shown = narrowed_tools(task, server, items, await self._tasks.ancestors(task), self._asides.pinned())
         elif member == "resources":
             shown = [item for item in items if visible(task, Kind.RESOURCE, server, str(item.get("uri")))]
         elif member == "prompts":
             shown = [item for item in items if visible(task, Kind.PROMPT, server, str(item.get("name")))]
         else:
             shown = [item for item in items if visible_template(task, server, str(item.get("uriTemplate")))]
-        narrowed = {**result, member: shown}
+        if kind := _LISTED.get(member):
+            named = [(str(item.get(_NAMED[member])), item) for item in shown]
+            admitted = await self._asides.listed(bearer.task, kind, server, [name for name, _ in named])
+            shown = [item for name, item in named if name in admitted]
+        narrowed = {**{name: result[name] for name in _OF_A_LIST if name in result}, member: shown}
         if modern:
             narrowed["cacheScope"] = "private"  # what one task sees is nobody else's
         return {**answer, "result": narrowed}
 
-    async def _continued(self, bearer: Bearer, call: Call, message: Message) -> Ticket | None:
-        """The ticket of a call that waits for more input (MCP 2026-07-28, MRTR): the same call goes on, once."""
+    async def _continued(self, bearer: Bearer, link: Link, call: Call, message: Message) -> Ticket | None:
+        """The ticket of a call that waits for more input (MCP 2026-07-28, MRTR): the same call goes on, once. Where its task or its tool
+        is no longer what it was, it is over, and what goes on is decided as a new call.
+        """
         params = message.get("params", {})
         if "inputResponses" not in params and "requestState" not in params:
             return None
         ticket = self._held.pop((bearer.task, call.id, call.digest, str(params.get("requestState", ""))), None)
-        if ticket is None or (await self._tasks.view(bearer.task)).state is not TaskState.ACTIVE:
+        if ticket is None:
             return None
-        return ticket
+        same = call.kind is not Kind.TOOL or await self._seen(bearer, link, call) == ticket.tool.digest
+        if same and await self._asides.unchanged(ticket):
+            return ticket
+        await self._mediation.observe(ticket, Ending.CANCELLED)
+        return None
 
     def _hold(self, ticket: Ticket, result: Message) -> None:
         call = ticket.call
         self._held[(ticket.bearer.task, call.id, call.digest, str(result.get("requestState", "")))] = ticket
         if len(self._held) > _HELD_MAX:
             self._held.popitem(last=False)
+
+
+def _observed(answer: Message) -> Any:
+    """What is looked at of an answer. An error has no fields of which the catalog could speak: it is text beside an empty result."""
+    return answer["result"] if "result" in answer else {"content": [], "error": answer["error"]}
+
+
+def _beside(link: Link, sink: Sink) -> Sink:
+    """Takes what a server says during what is no call."""
+
+    async def beside(said: Message) -> None:
+        if (passed := await link.beside(said)) is not None:
+            await sink(passed)
+
+    return beside
 
 
 def _is_sound(tool: dict[str, Any]) -> bool:
@@ -295,36 +331,6 @@ def _is_sound(tool: dict[str, Any]) -> bool:
     except Mistake:
         return False
     return True
-
-
-def _call(server: str, method: object, params: Message) -> Call | None:
-    """The call that a request is; ``None`` for a method that is not passed on. Raises Mistake."""
-    if method == "tools/call":
-        arguments = params.get("arguments", {})
-        if arguments is None:
-            arguments = {}
-        if not isinstance(arguments, dict):
-            raise Mistake("arguments must be an object")
-        return make_call(Kind.TOOL, server, _name(params, "name"), arguments)
-    if method in {"resources/read", "resources/subscribe", "resources/unsubscribe"}:
-        return resource_call(server, _name(params, "uri"))
-    if method == "prompts/get":
-        return prompt_call(server, _name(params, "name"), params.get("arguments") or {})
-    if method == "completion/complete":
-        reference = params.get("ref")
-        if not isinstance(reference, dict):
-            raise Mistake("ref must be an object")
-        if reference.get("type") == "ref/prompt":
-            return prompt_call(server, _name(reference, "name"), {})
-        return resource_call(server, _name(reference, "uri"))
-    return None
-
-
-def _name(params: Message, key: str) -> str:
-    value = params.get(key)
-    if not isinstance(value, str) or not 0 < len(value) <= _NAME_CHARACTERS_MAX:
-        raise Mistake(f"{key} must be a string of at most {_NAME_CHARACTERS_MAX} characters")
-    return value
 
 
 def _refusal(message: Message, refused: Refused, *, modern: bool) -> Message:
@@ -339,6 +345,14 @@ def _refusal(message: Message, refused: Refused, *, modern: bool) -> Message:
     if message["method"] == "tools/call":
         return tool_error(message["id"], refused.message, decision)
     return rpc_error(message["id"], MODERN_DENIED if modern else LEGACY_DENIED, refused.message, decision)
+
+
+def refusal_of(server: str, message: Message, answer: Message) -> Message | None:
+    """What the agent reads where a server answers with an error to what is no call: its code, for nobody has labelled its words."""
+    error = answer.get("error")
+    if error is None:
+        return None
+    return rpc_error(message["id"], error["code"], f"{server} answers {message['method']} with an error")
 
 
 def unopened(message: Message, error: Outage) -> Message:

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from remit.doors.gateway.links import UNANSWERED
 from remit.doors.gateway.streams import Streams, Waiting
 from remit.doors.gateway.translate import can_answer, legacy_question, legacy_result, modern_request
 from remit.doors.problems import INTERNAL, rpc_error
@@ -145,7 +146,9 @@ class Session:
                 self._note(number, answer)
                 await sink(legacy_question(request, number))
             async with asyncio.timeout(self.link.answer_seconds):
-                return list(await asyncio.gather(*waiting))
+                replies = list(await asyncio.gather(*waiting))
+            may = [await self.link.may_answer(number) for number in numbers]
+            return [reply if may[place] else rpc_error(reply.get("id"), INTERNAL, UNANSWERED) for place, reply in enumerate(replies)]
         finally:
             for number in numbers:
                 self.asked.pop(number, None)

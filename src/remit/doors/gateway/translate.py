@@ -22,7 +22,7 @@ LEGACY_VERSIONS = ("2025-03-26", "2025-06-18", "2025-11-25")
 _CACHED = frozenset({"tools/list", "prompts/list", "resources/list", "resources/templates/list", "resources/read"})
 _TTL_MS = 1_000
 _QUESTIONS = {"elicitation/create": "elicitation", "sampling/createMessage": "sampling", "roots/list": "roots"}
-_LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
+LOG_LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 _ROUND = frozenset({"inputResponses", "requestState"})
 _TASKS = f"{META}tasks"
 
@@ -105,7 +105,7 @@ def passes_log(message: Message, said: Message) -> bool:
     meta = message.get("params", {}).get("_meta", {})
     least, params = meta.get(f"{META}logLevel"), said.get("params")
     level = params.get("level") if isinstance(params, dict) else None
-    return least in _LEVELS and level in _LEVELS and _LEVELS.index(level) >= _LEVELS.index(least)
+    return least in LOG_LEVELS and level in LOG_LEVELS and LOG_LEVELS.index(level) >= LOG_LEVELS.index(least)
 
 
 def input_required(questions: Mapping[str, Message], state: str) -> Message:
