@@ -4,7 +4,9 @@ Rules
 * Names and values of a scope are quoted by psycopg, never put together by hand; the server is sent a SCRAM verifier, not the password.
 * A mint is one message and so one transaction of the server's: nobody has to say COMMIT, and a client that is gone leaves all or nothing.
 * Revocation: no login (committed), sessions terminated until none is left, what it owns and was granted dropped in every database that
-  knows of it (``pg_shdepend``), the role dropped, sessions once more.
+  knows of it (``pg_shdepend``), the role dropped, sessions once more. Two messages, where it has no session and knows one database.
+* Only the drop waits for the server's disk. Whatever came before it is there with it; a mint that the server forgets when it crashes in
+  that moment has given a credential that opens nothing, which is found as one that somebody removed (``services/reconciliation.py``).
 * A role may change its own settings, so ``settings`` are no settings of PostgreSQL: they are the role's comment, which only its
   creator can write. ``docs/targets.md`` has the function by which a row-level policy reads them.
 * ``VALID UNTIL`` keeps logins out, not sessions that are open: those end with remit's revocation.
@@ -62,13 +64,16 @@ _INTERNAL = psycopg.errors.InternalError_
 _ABSENT = (psycopg.errors.UndefinedObject,)
 _AWAY = (psycopg.OperationalError, psycopg.errors.QueryCanceled)
 
-_TERMINATE = """
+_SOON = "SET LOCAL synchronous_commit = off"  # seen by all at once; on its disk a moment later, or with the next that waits for the disk
+_NO_LOGIN = sql.SQL("BEGIN; " + _SOON + "; ALTER ROLE {} NOLOGIN PASSWORD NULL; COMMIT; ")
+_TERMINATE = sql.SQL("""
 SELECT r.oid, (SELECT count(pg_terminate_backend(a.pid)) FROM pg_stat_activity a WHERE a.usesysid = r.oid),
     ARRAY(SELECT DISTINCT d.datname::text FROM pg_shdepend s JOIN pg_database d ON d.oid = s.dbid
           WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = r.oid AND d.datallowconn)
-FROM pg_roles r WHERE r.rolname = %s
-"""
-_TERMINATE_BY_OID = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usesysid = %s"
+FROM pg_roles r WHERE r.rolname = {}
+""")
+_DROP = sql.SQL("BEGIN; DROP OWNED BY {0} CASCADE; DROP ROLE {0}; COMMIT; ")
+_TERMINATE_BY_OID = sql.SQL("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usesysid = {}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +108,7 @@ class PostgresqlTarget:
 
         async def work(db: Connection) -> None:
             statements = [
+                sql.SQL(_SOON),
                 sql.SQL("CREATE ROLE {} LOGIN PASSWORD {} VALID UNTIL {} CONNECTION LIMIT {}").format(
                     role, sql.Literal(verifier), sql.Literal(expires_at.isoformat()), sql.Literal(self._sessions_max)
                 ),
@@ -187,36 +193,35 @@ class PostgresqlTarget:
 
     async def _revoke(self, db: Connection, mark: str) -> bool:
         role = sql.Identifier(mark)
+        sessions = _TERMINATE.format(sql.Literal(mark))
         try:
-            # Seen by all at once; that the disk has it is waited for with the drop behind it, and until then nothing counts as done.
-            await self._again(db, sql.SQL("SET LOCAL synchronous_commit = off; ALTER ROLE {} NOLOGIN PASSWORD NULL").format(role))
+            row = await self._again(db, _NO_LOGIN.format(role) + sessions)
         except _ABSENT:
             return False
-        number, databases = await self._terminated(db, mark)
+        number, databases = await self._terminated(db, sessions, row)
         if number is None:
             return True  # somebody else was first
         here = db.info.dbname
         for name in databases:
             if name != here:
                 await self._drop_owned_in(name, role)
-        with contextlib.suppress(*_ABSENT):
-            await self._change_privileges(db, sql.SQL("DROP OWNED BY {0} CASCADE; DROP ROLE {0}").format(role))
-        await db.execute(_TERMINATE_BY_OID, (number,))  # who was logging in while the login was taken away
+        logging_in = _TERMINATE_BY_OID.format(sql.Literal(number))  # who was, while the login was taken away
+        try:
+            await self._change_privileges(db, _DROP.format(role) + logging_in)
+        except _ABSENT:
+            await db.execute(logging_in)
         return True
 
-    async def _terminated(self, db: Connection, mark: str) -> tuple[int | None, list[str]]:
-        """End the sessions, until none is left: the role's number, and the databases that know of it."""
+    async def _terminated(self, db: Connection, sessions: sql.Composed, row: tuple[Any, ...] | None) -> tuple[int | None, list[str]]:
+        """End the sessions, until none is left: the role's number, and the databases that know of it. ``row``: of a first look."""
         try:
             async with asyncio.timeout(_SESSIONS_SECONDS):
-                while True:
-                    row = await (await db.execute(_TERMINATE, (mark,))).fetchone()
-                    if row is None:
-                        return None, []
-                    if not row[1]:
-                        return row[0], row[2]
+                while row is not None and row[1]:
                     await asyncio.sleep(_CONFLICT_SECONDS)
+                    row = await (await db.execute(sessions)).fetchone()
         except TimeoutError:
             raise self._outage("does not end the sessions") from None
+        return (row[0], row[2]) if row is not None else (None, [])
 
     async def _drop_owned_in(self, database: str, role: sql.Identifier) -> None:
         db = await self._connect(database)
@@ -230,17 +235,16 @@ class PostgresqlTarget:
         async with self._privileges:
             await self._again(db, statements)
 
-    async def _again(self, db: Connection, statements: sql.Composed) -> None:
-        """One message, again where another node changed the same catalog row at the same moment."""
+    async def _again(self, db: Connection, statements: sql.Composed) -> tuple[Any, ...] | None:
+        """One message, again where another node changed the same catalog row at the same moment; the row that its last statement gives."""
         for attempt in range(_CONFLICTS_MAX):
             try:
-                await db.execute(statements)
+                return await _said(db, statements)
             except _INTERNAL:
                 if attempt == _CONFLICTS_MAX - 1:
                     raise
                 await asyncio.sleep(_CONFLICT_SECONDS * (attempt + 1) * (1 + secrets.randbelow(100) / 100))
-            else:
-                return
+        raise AssertionError("the last attempt leaves by its own error")
 
     async def _work(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """With a connection of our own that is put back whole, or closed."""
@@ -329,6 +333,20 @@ class PostgresqlTarget:
             code="target_refused",
             hint="remit doctor checks the rights; the scope may name what is not there",
         )
+
+
+async def _said(db: Connection, statements: sql.Composed) -> tuple[Any, ...] | None:
+    """Send statements as one message; the row of the last, where it gives one. What an error leaves begun is undone."""
+    cursor = db.cursor()
+    try:
+        await cursor.execute(statements)
+    except psycopg.Error:
+        if not db.closed:
+            await db.rollback()
+        raise
+    while cursor.nextset():
+        pass
+    return await cursor.fetchone() if cursor.description else None
 
 
 def _password() -> tuple[str, str]:
