@@ -50,6 +50,7 @@ _TRANSACTION_MS = 18_000  # below MINT_SECONDS
 _SESSIONS_SECONDS = 5.0
 _CONFLICTS_MAX = 8  # of one change of privileges with others' (PostgreSQL has no lock for that: "tuple concurrently updated")
 _CONFLICT_SECONDS = 0.02
+_AHEAD_SECONDS = 0.02
 _NAME_BYTES_MAX = 63
 _ENTRIES_MAX = 100
 _SETTINGS_BYTES_MAX = 8_192
@@ -67,13 +68,17 @@ _AWAY = (psycopg.OperationalError, psycopg.errors.QueryCanceled)
 _SOON = "SET LOCAL synchronous_commit = off"  # seen by all at once; on its disk a moment later, or with the next that waits for the disk
 _NO_LOGIN = sql.SQL("BEGIN; " + _SOON + "; ALTER ROLE {} NOLOGIN PASSWORD NULL; COMMIT; ")
 _TERMINATE = sql.SQL("""
-SELECT r.oid, (SELECT count(pg_terminate_backend(a.pid)) FROM pg_stat_activity a WHERE a.usesysid = r.oid),
-    ARRAY(SELECT DISTINCT d.datname::text FROM pg_shdepend s JOIN pg_database d ON d.oid = s.dbid
-          WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = r.oid AND d.datallowconn)
+SELECT r.oid, (SELECT count(pg_terminate_backend(a.pid)) FROM pg_stat_get_activity(NULL) a WHERE a.usesysid = r.oid),
+    EXISTS (SELECT FROM pg_shdepend s WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = r.oid
+            AND s.dbid NOT IN (0, (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())))
 FROM pg_roles r WHERE r.rolname = {}
 """)
+_DATABASES = """
+SELECT DISTINCT d.datname::text FROM pg_shdepend s JOIN pg_database d ON d.oid = s.dbid
+WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = %s AND d.datallowconn AND d.datname <> current_database()
+"""
 _DROP = sql.SQL("BEGIN; DROP OWNED BY {0} CASCADE; DROP ROLE {0}; COMMIT; ")
-_TERMINATE_BY_OID = sql.SQL("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usesysid = {}")
+_TERMINATE_BY_OID = sql.SQL("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_get_activity(NULL) WHERE usesysid = {}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +133,7 @@ class PostgresqlTarget:
             raise self._outage("did not answer in time") from None
         except psycopg.Error as error:
             raise self._refused(error) from None
+        asyncio.get_running_loop().call_later(_AHEAD_SECONDS, self._make_ahead)
         return Minted(parts=self._parts(mark, password), secret=frozenset({"url", "password", "pgpass"}))
 
     async def revoke(self, mark: str, minted: Minted | None = None) -> bool:
@@ -186,10 +192,12 @@ class PostgresqlTarget:
     async def _new_password(self) -> tuple[str, str]:
         """A password and its verifier, made ahead where nobody waits: hashing takes as long as several statements. Each is used once."""
         ahead, self._ahead = self._ahead, None
-        made = await asyncio.shield(ahead or asyncio.ensure_future(asyncio.to_thread(_password)))
-        if not self._closed:
+        return await asyncio.shield(ahead or asyncio.ensure_future(asyncio.to_thread(_password)))
+
+    def _make_ahead(self) -> None:
+        """The next password, when whoever has this one is served: hashing it takes a processor."""
+        if self._ahead is None and not self._closed:
             self._ahead = asyncio.ensure_future(asyncio.to_thread(_password))
-        return made
 
     async def _revoke(self, db: Connection, mark: str) -> bool:
         role = sql.Identifier(mark)
@@ -198,12 +206,11 @@ class PostgresqlTarget:
             row = await self._again(db, _NO_LOGIN.format(role) + sessions)
         except _ABSENT:
             return False
-        number, databases = await self._terminated(db, sessions, row)
+        number, elsewhere = await self._terminated(db, sessions, row)
         if number is None:
             return True  # somebody else was first
-        here = db.info.dbname
-        for name in databases:
-            if name != here:
+        if elsewhere:
+            for (name,) in await (await db.execute(_DATABASES, (number,))).fetchall():
                 await self._drop_owned_in(name, role)
         logging_in = _TERMINATE_BY_OID.format(sql.Literal(number))  # who was, while the login was taken away
         try:
@@ -212,8 +219,8 @@ class PostgresqlTarget:
             await db.execute(logging_in)
         return True
 
-    async def _terminated(self, db: Connection, sessions: sql.Composed, row: tuple[Any, ...] | None) -> tuple[int | None, list[str]]:
-        """End the sessions, until none is left: the role's number, and the databases that know of it. ``row``: of a first look."""
+    async def _terminated(self, db: Connection, sessions: sql.Composed, row: tuple[Any, ...] | None) -> tuple[int | None, bool]:
+        """End the sessions, until none is left: the role's number, and whether other databases know of it. ``row``: of a first look."""
         try:
             async with asyncio.timeout(_SESSIONS_SECONDS):
                 while row is not None and row[1]:
@@ -221,7 +228,7 @@ class PostgresqlTarget:
                     row = await (await db.execute(sessions)).fetchone()
         except TimeoutError:
             raise self._outage("does not end the sessions") from None
-        return (row[0], row[2]) if row is not None else (None, [])
+        return (row[0], bool(row[2])) if row is not None else (None, False)
 
     async def _drop_owned_in(self, database: str, role: sql.Identifier) -> None:
         db = await self._connect(database)
