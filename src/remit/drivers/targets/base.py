@@ -85,6 +85,14 @@ class SetsOwnSecret(Protocol):
         """
 
 
+@runtime_checkable
+class ForgetsInCrashes(Protocol):
+    """A target whose newest credentials may be lost when it crashes: it says so before its disk has them. They open nothing then."""
+
+    async def interrupted(self) -> bool:
+        """Whether, since this was asked last, it may have crashed. Asks it nothing. Never raises."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
     """A key of ``[targets.NAME]``. ``default`` ``None``: it must be given. ``most``: of a number."""

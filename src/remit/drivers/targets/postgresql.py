@@ -5,8 +5,8 @@ Rules
 * A mint is one message and so one transaction of the server's: nobody has to say COMMIT, and a client that is gone leaves all or nothing.
 * Revocation: no login (committed), sessions terminated until none is left, what it owns and was granted dropped in every database that
   knows of it (``pg_shdepend``), the role dropped, sessions once more. Two messages, where it has no session and knows one database.
-* Only the drop waits for the server's disk. Whatever came before it is there with it; a mint that the server forgets when it crashes in
-  that moment has given a credential that opens nothing, which is found as one that somebody removed (``services/reconciliation.py``).
+* Only the drop waits for the server's disk, and with it for what came before. A mint that the server forgets, because it crashes within some
+  hundred milliseconds, has given what opens nothing. A crash ends our connections, and then what was issued is looked for (``interrupted``).
 * A role may change its own settings, so ``settings`` are no settings of PostgreSQL: they are the role's comment, which only its
   creator can write. ``docs/targets.md`` has the function by which a row-level policy reads them.
 * ``VALID UNTIL`` keeps logins out, not sessions that are open: those end with remit's revocation.
@@ -102,7 +102,9 @@ class PostgresqlTarget:
         self._open = asyncio.Semaphore(settings.connections)
         self._privileges = asyncio.Lock()
         self._closed = False
+        self._ended = False  # a connection that was open
         self._ahead: asyncio.Future[tuple[str, str]] | None = None
+        self._place = conninfo_to_dict(self._url)
 
     async def mint(self, mark: str, scope: Scope, expires_at: datetime) -> Minted:
         """See Target."""
@@ -180,6 +182,15 @@ class PostgresqlTarget:
             return (Finding(good=False, text=error.message),)
         except psycopg.Error as error:
             return (Finding(good=False, text=f"refuses what doctor asks (SQLSTATE {error.sqlstate})"),)
+
+    async def interrupted(self) -> bool:
+        """See ForgetsInCrashes."""
+        ended = [db for db in self._free if _spoken_to(db)]
+        self._free = [db for db in self._free if db not in ended]
+        for db in ended:
+            await self._drop(db)
+        told, self._ended = self._ended, False
+        return told or bool(ended)
 
     async def close(self) -> None:
         """See Target."""
@@ -261,6 +272,7 @@ class PostgresqlTarget:
                 result = await work(db)
             except BaseException as error:
                 if db.closed or not isinstance(error, psycopg.Error) or isinstance(error, _AWAY):
+                    self._ended |= db.closed
                     await self._drop(db)
                 else:
                     await self._put_back(db)
@@ -282,6 +294,7 @@ class PostgresqlTarget:
             try:
                 await db.execute("")  # one that the server has closed meanwhile is found out before anything depends on it
             except psycopg.Error:
+                self._ended = True
                 await self._drop(db)
             except BaseException:
                 await self._drop(db)
@@ -316,7 +329,7 @@ class PostgresqlTarget:
         return db
 
     def _parts(self, mark: str, password: str) -> dict[str, str]:
-        known = conninfo_to_dict(self._url)
+        known = dict(self._place)
         host, port, database = str(known.pop("host", "")), str(known.pop("port", "5432")), str(known.pop("dbname", mark))
         known.pop("user", None)
         place = f"[{host}]" if ":" in host else quote(host, safe="")
