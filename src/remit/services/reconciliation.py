@@ -63,7 +63,7 @@ class Reconciliation:
     async def interrupted(self) -> None:
         """Targets that may have crashed, as soon as they are back."""
         for name in self._targets.names():
-            target = self._targets.get(name)
+            target: object = self._targets.get(name)
             if isinstance(target, ForgetsInCrashes) and await target.interrupted():
                 self._interrupted.add(name)
         again = sorted(self._interrupted)

@@ -5,8 +5,9 @@ Rules
 * A mint is one message and so one transaction of the server's: nobody has to say COMMIT, and a client that is gone leaves all or nothing.
 * Revocation: no login (committed), sessions terminated until none is left, what it owns and was granted dropped in every database that
   knows of it (``pg_shdepend``), the role dropped, sessions once more. Two messages, where it has no session and knows one database.
-* Only the drop waits for the server's disk, and with it for what came before. A mint that the server forgets, because it crashes within some
-  hundred milliseconds, has given what opens nothing. A crash ends our connections, and then what was issued is looked for (``interrupted``).
+* Only the drop waits for the server's disk, and with it for what came before. A mint that the server forgets, because it crashes within
+  some hundred milliseconds, has given what opens nothing. A crash ends our connections: then what was issued is looked for
+  (``interrupted``).
 * A role may change its own settings, so ``settings`` are no settings of PostgreSQL: they are the role's comment, which only its
   creator can write. ``docs/targets.md`` has the function by which a row-level policy reads them.
 * ``VALID UNTIL`` keeps logins out, not sessions that are open: those end with remit's revocation.
