@@ -505,4 +505,5 @@ POSTGRESQL = TargetKind(
     check_settings=_check_settings,
     check_scope=lambda scope: (_read_scope(scope), None)[1],
     open=PostgresqlTarget,
+    divisible=frozenset({"schemas", "sequences", "tables"}),
 )
