@@ -13,6 +13,7 @@ from remit.drivers.targets.base import TargetSettings
 from remit.errors import Mistake
 from remit.logic.lease_parts import joined
 from remit.logic.task_types import placeholders, sample_arguments
+from remit.model.catalog import Kind
 from remit.model.lease import ROTATION_GRACE, LeaseTemplate, PartTemplate
 from remit.services.equipment import leases_of, unequipped
 from remit.services.reading import NAME, VARIABLE, Reader, fill, near
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from remit.drivers.base import HttpServer
     from remit.drivers.targets.base import TargetKind
-    from remit.model.task_type import Input, TaskType
+    from remit.model.task_type import GrantTemplate, Input, TaskType
 
 _CONNECTIONS, _CONNECTIONS_MAX = 4, 100
 _LEASES_MAX = 20
@@ -91,15 +92,16 @@ def _read_target(table: Reader, name: str, kind: TargetKind, folder: Path) -> Ta
 
 
 def read_leases(
-    root: Reader, inputs: tuple[Input, ...], targets: Mapping[str, TargetSettings], kinds: Mapping[str, TargetKind]
+    root: Reader, task_type: TaskType, targets: Mapping[str, TargetSettings], kinds: Mapping[str, TargetKind]
 ) -> tuple[LeaseTemplate, ...]:
     """The ``[[lease]]`` lines of a task type. Mistakes are noted."""
+    inputs = task_type.inputs
     declared = {entry.name for entry in inputs}
     found: dict[str, LeaseTemplate] = {}
     for table in root.each("lease"):
         target, scope = table.value("target", str, ""), table.value("scope", dict, {})
         name = table.value("name", str, target)
-        parts = tuple(_read_part(part) for part in table.each("part"))
+        parts = tuple(_read_part(part, task_type.grants) for part in table.each("part"))
         table.done()
         if target not in targets:
             table.wrong(f"target = {target[:80]!r}", near(target, targets), "target")
@@ -118,12 +120,22 @@ def read_leases(
     return tuple(found.values())
 
 
-def _read_part(table: Reader) -> PartTemplate:
+def _read_part(table: Reader, grants: Collection[GrantTemplate]) -> PartTemplate:
     tools, scope, arguments = table.texts("tools"), table.value("scope", dict, {}), table.value("arguments", dict, {})
     table.done()
     if not tools or not all("/" in tool and "*" not in tool for tool in tools):
         table.wrong("tools names the tools that need this part", 'tools = ["server/tool"], each by its whole name', "tools")
+    for tool in tools:
+        if not any(_may_name(grant, tool) for grant in grants):
+            table.wrong(f"no [[grant]] names the tool {tool[:80]!r}", near(tool, {f"{one.server}/{one.name}" for one in grants}), "tools")
     return PartTemplate(tools=tools, scope=scope, arguments=arguments)
+
+
+def _may_name(grant: GrantTemplate, tool: str) -> bool:
+    """Whether a line names a tool, as far as that can be said before the inputs are put in."""
+    written = f"{grant.server}/{grant.name}"
+    known = written.partition("{")[0].removesuffix("*")
+    return grant.kind is Kind.TOOL and (tool == written if known == written else tool.startswith(known))
 
 
 def _check_scopes(
