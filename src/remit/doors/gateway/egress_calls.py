@@ -200,7 +200,8 @@ class EgressCalls:
         if isinstance(verdict, Refused):
             raise await self._refusal(bearer, verdict)
         request = outgoing(egress, operation, arguments, headers, asked.body)
-        return await self._carried(verdict, egress, request, functools.partial(self._heard, verdict, sink, bytearray()) if operation.stream else None)
+        heard = functools.partial(self._heard, verdict, sink, bytearray()) if operation.stream else None
+        return await self._carried(verdict, egress, request, heard)
 
     async def _decided(self, bearer: Bearer, call: Call, seen: str) -> Ticket | Refused:
         await self._saw(bearer.task, call.id, seen)
@@ -244,7 +245,9 @@ class EgressCalls:
     async def _heard(self, ticket: Ticket, sink: Sink, before: bytearray, head: Incoming, events: bytes) -> bool:
         """Pass on events of a stream, whose labels count from here on. Raises Outage where they may not be, and then the stream ends.
 
-        ``before``: what went out last; a secret may come in pieces, and its last piece stays here. Not passed on is what must be counted first, because a budget of bytes is left to keep.
+        ``before``: what went out last; a secret may come in pieces, and its last piece stays here.
+
+        Not passed on is what must be counted first, because a budget of bytes is left to keep.
         """
         task = await self._tasks.view(ticket.bearer.task)
         if any(one.budget.bytes_read for one in (task, *await self._tasks.ancestors(task))):
