@@ -16,6 +16,7 @@ from remit.errors import Refusal
 from remit.model.catalog import Kind
 from remit.model.delegation import Wanted, WantedLine
 from remit.model.delegation_record import DelegableLine
+from remit.model.egress import Egress
 from remit.model.lease import LeaseState
 from remit.model.record import LeaseLine, LeasePartLine
 from remit.model.task import TaskState
@@ -160,6 +161,16 @@ async def test_a_scope_that_is_not_in_parts_goes_to_a_child_whole_or_not_at_all(
         assert mail.terms == (), "who needs no credential is refused none"
 
 
+async def test_a_child_that_was_granted_an_api_gets_the_api_s_credential(server, tmp_path):
+    async with handing(tmp_path, server) as agents:
+        rules = agents.world.delegations._rules
+        api = Egress(name="api", url="https://api.internal", headers={"Authorization": "Bearer {lease:orders.password}"})
+        rules.configuration = replace(rules.configuration, egresses={"api": api})
+        root = await agents.open(grant("api/find"), grant("mail/read"), lease=UNDIVIDED)
+        child = await agents.delegate(root, WantedLine(kind=Kind.TOOL, server="api", name="find"))
+        assert reads(await agents.have(child)) == {"orders"}
+
+
 async def test_who_is_narrowed_has_a_narrower_credential_at_once_and_so_have_those_below(server, tmp_path):
     async with handing(tmp_path, server) as agents:
         root = await agents.open(grant("db/orders"), grant("db/salaries"))
@@ -181,7 +192,9 @@ async def test_what_is_wider_than_it_may_be_is_given_to_nobody_again(server, tmp
         root = await agents.open(grant("db/orders"), grant("db/salaries"))
         child = await agents.delegate(root, line("orders"), line("salaries"))
         wide = await agents.have(child)
+        assert len(await agents.parts.rotation.in_use(child.id)) == 1
         await narrow(agents.world.tasks, root.id, {1: 0}, by="alice", reason="")
+        assert await agents.parts.rotation.in_use(child.id) == frozenset(), "what runs with it is equipped anew before its next call"
         assert reads(await agents.have(child)) == {"orders"}
         await agents.settled()
         assert wide.parts["user"] not in roles(server)
