@@ -101,6 +101,11 @@ async def handing(folder: Path, server: PostgresTarget) -> AsyncIterator[Handing
         for row in await world.tasks.rows(states=("active",)):
             await world.tasks.end(row.task, TaskState.COMPLETED, by="alice")
             await parts.end_task(row.task)
+        for _ in range(200):  # what took longer than a task's end waits for
+            if not await world.store.live_leases("", "", 1):
+                break
+            await parts.revocations.catch_up(20)
+            await asyncio.sleep(0.1)
     finally:
         await parts.close()
         await world.close()
