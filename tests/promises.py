@@ -155,12 +155,15 @@ PROMISES = (
     ),
     Promise(
         says=(
-            "A child task never exceeds any task above it, as each is at that moment, on whichever node; what ends, suspends or narrows "
-            "one, or stops an agent of the chain, holds for all below it at once (3)."
+            "A child task never exceeds any task above it, in its calls and in what its credentials may do on their targets, as each is at "
+            "that moment, on whichever node; what ends, suspends or narrows one, or stops an agent of the chain, holds for all below it "
+            "at once (3)."
         ),
         against=("another agent in the chain", "hijacked agent"),
         tests=(
             "tests/property/test_delegation.py",
+            "tests/property/test_lease_parts.py",
+            "tests/integration/test_lease_parts.py",
             "tests/unit/test_delegation.py",
             "tests/integration/test_delegation_nodes.py",
             "tests/e2e/test_delegation.py",

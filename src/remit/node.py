@@ -149,10 +149,19 @@ class Node:
             await self.subtrees.follow()
             await self.leases.revocations.catch_up(self.leases.wait_seconds)
 
+    async def narrow_below(self, task_id: str) -> None:
+        """Let go of credentials of a narrowed task, and of those below, that may do more than is granted now. As ``end_below``."""
+        with contextlib.suppress(Outage):
+            await self.subtrees.narrowed(task_id)
+            await self.leases.revocations.catch_up(self.leases.wait_seconds)
+
     async def task_changed(self, task_id: str) -> None:
-        """The ledger says that a task has ended, was suspended, or has lost a credential: elsewhere perhaps, where that is seen to."""
+        """The ledger says that a task has ended, was suspended or narrowed, or has lost a credential: elsewhere perhaps, where that is
+        seen to.
+        """
         self.leases.revocations.begin(task_id, claim=True)
         with contextlib.suppress(Outage):
+            await self.subtrees.narrowed(task_id)
             await self.gateway.links.end_leased(task_id, lost(await self.tasks.view(task_id)))
 
     async def prepare(self, rulebook: Rulebook | None) -> None:

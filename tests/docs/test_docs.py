@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from bench.__main__ import PARTS
 from remit.cli.main import main
 from remit.doors.api.openapi import openapi
+from remit.drivers.targets.kinds import TARGET_KINDS
 from remit.logic.denial_reasons import DENIAL_REASONS
 from remit.model.decision import Code
 from remit.settings import Limits
@@ -40,6 +41,12 @@ def test_the_closed_set_is_documented_as_it_is_mapped():
         if word:
             mapped.setdefault(word, []).append(code.value)
     assert documented == {word: ", ".join(codes) for word, codes in mapped.items()}
+
+
+def test_what_can_be_divided_of_a_scope_is_documented():
+    table = read("docs/targets.md").partition("| kind | lists of a part |")[2].partition("## ")[0]
+    documented = {kind: words.replace("`", "").split(", ") for kind, words in re.findall(r"^\| `(\w+)` \| (.*) \|$", table, re.MULTILINE)}
+    assert documented == {name: sorted(kind.divisible) for name, kind in TARGET_KINDS.items() if kind.divisible}
 
 
 def test_every_limit_is_documented():

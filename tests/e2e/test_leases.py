@@ -221,7 +221,22 @@ def test_what_the_configuration_refuses(folder, server):
         ('target = "orders"', 'target = "payroll"', "tasks/look.toml:10: lease.0.target"),
         ('allow = ["select"]', 'allow = ["all"]', "of: select, insert, update, delete"),
         ('table = "{table}", allow', 'table = "{tabel}", allow', "{tabel} is not a declared input"),
+        ("scope.tables", "part = [{ tools = ['db/*'] }]\nscope.tables", "each by its whole name"),
+        ("scope.tables", "part = [{ tools = ['mail/whoami'] }]\nscope.tables", "no [[grant]] names the tool 'mail/whoami'"),
+        (
+            "scope.tables",
+            "part = [{ tools = ['db/whoami'], scope.settings = { a = 1 } }]\nscope.tables",
+            "scope.settings cannot be divided",
+        ),
+        ("scope.tables", "part = [{ tools = ['db/whoami'], scope.tables = 'all' }]\nscope.tables", "a part adds to lists"),
+        (
+            "scope.tables",
+            "part = [{ tools = ['db/whoami'], scope.tables = [{ table = 'x' }] }]\nscope.tables",
+            "an entry of the scope has exactly",
+        ),
+        ("scope.tables", "part = [{ tools = ['db/whoami'], arguments = { a = '{b}' } }]\nscope.tables", "{b} is not a declared input"),
     ):
+        assert old in task
         (folder.path / "tasks" / "look.toml").write_text(task.replace(old, new, 1))
         told = folder.remit("policy", "check")
         assert told.returncode == 2

@@ -46,6 +46,10 @@ async def down(server: PostgresTarget, folder: Path, size: int) -> Line:
     async with working(folder, target(server)) as node:
         tasks = [await node.open() for _ in range(size)]
         await _together(node.parts.leases.have(task.id, "orders") for task in tasks)
+        with server.root() as root:
+            root.execute("CHECKPOINT")  # these stand after a crash, and what comes now may be forgotten in it
+        tasks.append(await node.open())
+        await node.parts.leases.have(tasks[-1].id, "orders")
         ending = asyncio.gather(*(tried(node, task) for task in tasks[: size // 2]))
         await asyncio.to_thread(server.stop)
         await ending

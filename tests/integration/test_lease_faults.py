@@ -54,6 +54,8 @@ async def test_a_target_that_is_away_is_waited_for_and_holds_up_no_other(server,
             await node.parts.leases.have(task.id, "nowhere")
         other = await node.open()
         await node.parts.leases.have(other.id, "orders")
+        with server.root() as root:
+            root.execute("CHECKPOINT")  # its disk has both: what it may forget otherwise is the test below
         server.stop()
         await node.tasks.end(task.id, TaskState.COMPLETED, by="alice")
         await node.parts.end_task(task.id)
@@ -93,6 +95,32 @@ async def test_a_start_with_many_due_leases_keeps_to_its_connections(server, tmp
                 await asyncio.sleep(0.002)
         assert max(seen) == 2, "as many as are configured, and no more"
         assert await node.store.live_leases("", "", 1) == ()
+    assert roles(server) == set()
+
+
+async def test_a_credential_that_a_crash_of_the_target_forgot_is_replaced(server, tmp_path):
+    async with working(tmp_path, target(server)) as node:
+        task, other = await node.open(), await node.open()
+        lost, kept = [await node.parts.leases.have(one.id, "orders") for one in (task, other)]
+        with server.root() as root:
+            root.execute("CHECKPOINT")
+        await node.parts.reconciliation.interrupted()
+        assert await node.parts.leases.have(task.id, "orders") == lost, "nothing has happened"
+        server.stop()
+        await node.parts.reconciliation.interrupted()  # it is away
+        server.start()
+        with server.root() as root:  # what it may have forgotten
+            root.execute(f"DROP OWNED BY {lost.parts['user']}".encode())
+            root.execute(f"DROP ROLE {lost.parts['user']}".encode())
+        await node.parts.reconciliation.interrupted()
+        (gone,) = (await node.tasks.view(task.id)).leases.values()
+        assert (gone.state, gone.why) == (LeaseState.REVOKED, "it is gone from its target")
+        anew = await node.parts.leases.have(task.id, "orders")
+        for minted in (anew, kept):
+            psycopg.connect(minted.parts["url"]).close()
+        for one in (task, other):
+            await node.tasks.end(one.id, TaskState.COMPLETED, by="alice")
+            await node.parts.end_task(one.id)
     assert roles(server) == set()
 
 

@@ -160,6 +160,7 @@ async def task_narrow(task_id: str, dropped: tuple[int, ...], fewer: tuple[str, 
         raise Mistake("say what is taken away", code="uses", hint="--drop LINE, --uses LINE=USES; `remit task show --json` names lines")
     async with open_node(folder.resolve()) as node:
         narrowed = await narrow(node.tasks, task_id, uses, by=operator(), reason=reason[:500])
+        await node.narrow_below(task_id)
     lines = [{"line": index, "name": grant.id, "uses": grant.uses} for index, grant in enumerate(narrowed.grants)]
     human = "\n".join(f"{line['line']}  {safe(line['name'])}  {'any' if line['uses'] is None else line['uses']} uses" for line in lines)
     emit({"task": task_id, "grant": lines}, human, as_json=as_json)

@@ -57,6 +57,7 @@ MISSION_CODES = {
     "manifest_missing": "child_actor_not_allowed",
     "not_strict_subset": "not_strict_subset",
     "budget_short": "not_strict_subset",
+    "lease_not_divisible": "not_strict_subset",
     "fanout_exceeded": "fanout_exceeded",
     "policy_denied": "policy_denied",
 }
@@ -162,11 +163,11 @@ def _check_alive(facts: Delegation) -> None:
             raise refusal("parent_not_active", f"task {one.id} is {what}")
 
 
-def refusal(code: str, text: str) -> Refusal:
+def refusal(code: str, text: str, hint: str = "") -> Refusal:
     """A refused delegation."""
     assert code in MISSION_CODES, code
     word = MISSION_CODES[code]
-    return Refusal(text, code=code, hint="" if word == code else f"in the mission drafts: {word}")
+    return Refusal(text, code=code, hint=hint or ("" if word == code else f"in the mission drafts: {word}"))
 
 
 def traced_inputs(facts: Delegation, seen: Seen) -> tuple[Traced, ...]:

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 import rfc8785
 
 from remit.errors import Broken, Conflict
+from remit.logic.lease_parts import parts_held
 from remit.logic.task_types import filled
-from remit.model.lease import LEASE_MOVES, MINT_WINDOW, ROTATION_GRACE, STUCK_RETRY, Lease, LeaseState, LeaseTerms
-from remit.model.record import LeaseIntended, LeaseIssued, LeaseRecord, LeaseRevoked, LeaseRevoking, LeaseStuck
+from remit.model.lease import LEASE_MOVES, MINT_WINDOW, ROTATION_GRACE, STUCK_RETRY, Lease, LeasePart, LeaseState, LeaseTerms
+from remit.model.record import LeaseIntended, LeaseIssued, LeaseLine, LeasePartLine, LeaseRecord, LeaseRevoked, LeaseRevoking, LeaseStuck
 from remit.model.task import Task, TaskState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
     from typing import Any
 
@@ -42,6 +43,7 @@ def leases_after(task: Task, body: LeaseRecord, at: datetime) -> Leases:
             expires_at=body.expires_at,
             replaces=body.replaces,
             stands=body.stands,
+            parts=tuple(body.parts),
         )
         return {**task.leases, made.id: made}
     lease = task.leases.get(body.lease)
@@ -71,6 +73,25 @@ def all_revoking(leases: Mapping[str, Lease], at: datetime, why: str) -> Mapping
         else lease
         for lease in leases.values()
     }
+
+
+def exceeding(task: Task, above: Sequence[Task] = ()) -> tuple[Lease, ...]:
+    """Leases that may do more on their target than the grant now says, with those ``above``, and do not have to go yet."""
+    terms = {one.name: one for one in task.terms}
+    return tuple(
+        lease
+        for lease in task.leases.values()
+        if lease.parts
+        and LeaseState.REVOKING in LEASE_MOVES[lease.state]
+        and not set(lease.parts) <= set(parts_held(terms[lease.name], task, above))
+    )
+
+
+def without_lost_parts(task: Task, at: datetime) -> Mapping[str, Lease]:
+    """The leases of a task after it was narrowed."""
+    lost = exceeding(task)
+    made = {one.id: replace(one, state=LeaseState.REVOKING, ending_at=at, why="the task was narrowed") for one in lost}
+    return {**task.leases, **made} if lost else task.leases
 
 
 def check_lease(task: Task, lease: str, to: LeaseState) -> Lease:
@@ -115,7 +136,38 @@ def lost(task: Task) -> frozenset[str]:
 
 def open_leases(templates: Iterable[LeaseTemplate], inputs: Mapping[str, Any]) -> tuple[LeaseTerms, ...]:
     """What a task may have on targets, from its type and inputs; as with the grant an input is a value, never a piece of structure."""
-    return tuple(LeaseTerms(name=one.name, target=one.target, scope=rfc8785.dumps(filled(one.scope, inputs)).decode()) for one in templates)
+    return tuple(
+        LeaseTerms(
+            name=one.name,
+            target=one.target,
+            scope=_filled(one.scope, inputs),
+            parts=tuple(
+                LeasePart(
+                    tools=part.tools,
+                    scope=_filled(part.scope, inputs),
+                    arguments=_filled(part.arguments, inputs) if part.arguments else "",
+                )
+                for part in one.parts
+            ),
+        )
+        for one in templates
+    )
+
+
+def terms_of(line: LeaseLine) -> LeaseTerms:
+    """Terms from their record."""
+    parts = tuple(LeasePart(tools=tuple(part.tools), scope=part.scope, arguments=part.arguments) for part in line.parts)
+    return LeaseTerms(name=line.name, target=line.target, scope=line.scope, parts=parts)
+
+
+def terms_line(terms: LeaseTerms) -> LeaseLine:
+    """Terms as they are recorded."""
+    parts = [LeasePartLine(tools=list(part.tools), scope=part.scope, arguments=part.arguments) for part in terms.parts]
+    return LeaseLine(name=terms.name, target=terms.target, scope=terms.scope, parts=parts)
+
+
+def _filled(template: dict[str, Any], inputs: Mapping[str, Any]) -> str:
+    return rfc8785.dumps(filled(template, inputs)).decode()
 
 
 _STATES: dict[type[LeaseRecord], LeaseState] = {

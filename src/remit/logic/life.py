@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from remit.errors import Broken, Conflict
-from remit.logic.leases import all_revoking, leases_after
+from remit.logic.leases import all_revoking, leases_after, terms_of, without_lost_parts
 from remit.logic.manifest import fold_accepted, fold_changed, held, named
 from remit.logic.tree import delegable_of, delegated, narrowed, returned, source_of
 from remit.model.approval import APPROVAL_MOVES, Answer, Approval, ApprovalState, Widening
@@ -24,13 +24,13 @@ from remit.model.delegation_record import TaskDelegated, TaskNarrowed, TaskRetur
 from remit.model.grant import Grant
 from remit.model.identity import SpiffeId
 from remit.model.labels import Labels
-from remit.model.lease import LeaseTerms
 from remit.model.manifest import ManifestAccepted, ManifestChanged
 from remit.model.permit import Permit
 from remit.model.record import (
     ApprovalAnswered,
     CallDecided,
     CallFinished,
+    GrantLine,
     LabelsLowered,
     LabelsRaised,
     LeaseRecord,
@@ -84,7 +84,8 @@ def fold(task: Task | None, record: Record, leaf: bytes) -> Task:
     if isinstance(body, LeaseRecord):
         return amended(task, leases=leases_after(task, body, record.at), **step)
     if isinstance(body, TaskNarrowed):
-        return narrowed(task, body, step)
+        after = narrowed(task, body, step)
+        return replace(after, leases=without_lost_parts(after, record.at))
     if isinstance(body, TaskDelegated):
         return delegated(task, body, step)
     if isinstance(body, TaskReturned):
@@ -128,19 +129,7 @@ def _approval(task: Task, call: str, digest: str, state: ApprovalState, now: dat
 
 
 def _opened(task: str, body: TaskOpened, at: datetime, leaf: bytes) -> Task:
-    grants = tuple(
-        Grant(
-            kind=Kind(line.kind),
-            server=line.server,
-            name=line.name,
-            arguments=line.arguments,
-            uses=line.uses,
-            autonomy=line.autonomy,
-            approved_values=line.approved_values,
-            of=line.of,
-        )
-        for line in body.grants
-    )
+    grants = tuple(grant_of(line) for line in body.grants)
     return Task(
         id=task,
         type=body.type,
@@ -165,13 +154,27 @@ def _opened(task: str, body: TaskOpened, at: datetime, leaf: bytes) -> Task:
         on_behalf_proof=body.on_behalf_proof,
         manifest=body.manifest,
         drift_rules=body.drift,
-        terms=tuple(LeaseTerms(name=line.name, target=line.target, scope=line.scope) for line in body.leases),
+        terms=tuple(terms_of(line) for line in body.leases),
         labels=Labels(body.rank, body.untrusted),
         ancestors=tuple(body.ancestors),
         chain=tuple(body.chain),
         begun_by=body.begun_by,
         origins={name: source_of(line) for name, line in body.origins.items()},
         delegable=delegable_of(body.delegable),
+    )
+
+
+def grant_of(line: GrantLine) -> Grant:
+    """A line of a grant from its record."""
+    return Grant(
+        kind=Kind(line.kind),
+        server=line.server,
+        name=line.name,
+        arguments=line.arguments,
+        uses=line.uses,
+        autonomy=line.autonomy,
+        approved_values=line.approved_values,
+        of=line.of,
     )
 
 

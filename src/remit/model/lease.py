@@ -40,12 +40,36 @@ LEASE_ORDER = tuple(LeaseState)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LeasePart:
+    """What a scope has as well for a task that may call one of ``tools`` (``server/name``). ``arguments``: of such a call, as far as they
+    matter, JSON text ("" : any). ``scope``: JSON text.
+    """
+
+    tools: tuple[str, ...]
+    scope: str
+    arguments: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseTerms:
-    """What a task may have on a target. ``name``: what servers call it by. ``scope``: JSON text in the target's own words."""
+    """What a task may have on a target. ``name``: what servers call it by. ``scope``: JSON text in the target's own words.
+
+    ``parts``: where there are some, a task has the scope with those that are for its grant, and without any of them nothing.
+    """
 
     name: str
     target: str
     scope: str
+    parts: tuple[LeasePart, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartTemplate:
+    """A part before the inputs are put in. ``arguments``, ``scope``: JSON."""
+
+    tools: tuple[str, ...]
+    scope: dict[str, object]
+    arguments: dict[str, object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +79,7 @@ class LeaseTemplate:
     name: str
     target: str
     scope: dict[str, object]
+    parts: tuple[PartTemplate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +87,7 @@ class Lease:
     """One lease as the ledger's records make it. ``ending_at``: since when it has to go. ``why``: in words, of whoever decided that.
 
     ``replaces``: the lease of the same name in whose place it comes; ``replaced_at``: when another one came in its place.
-    ``stands``: it is a secret of the target that outlives it.
+    ``stands``: it is a secret of the target that outlives it. ``parts``: of its terms' scope, by number.
     """
 
     id: str
@@ -79,6 +104,7 @@ class Lease:
     replaces: str = ""
     replaced_at: datetime | None = None
     stands: bool = False
+    parts: tuple[int, ...] = ()
 
     @property
     def live(self) -> bool:

@@ -81,12 +81,22 @@ class LeafLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LeasePartLine:
+    """A part of a lease's scope, as recorded: for whom may call one of ``tools`` with such ``arguments`` ("" : any). JSON texts."""
+
+    tools: list[str]
+    scope: str
+    arguments: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseLine:
     """What the task may have on a target, as recorded. ``scope``: JSON text in the target's own words."""
 
     name: str
     target: str
     scope: str
+    parts: list[LeasePartLine] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -407,6 +417,7 @@ class LeaseIntended:
     """A credential is about to be made on a target. ``mark``: the name that it carries there. ``name``: of the task's terms.
 
     ``replaces``: the lease in whose place it comes once it is issued, as ``by`` wants it. ``stands``: a secret that outlives it.
+    ``parts``: of the scope in the task's terms, by number.
     """
 
     lease: str
@@ -417,6 +428,7 @@ class LeaseIntended:
     replaces: str = ""
     by: str = ""
     stands: bool = False
+    parts: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -119,7 +119,7 @@ def load_configuration(folder: Path) -> Configuration:
                 stem = Path(name).stem
                 table = Reader(parsed(name, task_text), found)
                 kind = read_task_type(table, stem, classes, known, agents)
-                task_types[stem] = replace(kind, leases=read_leases(table, kind.inputs, targets, TARGET_KINDS))
+                task_types[stem] = replace(kind, leases=read_leases(table, kind, targets, TARGET_KINDS))
         except Mistake as mistake:
             found.append(mistake)
     upstream = [server for server in servers.values() if not isinstance(server, PythonServer)]

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 
 from remit.errors import Outage, Refusal
 from remit.logic.delegation import Delegation, check_permitted, check_told, check_wanted, may_delegate, plan, refusal, traced_inputs
-from remit.logic.life import fold
+from remit.logic.lease_parts import divides
+from remit.logic.leases import terms_line
+from remit.logic.life import fold, grant_of
 from remit.logic.records import encode, leaf_hash
 from remit.model.delegation_record import DelegationRefused, TaskDelegated
 from remit.model.record import Body, LeaseLine, Record, TaskMoved, TaskOpened
 from remit.model.task import Task, TaskState
-from remit.services.equipment import leases_of
+from remit.services.equipment import http_server, leases_of
 from remit.services.sparing import Sparing
 from remit.services.task_rows import task_row
 from remit.store.database import Append
@@ -126,10 +128,25 @@ class Delegations:
         return delegated, replace(opened, configuration=rules.digest, leases=self._leases(task, opened))
 
     def _leases(self, parent: Task, opened: TaskOpened) -> list[LeaseLine]:
-        """The parent's terms of leases that servers of the child's grant ask for: it gets credentials of its own, of the same scope."""
-        servers = self._rules.configuration.servers
-        asked = {name for line in opened.grants if line.server in servers for name, _ in leases_of(servers[line.server])}
-        return [LeaseLine(name=one.name, target=one.target, scope=one.scope) for one in parent.terms if one.name in asked]
+        """The parent's terms of leases that servers of the child's grant ask for: it gets credentials of its own, for its own grant.
+
+        Raises Refusal where a scope cannot be divided so.
+        """
+        configuration = self._rules.configuration
+        servers: dict[str, object] = {**configuration.servers, **{name: http_server(one) for name, one in configuration.egresses.items()}}
+        asking: dict[str, set[str]] = {}
+        for server, one in servers.items():
+            for name, _ in leases_of(one):
+                asking.setdefault(name, set()).add(server)
+        lines = tuple(grant_of(line) for line in opened.grants)
+        granted = {line.server for line in lines}
+        found = [one for one in parent.terms if asking.get(one.name, set()) & granted]
+        for terms in found:
+            if not divides(terms, parent, lines, asking[terms.name]):
+                text = f"the credential {terms.name} of task {parent.id} cannot be narrowed to this grant"
+                hint = f"[[lease.part]] in tasks/{parent.type}.toml says what of it is for which tool"
+                raise refusal("lease_not_divisible", text, hint)
+        return [terms_line(terms) for terms in found]
 
 
 def _opening(child: str, opened: TaskOpened, now: datetime) -> tuple[Append, ...]:

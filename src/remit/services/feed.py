@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from remit.errors import Outage
 from remit.logic.records import decode
+from remit.model.delegation_record import TaskNarrowed
 from remit.model.manifest import Follows, ManifestChanged
 from remit.model.record import LeaseRevoking, TaskMoved
 from remit.model.task import TASK_MOVES, TaskState
@@ -28,7 +29,7 @@ _WAIT_SECONDS = 5.0
 _GATHER_SECONDS = 0.02  # a busy ledger is read in pieces, not entry by entry
 _SWEEP_SECONDS = 1.0
 _BEHIND_MAX = 10_000
-_MOVED = (b'"kind":"task.moved"', b'"kind":"manifest.changed"', b'"kind":"lease.revoking"', b'"kind":"secret.found"')
+_MOVED = tuple(b'"kind":"%s"' % kind for kind in (b"task.moved", b"task.narrowed", b"manifest.changed", b"lease.revoking", b"secret.found"))
 _STANDING = b'"kind":"agents.'
 _TAKES_BACK = (b'"kind":"task.moved"', b'"kind":"manifest.changed"', b'"kind":"token.revoked"', _STANDING)
 
@@ -45,7 +46,7 @@ class Feed:
         on_taken_back: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """``on_end``: called once with each task that has ended. ``on_change``: with each that was suspended, by a person or by
-        a change of its manifest, or that loses a credential: what it holds is taken from it there.
+        a change of its manifest, that was narrowed or loses a credential: what it holds is taken from it there.
         ``on_taken_back``: called where a task, a token or an agent may have lost its authority; whatever rests on one is looked at.
         """
         self._on_taken_back = on_taken_back
@@ -110,5 +111,5 @@ class Feed:
             await self._on_end(task)
         suspended = isinstance(body, TaskMoved) and body.to == TaskState.SUSPENDED
         drifted = isinstance(body, ManifestChanged) and body.follows != Follows.RECORD
-        if (suspended or drifted or isinstance(body, LeaseRevoking | SecretFound)) and self._on_change is not None:
+        if (suspended or drifted or isinstance(body, LeaseRevoking | SecretFound | TaskNarrowed)) and self._on_change is not None:
             await self._on_change(task)

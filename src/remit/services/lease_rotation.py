@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from remit.errors import RemitError
-from remit.logic.leases import in_use
+from remit.logic.leases import exceeding, in_use
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,8 +39,10 @@ class LeaseRotation:
         self._tired: dict[str, datetime] = {}  # not before then once more
 
     async def in_use(self, task_id: str) -> frozenset[str]:
-        """Ids of the leases whose credentials a task is to use now. Raises NotFound, Outage."""
-        leases = in_use(await self._tasks.view(task_id))
+        """Ids of the leases whose credentials a task is to use now: none that may do more than is granted now. Raises NotFound, Outage."""
+        task = await self._tasks.view(task_id)
+        wide = exceeding(task, await self._tasks.ancestors(task))
+        leases = tuple(lease for lease in in_use(task) if lease not in wide)
         for lease in leases:
             if self._is_old(lease) and lease.id not in self._under_way:
                 rotating = self._under_way[lease.id] = asyncio.create_task(self._rotate(lease))

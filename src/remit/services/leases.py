@@ -8,6 +8,8 @@ Rules
 * A task that ends or is suspended, itself or by one above, while its credential is being made never gets it: it is revoked by whoever
   made it. Intent and issue are appended only while no task above has moved (``Tasks.holds``); what stood before that goes by
   ``subtrees.py``.
+* What it may do on the target is what the task's grant, and all those above, say at that moment (``logic/lease_parts.py``). A task that is
+  narrowed meanwhile does not get what was made before.
 * Quotas count what lives. Concurrent mints of several nodes may pass one by as many as they are.
 * A mint goes on when its caller does not wait for it any more, so that nothing is left in the middle.
 """
@@ -24,7 +26,8 @@ from typing import TYPE_CHECKING
 
 from remit.drivers.targets.base import MINT_SECONDS, Minted
 from remit.errors import Broken, Conflict, Mistake, NotFound, Outage, Refusal, RemitError, Unauthenticated
-from remit.logic.leases import in_use, usable
+from remit.logic.lease_parts import parts_held, scope_of
+from remit.logic.leases import exceeding, in_use, usable
 from remit.model.record import Body, LeaseIntended, LeaseIssued, LeaseRevoked, LeaseRevoking
 from remit.services.lease_records import record_lease
 from remit.services.task_rows import lease_row
@@ -84,8 +87,10 @@ class Leases:
         """
         task = await self._tasks.view(task_id)
         lease = usable(task, name)
-        await self._tasks.ancestors(task)
-        if lease is not None and self._tasks.holds(task, self._clock()):
+        above = await self._tasks.ancestors(task)
+        if lease is not None and lease in exceeding(task, above):
+            await self._narrowed(task_id, lease)
+        elif lease is not None and self._tasks.holds(task, self._clock()):
             row = await self._store.lease(lease.id)
             if row is not None and row.sealed:
                 minted = open_credential(self._sealer, row)
@@ -154,12 +159,18 @@ class Leases:
         def build(task: Task, now: datetime) -> tuple[Body, None]:
             if not self._tasks.holds(task, now):
                 raise _not_active(task.id)
+            above = self._tasks.lineage(task)
+            parts = parts_held(terms, task, above) if above is not None else ()  # not known: this is not appended, but built again
+            if terms.parts and not parts and above is not None:
+                hint = f"[[lease.part]] in tasks/{task.type}.toml names other tools"
+                raise Refusal(f"nothing of lease {terms.name} is for what task {task.id} may call", code="lease_not_granted", hint=hint)
             if replaces and task.leases[replaces] not in in_use(task):
                 raise Conflict(f"lease {replaces} has gone meanwhile", code="lease_state")
             if len(task.leases) >= self._quotas.task:
                 raise _exceeded("task", self._quotas.task)
             intended = LeaseIntended(lease=lease_id, name=terms.name, target=terms.target, mark=mark, expires_at=task.deadline)
-            return replace(intended, replaces=replaces, by=by, stands=self._targets.stands(terms.target)), None
+            stands = self._targets.stands(terms.target)
+            return replace(intended, replaces=replaces, by=by, stands=stands, parts=list(parts)), None
 
         places = (f"agent {task.agent.text}", f"target {terms.target}")
         self._reserved.update(places)
@@ -179,7 +190,8 @@ class Leases:
         gate = self._open.setdefault(terms.target, asyncio.Semaphore(self._targets.connections(terms.target)))
         try:
             async with asyncio.timeout(MINT_SECONDS), gate:  # the wait counts: the window runs since the intent
-                return await target.mint(self._targets.mark(lease.id), json.loads(terms.scope), lease.expires_at)
+                scope = json.loads(scope_of(terms, lease.parts))
+                return await target.mint(self._targets.mark(lease.id), scope, lease.expires_at)
         except TimeoutError:
             raise Outage(f"target {terms.target} did not answer in time", code="target_unavailable") from None
 
@@ -191,6 +203,8 @@ class Leases:
         def check(task: Task, now: datetime) -> None:
             if not self._tasks.holds(task, now):
                 raise _not_active(task_id)
+            if lease.id in {one.id for one in exceeding(task, self._tasks.lineage(task) or ())}:
+                raise Refusal(f"task {task_id} was narrowed meanwhile", code="task_narrowed", hint=f"`remit task show {task_id}`")
 
         try:
             task = await record_lease(
@@ -207,6 +221,12 @@ class Leases:
             raise _not_active(task_id) from None
         self._learnt(task, lease, minted)
         return minted
+
+    async def _narrowed(self, task_id: str, lease: Lease) -> None:
+        """A credential that may do more than its task goes at once, not when another one is there."""
+        with contextlib.suppress(Conflict):  # it has to go already, or is gone
+            await record_lease(self._tasks, task_id, LeaseRevoking(lease=lease.id, by="remit", reason="a task above was narrowed"))
+        self._revocations.begin(task_id, claim=True)
 
     async def _not_minted(self, task_id: str, lease: Lease, error: Exception) -> None:
         """It has to go. Where nothing can have come into being it is settled at once, else when the window has passed."""

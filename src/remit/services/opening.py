@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from remit.errors import NotFound, Refusal
-from remit.logic.leases import open_leases
+from remit.logic.leases import open_leases, terms_line
 from remit.logic.manifest import check_parts, check_required
 from remit.logic.task_types import checked_inputs, fill_objective, open_grant
 from remit.logic.tree import delegable_line
 from remit.model.catalog import Kind
-from remit.model.record import GrantLine, LeaseLine, SumLine, TaskOpened
+from remit.model.record import GrantLine, SumLine, TaskOpened
 from remit.model.task import TaskState
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class Dispatcher:
             on_behalf_proof=on_behalf_proof,
             manifest=parts,
             drift=dict(kind.drift),
-            leases=[LeaseLine(name=one.name, target=one.target, scope=one.scope) for one in open_leases(kind.leases, values)],
+            leases=[terms_line(one) for one in open_leases(kind.leases, values)],
             preauthorized_seconds=int(kind.preauthorized_reads.total_seconds()) if kind.preauthorized_reads else 0,
             delegable=delegable_line(kind.delegable),
         )

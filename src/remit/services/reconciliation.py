@@ -6,7 +6,7 @@ Rules
 * In our memory issued and not on the target: somebody else removed it. The lease is revoked, so that nobody leans on it.
 * A target that keeps no list (``TargetKind.lists``) has nothing to compare.
 * What has to go and is due much later than any pause of ours: the clock was set back. It is due now.
-* At the start of a node, every ten minutes, and when the clock goes back.
+* At the start of a node, every ten minutes, and when the clock goes back; a target alone when it may have crashed (``ForgetsInCrashes``).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from remit.drivers.targets.base import ForgetsInCrashes
 from remit.errors import NotFound, Outage, RemitError
 from remit.logic.records import encode
 from remit.model.lease import MINT_WINDOW, LeaseState
@@ -46,6 +47,7 @@ class Reconciliation:
 
     def __init__(self, store: Store, targets: Targets, revocations: Revocations, clock: Callable[[], datetime]) -> None:
         self._store, self._targets, self._revocations, self._clock = store, targets, revocations, clock
+        self._interrupted: set[str] = set()
 
     async def run(self) -> None:
         """Run until cancelled."""
@@ -54,17 +56,27 @@ class Reconciliation:
             now = self._clock()
             if looks % _EVERY_LOOKS == 0 or now < before - _BACK:
                 await self.all_targets()
+            await self.interrupted()
             looks, before = looks + 1, now
             await asyncio.sleep(_LOOK_SECONDS)
 
+    async def interrupted(self) -> None:
+        """Targets that may have crashed, as soon as they are back."""
+        for name in self._targets.names():
+            target: object = self._targets.get(name)
+            if isinstance(target, ForgetsInCrashes) and await target.interrupted():
+                self._interrupted.add(name)
+        again = sorted(self._interrupted)
+        results = await asyncio.gather(*(self.target(name) for name in again), return_exceptions=True)
+        for name, result in zip(again, results, strict=True):
+            if not isinstance(result, Outage):  # it is not back yet
+                self._interrupted.discard(name)
+                _tell(result)
+
     async def all_targets(self) -> None:
         """Each target once, side by side. What is away is looked at another time."""
-        results = await asyncio.gather(*(self.target(name) for name in self._targets.names()), return_exceptions=True)
-        for error in results:
-            if isinstance(error, RemitError):
-                _LOG.warning("targets and leases could not be compared: %s", error.message)
-            elif isinstance(error, BaseException):
-                _LOG.error("comparing targets and leases has a fault", exc_info=error)
+        for result in await asyncio.gather(*(self.target(name) for name in self._targets.names()), return_exceptions=True):
+            _tell(result)
 
     async def target(self, name: str) -> int:
         """One target; how many marks were removed that no lease accounts for. Raises Outage, Mistake (of the target)."""
@@ -118,6 +130,13 @@ class Reconciliation:
             for row in page:
                 yield row
             after = page[-1].lease
+
+
+def _tell(result: int | BaseException) -> None:
+    if isinstance(result, RemitError):
+        _LOG.warning("targets and leases could not be compared: %s", result.message)
+    elif isinstance(result, BaseException):
+        _LOG.error("comparing targets and leases has a fault", exc_info=result)
 
 
 async def _listed(target: Target, prefix: str) -> frozenset[str]:

@@ -15,6 +15,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from remit.errors import Broken, Conflict, Outage, RemitError
+from remit.logic.leases import exceeding
 from remit.logic.tree import capped, purse_line, spent_in_all
 from remit.model.delegation_record import TaskReturned
 from remit.model.record import Body, LeaseRevoking
@@ -60,6 +61,18 @@ class Subtrees:
             if not done:
                 return
 
+    async def narrowed(self, task_id: str) -> None:
+        """Make leases below a task go that may do more than the grants above now say. Raises NotFound, Outage."""
+        waiting = [task_id] if (await self._tasks.view(task_id)).requests else []
+        while waiting:
+            for child in await self._store.children(waiting.pop(), _BATCH):
+                task = await self._tasks.view(child)
+                if task.over:
+                    continue
+                for lease in exceeding(task, await self._tasks.ancestors(task)):
+                    await self._taken(child, lease.id, "a task above was narrowed")
+                waiting.append(child)
+
     async def _end_stopped(self) -> int:
         """End tasks of stopped agents."""
         await self._tasks.standing.read()
@@ -78,11 +91,11 @@ class Subtrees:
     async def _take_leases(self) -> int:
         """Make leases go below suspended tasks: nothing is called there. After a resume they are minted again, at first need."""
         found = await self._store.leases_below_suspended(_BATCH)
-        return await _together(self._taken(row.task, row.lease) for row in found)
+        return await _together(self._taken(row.task, row.lease, "a task above is suspended") for row in found)
 
-    async def _taken(self, task: str, lease: str) -> bool:
+    async def _taken(self, task: str, lease: str, reason: str) -> bool:
         try:
-            await record_lease(self._tasks, task, LeaseRevoking(lease=lease, by="remit", reason="a task above is suspended"))
+            await record_lease(self._tasks, task, LeaseRevoking(lease=lease, by="remit", reason=reason))
         except Conflict:  # it has to go already, or is gone
             return False
         except Broken as error:

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 from remit.drivers.base import StdioServer
 from remit.drivers.targets.base import TargetSettings
 from remit.errors import Mistake
+from remit.logic.lease_parts import joined
 from remit.logic.task_types import placeholders, sample_arguments
-from remit.model.lease import ROTATION_GRACE, LeaseTemplate
+from remit.model.catalog import Kind
+from remit.model.lease import ROTATION_GRACE, LeaseTemplate, PartTemplate
 from remit.services.equipment import leases_of, unequipped
 from remit.services.reading import NAME, VARIABLE, Reader, fill, near
 from remit.services.task_types import DEADLINE_MAX
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
     from remit.drivers.base import HttpServer
     from remit.drivers.targets.base import TargetKind
-    from remit.model.task_type import Input, TaskType
+    from remit.model.task_type import GrantTemplate, Input, TaskType
 
 _CONNECTIONS, _CONNECTIONS_MAX = 4, 100
 _LEASES_MAX = 20
@@ -90,14 +92,16 @@ def _read_target(table: Reader, name: str, kind: TargetKind, folder: Path) -> Ta
 
 
 def read_leases(
-    root: Reader, inputs: tuple[Input, ...], targets: Mapping[str, TargetSettings], kinds: Mapping[str, TargetKind]
+    root: Reader, task_type: TaskType, targets: Mapping[str, TargetSettings], kinds: Mapping[str, TargetKind]
 ) -> tuple[LeaseTemplate, ...]:
     """The ``[[lease]]`` lines of a task type. Mistakes are noted."""
+    inputs = task_type.inputs
     declared = {entry.name for entry in inputs}
     found: dict[str, LeaseTemplate] = {}
     for table in root.each("lease"):
         target, scope = table.value("target", str, ""), table.value("scope", dict, {})
         name = table.value("name", str, target)
+        parts = tuple(_read_part(part, task_type.grants) for part in table.each("part"))
         table.done()
         if target not in targets:
             table.wrong(f"target = {target[:80]!r}", near(target, targets), "target")
@@ -105,18 +109,60 @@ def read_leases(
         if not NAME.match(name) or name in found:
             table.wrong(f"name = {name[:80]!r}", "a-z, 0-9, '-', '_'; each lease of a task type has a name of its own", "name")
             continue
-        unknown = sorted(placeholders(scope) - declared)
+        unknown = sorted(placeholders([scope, *([part.scope, part.arguments] for part in parts)]) - declared)
         for word in unknown:
             table.wrong(f"{{{word}}} is not a declared input", near(word, declared), "scope")
         if not unknown:
-            try:
-                kinds[targets[target].kind].check_scope(sample_arguments(scope, inputs))
-            except Mistake as mistake:
-                table.wrong(mistake.message, mistake.hint, "scope")
-        found[name] = LeaseTemplate(name=name, target=target, scope=scope)
+            _check_scopes(table, kinds[targets[target].kind], scope, parts, inputs)
+        found[name] = LeaseTemplate(name=name, target=target, scope=scope, parts=parts)
     if len(found) > _LEASES_MAX:
         root.wrong(f"more than {_LEASES_MAX} leases", "", "lease")
     return tuple(found.values())
+
+
+def _read_part(table: Reader, grants: Collection[GrantTemplate]) -> PartTemplate:
+    tools, scope, arguments = table.texts("tools"), table.value("scope", dict, {}), table.value("arguments", dict, {})
+    table.done()
+    if not tools or not all("/" in tool and "*" not in tool for tool in tools):
+        table.wrong("tools names the tools that need this part", 'tools = ["server/tool"], each by its whole name', "tools")
+    for tool in tools:
+        if not any(_may_name(grant, tool) for grant in grants):
+            table.wrong(f"no [[grant]] names the tool {tool[:80]!r}", near(tool, {f"{one.server}/{one.name}" for one in grants}), "tools")
+    return PartTemplate(tools=tools, scope=scope, arguments=arguments)
+
+
+def _may_name(grant: GrantTemplate, tool: str) -> bool:
+    """Whether a line names a tool, as far as that can be said before the inputs are put in."""
+    written = f"{grant.server}/{grant.name}"
+    known = written.partition("{")[0].removesuffix("*")
+    return grant.kind is Kind.TOOL and (tool == written if known == written else tool.startswith(known))
+
+
+def _check_scopes(
+    table: Reader, kind: TargetKind, scope: dict[str, Any], parts: tuple[PartTemplate, ...], inputs: tuple[Input, ...]
+) -> None:
+    """The scope as it is, or with each part alone and with all of them: a task may have any."""
+    sample, others = sample_arguments(scope, inputs), []
+    for number, part in enumerate(parts):
+        more = sorted(set(part.scope) - kind.divisible)
+        if more or not all(isinstance(entries, list) for entries in part.scope.values()):
+            hint = (
+                f"a part has lists of: {', '.join(sorted(kind.divisible)) or 'none, for this kind'}; the rest stands in the lease's scope"
+            )
+            what = f"scope.{more[0][:40]} cannot be divided" if more else "a part adds to lists"
+            table.wrong(what, hint, "part", number, "scope")
+            return
+        others.append(sample_arguments(part.scope, inputs))
+    for some in ([one] for one in others) if others else ():
+        _check_scope(table, kind, joined(sample, some), "part")
+    _check_scope(table, kind, joined(sample, others), "scope")
+
+
+def _check_scope(table: Reader, kind: TargetKind, scope: dict[str, Any], key: str) -> None:
+    try:
+        kind.check_scope(scope)
+    except Mistake as mistake:
+        table.wrong(mistake.message, mistake.hint, key)
 
 
 def check_asked(

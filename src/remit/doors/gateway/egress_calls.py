@@ -57,6 +57,7 @@ _ERRORS = 400
 _EQUIPPED_MAX = 10_000
 _LARGE_BYTES = 65_536  # an answer that is parsed beside the loop
 _OF_THE_API = frozenset({"egress_redirect"})
+_PIECES_BYTES = 16_384  # of a stream that are looked through once more with what comes next
 _UNKNOWN = "Whether the call took effect is not known."
 
 
@@ -199,7 +200,8 @@ class EgressCalls:
         if isinstance(verdict, Refused):
             raise await self._refusal(bearer, verdict)
         request = outgoing(egress, operation, arguments, headers, asked.body)
-        return await self._carried(verdict, egress, request, functools.partial(self._heard, verdict, sink) if operation.stream else None)
+        heard = functools.partial(self._heard, verdict, sink, bytearray()) if operation.stream else None
+        return await self._carried(verdict, egress, request, heard)
 
     async def _decided(self, bearer: Bearer, call: Call, seen: str) -> Ticket | Refused:
         await self._saw(bearer.task, call.id, seen)
@@ -240,8 +242,10 @@ class EgressCalls:
             await self._mediation.spoke(ticket)
         return released
 
-    async def _heard(self, ticket: Ticket, sink: Sink, head: Incoming, events: bytes) -> bool:
+    async def _heard(self, ticket: Ticket, sink: Sink, before: bytearray, head: Incoming, events: bytes) -> bool:
         """Pass on events of a stream, whose labels count from here on. Raises Outage where they may not be, and then the stream ends.
+
+        ``before``: what went out last; a secret may come in pieces, and its last piece stays here.
 
         Not passed on is what must be counted first, because a budget of bytes is left to keep.
         """
@@ -251,10 +255,12 @@ class EgressCalls:
         if task.state is not TaskState.ACTIVE or ticket.bearer.token in task.revoked_tokens:
             raise Outage("what opened the stream was taken back", code="egress_over")
         headers = returned_headers(head)
-        if not await self._passes(task.id, [headers, _searched(events)]):
+        before += events
+        if not await self._passes(task.id, [headers, _searched(events), read_result(replace(head, body=bytes(before)))]):
             raise Outage("what came next carried a leased credential, and was not passed on", code="egress_secret")
         await self._mediation.spoke(ticket)
         await sink(Given(status=head.status, headers=headers, body=b"", decision=ticket.decision_id), events)
+        del before[:-_PIECES_BYTES]
         return True
 
     async def _sent(self, task_id: str, egress: Egress, request: Outgoing, heard: Heard | None) -> Incoming:

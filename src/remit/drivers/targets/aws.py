@@ -362,4 +362,5 @@ AWS = TargetKind(
     check_scope=lambda scope: (_read_scope(scope, "aws"), None)[1],
     open=AwsTarget,
     lists=False,
+    divisible=frozenset({"actions", "buckets"}),
 )

@@ -85,6 +85,14 @@ class SetsOwnSecret(Protocol):
         """
 
 
+@runtime_checkable
+class ForgetsInCrashes(Protocol):
+    """A target whose newest credentials may be lost when it crashes: it says so before its disk has them. They open nothing then."""
+
+    async def interrupted(self) -> bool:
+        """Whether, since this was asked last, it may have crashed. Asks it nothing. Never raises."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
     """A key of ``[targets.NAME]``. ``default`` ``None``: it must be given. ``most``: of a number."""
@@ -121,7 +129,8 @@ class TargetKind:
     nothing is compared, and ``revoke`` of a mark that never was is true. ``stands``: what is
     leased is no credential of the task's own but a secret that outlives it. ``by_mark``: whether the mark is enough to revoke; else the
     credential itself is needed, and one that was lost goes at its own end only. ``late_seconds``: how long after ``expires_at`` that
-    is at most, where a credential's life cannot be as short as its lease's.
+    is at most, where a credential's life cannot be as short as its lease's. ``divisible``: lists of a scope of which fewer entries
+    are less, whatever else it says: a task gets those that its grant needs.
     """
 
     name: str
@@ -135,3 +144,4 @@ class TargetKind:
     stands: bool = False
     by_mark: bool = True
     late_seconds: int = 0
+    divisible: frozenset[str] = frozenset()

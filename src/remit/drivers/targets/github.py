@@ -224,4 +224,5 @@ GITHUB = TargetKind(
     lists=False,
     by_mark=False,
     late_seconds=_TOKEN_SECONDS,
+    divisible=frozenset({"repositories"}),
 )

@@ -284,4 +284,5 @@ KUBERNETES = TargetKind(
     check_scope=lambda scope: (_read_scope(scope), None)[1],
     open=KubernetesTarget,
     late_seconds=_TOKEN_SECONDS_MIN,
+    divisible=frozenset({"rules"}),
 )

@@ -303,4 +303,5 @@ MARIADB = TargetKind(
     check_settings=_check_settings,
     check_scope=lambda scope: (_read_scope(scope), None)[1],
     open=MariadbTarget,
+    divisible=frozenset({"databases", "tables"}),
 )

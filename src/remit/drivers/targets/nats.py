@@ -307,4 +307,5 @@ NATS = TargetKind(
     check_scope=lambda scope: (_read_scope(scope, MARK_PREFIX), None)[1],
     open=NatsTarget,
     lists=False,
+    divisible=frozenset({"publish", "subscribe"}),
 )

@@ -263,4 +263,5 @@ OAUTH = TargetKind(
     lists=False,
     by_mark=False,
     late_seconds=_LATE_SECONDS_MAX,
+    divisible=frozenset({"scope"}),
 )

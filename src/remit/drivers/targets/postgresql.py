@@ -4,7 +4,10 @@ Rules
 * Names and values of a scope are quoted by psycopg, never put together by hand; the server is sent a SCRAM verifier, not the password.
 * A mint is one message and so one transaction of the server's: nobody has to say COMMIT, and a client that is gone leaves all or nothing.
 * Revocation: no login (committed), sessions terminated until none is left, what it owns and was granted dropped in every database that
-  knows of it (``pg_shdepend``), the role dropped, sessions once more.
+  knows of it (``pg_shdepend``), the role dropped, sessions once more. Two messages, where it has no session and knows one database.
+* Only the drop waits for the server's disk, and with it for what came before. A mint that the server forgets, because it crashes within
+  some hundred milliseconds, has given what opens nothing. A crash ends our connections: then what was issued is looked for
+  (``interrupted``).
 * A role may change its own settings, so ``settings`` are no settings of PostgreSQL: they are the role's comment, which only its
   creator can write. ``docs/targets.md`` has the function by which a row-level policy reads them.
 * ``VALID UNTIL`` keeps logins out, not sessions that are open: those end with remit's revocation.
@@ -48,6 +51,7 @@ _TRANSACTION_MS = 18_000  # below MINT_SECONDS
 _SESSIONS_SECONDS = 5.0
 _CONFLICTS_MAX = 8  # of one change of privileges with others' (PostgreSQL has no lock for that: "tuple concurrently updated")
 _CONFLICT_SECONDS = 0.02
+_AHEAD_SECONDS = 0.02
 _NAME_BYTES_MAX = 63
 _ENTRIES_MAX = 100
 _SETTINGS_BYTES_MAX = 8_192
@@ -62,13 +66,20 @@ _INTERNAL = psycopg.errors.InternalError_
 _ABSENT = (psycopg.errors.UndefinedObject,)
 _AWAY = (psycopg.OperationalError, psycopg.errors.QueryCanceled)
 
-_TERMINATE = """
-SELECT r.oid, (SELECT count(pg_terminate_backend(a.pid)) FROM pg_stat_activity a WHERE a.usesysid = r.oid),
-    ARRAY(SELECT DISTINCT d.datname::text FROM pg_shdepend s JOIN pg_database d ON d.oid = s.dbid
-          WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = r.oid AND d.datallowconn)
-FROM pg_roles r WHERE r.rolname = %s
+_SOON = "SET LOCAL synchronous_commit = off"  # seen by all at once; on its disk a moment later, or with the next that waits for the disk
+_NO_LOGIN = sql.SQL("BEGIN; " + _SOON + "; ALTER ROLE {} NOLOGIN PASSWORD NULL; COMMIT; ")
+_TERMINATE = sql.SQL("""
+SELECT r.oid, (SELECT count(pg_terminate_backend(a.pid)) FROM pg_stat_get_activity(NULL) a WHERE a.usesysid = r.oid),
+    EXISTS (SELECT FROM pg_shdepend s WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = r.oid
+            AND s.dbid NOT IN (0, (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())))
+FROM pg_roles r WHERE r.rolname = {}
+""")
+_DATABASES = """
+SELECT DISTINCT d.datname::text FROM pg_shdepend s JOIN pg_database d ON d.oid = s.dbid
+WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = %s AND d.datallowconn AND d.datname <> current_database()
 """
-_TERMINATE_BY_OID = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usesysid = %s"
+_DROP = sql.SQL("BEGIN; DROP OWNED BY {0} CASCADE; DROP ROLE {0}; COMMIT; ")
+_TERMINATE_BY_OID = sql.SQL("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_get_activity(NULL) WHERE usesysid = {}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +103,9 @@ class PostgresqlTarget:
         self._open = asyncio.Semaphore(settings.connections)
         self._privileges = asyncio.Lock()
         self._closed = False
+        self._ended = False  # a connection that was open
         self._ahead: asyncio.Future[tuple[str, str]] | None = None
+        self._place = conninfo_to_dict(self._url)
 
     async def mint(self, mark: str, scope: Scope, expires_at: datetime) -> Minted:
         """See Target."""
@@ -103,6 +116,7 @@ class PostgresqlTarget:
 
         async def work(db: Connection) -> None:
             statements = [
+                sql.SQL(_SOON),
                 sql.SQL("CREATE ROLE {} LOGIN PASSWORD {} VALID UNTIL {} CONNECTION LIMIT {}").format(
                     role, sql.Literal(verifier), sql.Literal(expires_at.isoformat()), sql.Literal(self._sessions_max)
                 ),
@@ -122,6 +136,7 @@ class PostgresqlTarget:
             raise self._outage("did not answer in time") from None
         except psycopg.Error as error:
             raise self._refused(error) from None
+        asyncio.get_running_loop().call_later(_AHEAD_SECONDS, self._make_ahead)
         return Minted(parts=self._parts(mark, password), secret=frozenset({"url", "password", "pgpass"}))
 
     async def revoke(self, mark: str, minted: Minted | None = None) -> bool:
@@ -169,6 +184,15 @@ class PostgresqlTarget:
         except psycopg.Error as error:
             return (Finding(good=False, text=f"refuses what doctor asks (SQLSTATE {error.sqlstate})"),)
 
+    async def interrupted(self) -> bool:
+        """See ForgetsInCrashes."""
+        ended = [db for db in self._free if _spoken_to(db)]
+        self._free = [db for db in self._free if db not in ended]
+        for db in ended:
+            await self._drop(db)
+        told, self._ended = self._ended, False
+        return told or bool(ended)
+
     async def close(self) -> None:
         """See Target."""
         self._closed = True  # what is under way closes its own
@@ -180,43 +204,43 @@ class PostgresqlTarget:
     async def _new_password(self) -> tuple[str, str]:
         """A password and its verifier, made ahead where nobody waits: hashing takes as long as several statements. Each is used once."""
         ahead, self._ahead = self._ahead, None
-        made = await asyncio.shield(ahead or asyncio.ensure_future(asyncio.to_thread(_password)))
-        if not self._closed:
+        return await asyncio.shield(ahead or asyncio.ensure_future(asyncio.to_thread(_password)))
+
+    def _make_ahead(self) -> None:
+        """The next password, when whoever has this one is served: hashing it takes a processor."""
+        if self._ahead is None and not self._closed:
             self._ahead = asyncio.ensure_future(asyncio.to_thread(_password))
-        return made
 
     async def _revoke(self, db: Connection, mark: str) -> bool:
         role = sql.Identifier(mark)
+        sessions = _TERMINATE.format(sql.Literal(mark))
         try:
-            # Seen by all at once; that the disk has it is waited for with the drop behind it, and until then nothing counts as done.
-            await self._again(db, sql.SQL("SET LOCAL synchronous_commit = off; ALTER ROLE {} NOLOGIN PASSWORD NULL").format(role))
+            row = await self._again(db, _NO_LOGIN.format(role) + sessions)
         except _ABSENT:
             return False
-        number, databases = await self._terminated(db, mark)
+        number, elsewhere = await self._terminated(db, sessions, row)
         if number is None:
             return True  # somebody else was first
-        here = db.info.dbname
-        for name in databases:
-            if name != here:
+        if elsewhere:
+            for (name,) in await (await db.execute(_DATABASES, (number,))).fetchall():
                 await self._drop_owned_in(name, role)
-        with contextlib.suppress(*_ABSENT):
-            await self._change_privileges(db, sql.SQL("DROP OWNED BY {0} CASCADE; DROP ROLE {0}").format(role))
-        await db.execute(_TERMINATE_BY_OID, (number,))  # who was logging in while the login was taken away
+        logging_in = _TERMINATE_BY_OID.format(sql.Literal(number))  # who was, while the login was taken away
+        try:
+            await self._change_privileges(db, _DROP.format(role) + logging_in)
+        except _ABSENT:
+            await db.execute(logging_in)
         return True
 
-    async def _terminated(self, db: Connection, mark: str) -> tuple[int | None, list[str]]:
-        """End the sessions, until none is left: the role's number, and the databases that know of it."""
+    async def _terminated(self, db: Connection, sessions: sql.Composed, row: tuple[Any, ...] | None) -> tuple[int | None, bool]:
+        """End the sessions, until none is left: the role's number, and whether other databases know of it. ``row``: of a first look."""
         try:
             async with asyncio.timeout(_SESSIONS_SECONDS):
-                while True:
-                    row = await (await db.execute(_TERMINATE, (mark,))).fetchone()
-                    if row is None:
-                        return None, []
-                    if not row[1]:
-                        return row[0], row[2]
+                while row is not None and row[1]:
                     await asyncio.sleep(_CONFLICT_SECONDS)
+                    row = await (await db.execute(sessions)).fetchone()
         except TimeoutError:
             raise self._outage("does not end the sessions") from None
+        return (row[0], bool(row[2])) if row is not None else (None, False)
 
     async def _drop_owned_in(self, database: str, role: sql.Identifier) -> None:
         db = await self._connect(database)
@@ -230,17 +254,16 @@ class PostgresqlTarget:
         async with self._privileges:
             await self._again(db, statements)
 
-    async def _again(self, db: Connection, statements: sql.Composed) -> None:
-        """One message, again where another node changed the same catalog row at the same moment."""
+    async def _again(self, db: Connection, statements: sql.Composed) -> tuple[Any, ...] | None:
+        """One message, again where another node changed the same catalog row at the same moment; the row that its last statement gives."""
         for attempt in range(_CONFLICTS_MAX):
             try:
-                await db.execute(statements)
+                return await _said(db, statements)
             except _INTERNAL:
                 if attempt == _CONFLICTS_MAX - 1:
                     raise
                 await asyncio.sleep(_CONFLICT_SECONDS * (attempt + 1) * (1 + secrets.randbelow(100) / 100))
-            else:
-                return
+        raise AssertionError("the last attempt leaves by its own error")
 
     async def _work(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """With a connection of our own that is put back whole, or closed."""
@@ -250,6 +273,7 @@ class PostgresqlTarget:
                 result = await work(db)
             except BaseException as error:
                 if db.closed or not isinstance(error, psycopg.Error) or isinstance(error, _AWAY):
+                    self._ended |= db.closed
                     await self._drop(db)
                 else:
                     await self._put_back(db)
@@ -271,6 +295,7 @@ class PostgresqlTarget:
             try:
                 await db.execute("")  # one that the server has closed meanwhile is found out before anything depends on it
             except psycopg.Error:
+                self._ended = True
                 await self._drop(db)
             except BaseException:
                 await self._drop(db)
@@ -305,7 +330,7 @@ class PostgresqlTarget:
         return db
 
     def _parts(self, mark: str, password: str) -> dict[str, str]:
-        known = conninfo_to_dict(self._url)
+        known = dict(self._place)
         host, port, database = str(known.pop("host", "")), str(known.pop("port", "5432")), str(known.pop("dbname", mark))
         known.pop("user", None)
         place = f"[{host}]" if ":" in host else quote(host, safe="")
@@ -329,6 +354,20 @@ class PostgresqlTarget:
             code="target_refused",
             hint="remit doctor checks the rights; the scope may name what is not there",
         )
+
+
+async def _said(db: Connection, statements: sql.Composed) -> tuple[Any, ...] | None:
+    """Send statements as one message; the row of the last, where it gives one. What an error leaves begun is undone."""
+    cursor = db.cursor()
+    try:
+        await cursor.execute(statements)
+    except psycopg.Error:
+        if not db.closed:
+            await db.rollback()
+        raise
+    while cursor.nextset():
+        pass
+    return await cursor.fetchone() if cursor.description else None
 
 
 def _password() -> tuple[str, str]:
@@ -466,4 +505,5 @@ POSTGRESQL = TargetKind(
     check_settings=_check_settings,
     check_scope=lambda scope: (_read_scope(scope), None)[1],
     open=PostgresqlTarget,
+    divisible=frozenset({"schemas", "sequences", "tables"}),
 )

@@ -326,4 +326,5 @@ RABBITMQ = TargetKind(
     check_scope=lambda scope: (_read_scope(scope), None)[1],
     open=RabbitmqTarget,
     ends_by_itself=False,
+    divisible=frozenset({"resources"}),
 )

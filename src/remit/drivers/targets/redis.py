@@ -212,4 +212,5 @@ REDIS = TargetKind(
     check_scope=lambda scope: (_read_scope(scope), None)[1],
     open=RedisTarget,
     ends_by_itself=False,
+    divisible=frozenset({"allow", "keys"}),
 )

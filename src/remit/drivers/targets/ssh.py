@@ -224,4 +224,5 @@ SSH = TargetKind(
     check_scope=lambda scope: (_read_scope(scope), None)[1],
     open=SshTarget,
     lists=False,
+    divisible=frozenset({"accounts", "allow"}),
 )

@@ -275,4 +275,5 @@ X509 = TargetKind(
     check_scope=lambda scope: (_read_scope(scope, "x"), None)[1],
     open=X509Target,
     lists=False,
+    divisible=frozenset({"dns", "organizations", "uris"}),
 )
