@@ -15,7 +15,7 @@ from remit.errors import Broken, Mistake, NotFound, Refusal
 from remit.logic.applications import Application
 from remit.logic.checkpoint import open_checkpoint
 from remit.logic.life import fold
-from remit.logic.merkle import extended, leaf_hash, root_of
+from remit.logic.merkle import extended, leaf_hashes, root_of
 from remit.logic.records import decode
 from remit.logic.replay import Compared, facts_at, kept_arguments
 from remit.logic.replay_answers import before_policies, compare_answer, compare_refusal, kept_properties
@@ -125,7 +125,7 @@ class History:
             entries = await self._store.entries(start, min(_PAGE, size - start))
             found: list[Moment | Answered] = []
             if not share.number:
-                frontier = extended(frontier, start, [leaf_hash(entry.body) for entry in entries])
+                frontier = extended(frontier, start, b"".join(leaf_hashes(entry.body for entry in entries)))
             for entry in entries:
                 if not share.takes(entry.task):
                     continue
