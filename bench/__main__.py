@@ -6,9 +6,9 @@ import sys
 
 import uvloop
 
-from bench import context, decide, exchange, identity, kill, latency, lease_restart, leases, ledger, throughput, volume
+from bench import context, decide, exchange, identity, kill, latency, lease_restart, leases, ledger, replay, throughput, volume
 
-_PARTS = (decide, context, exchange, identity, latency, throughput, volume, leases, lease_restart, kill, ledger)
+_PARTS = (decide, context, exchange, identity, latency, throughput, volume, leases, lease_restart, kill, ledger, replay)
 PARTS = {part.__name__.removeprefix("bench."): part.main for part in _PARTS}
 
 

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bench.common import row
 from remit.logic.checkpoint import Checkpoint, Verifier, sign_checkpoint
+from remit.logic.merkle import leaf_hash
 from remit.logic.tiles import Tile
 from remit.services.ledger import Ledger
 from remit.services.ledger_search import LedgerSearch, Wanted
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 ENTRIES = int(os.environ.get("REMIT_BENCH_ENTRIES", "1000000"))
-_SHORT, _AT_ONCE, _RECORDS_A_TASK, _TIMES = 1_000, 500, 10, 9
+_SHORT, _AT_ONCE, _RECORDS_A_TASK, _TIMES, _ROUNDS = 1_000, 500, 10, 9, 3
 _ORIGIN = "bench.example/ledger"
 _BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -51,25 +52,31 @@ async def main() -> None:
 
 async def _filled(path: Path, key: Ed25519PrivateKey, size: int) -> SqliteStore:
     store = SqliteStore(path, lambda count, root: sign_checkpoint(Checkpoint(_ORIGIN, count, root), key))
+    after = b""
     for begin in range(0, size, _AT_ONCE):
-        await asyncio.gather(*(store.append(_entry(number)) for number in range(begin, min(begin + _AT_ONCE, size))))
+        appends = []
+        for number in range(begin, min(begin + _AT_ONCE, size)):
+            appends.append(_entry(number, after))
+            after = leaf_hash(appends[-1].body) if (number + 1) % _RECORDS_A_TASK else b""
+        await asyncio.gather(*map(store.append, appends))
     return store
 
 
-def _entry(number: int) -> Append:
+def _entry(number: int, after: bytes) -> Append:
     """A decision as large as they are; each tenth begins a task that has ended since, and asks a question that has expired."""
-    task, at = f"task_{number // _RECORDS_A_TASK:030x}", _BEGIN + timedelta(seconds=number)
+    task, seq, at = f"task_{number // _RECORDS_A_TASK:030x}", number % _RECORDS_A_TASK + 1, _BEGIN + timedelta(seconds=number)
     decided = {"decision": f"d_{number:030x}", "agent": "spiffe://remit.local/agent/payer", "outcome": "allow", "tool_kind": "tool"}
     named = {"server": "files", "name": "read_file", "arguments_digest": "sha-256:" + "a" * 43, "effect": "read", "policies": ["reads"]}
     digests = dict.fromkeys(("policy_set", "rulebook", "tool_digest", "resource"), "sha-256:" + "b" * 43)
-    body: dict[str, Any] = {**decided, **named, **digests, "sources": [{"kind": "task", "name": "bill", "trusted": True}] * 2}
-    record = {"at": at.isoformat().replace("+00:00", "Z"), "body": body, "kind": "call.decided", "seq": 0, "task": None, "v": 1}
+    told: dict[str, Any] = {**decided, **named, **digests, "sources": [{"kind": "task", "name": "bill", "trusted": True}] * 2}
+    record = {"at": at.isoformat().replace("+00:00", "Z"), "body": told, "kind": "call.decided", "seq": seq, "task": task, "v": 1}
     rows: tuple[Any, ...] = ()
-    if number % _RECORDS_A_TASK == 0:
+    if seq == 1:
         state = "active" if number < _SHORT // 2 else "completed"
         opened = TaskRow(task=task, type="t", agent="a", on_behalf_of="p", state=state, opened_at=at, deadline=at + timedelta(hours=1))
         rows = (opened, ApprovalRow(approval=f"apr_{number:030x}", task=task, state="pending", asked_at=at, expires_at=at))
-    return Append(body=json.dumps(record, sort_keys=True, separators=(",", ":")).encode(), rows=rows)
+    body = json.dumps(record, sort_keys=True, separators=(",", ":")).encode()
+    return Append(body=body, task=task, seq=seq, after=after, rows=rows)
 
 
 async def _lists(short: SqliteStore, long: SqliteStore, verifier: Verifier) -> None:
@@ -100,17 +107,18 @@ async def _lists(short: SqliteStore, long: SqliteStore, verifier: Verifier) -> N
 async def _verified(path: Path, store: SqliteStore, verifier: Verifier) -> None:
     with path.open("w", encoding="utf-8") as file:
         await Ledger(store, verifier).export(file)
-    bare = verifying = float("inf")
-    for _ in range(2):
+    bare = verifying = processors = float("inf")
+    for _ in range(_ROUNDS):  # in turns, so that both have the same neighbours
         bare = min(bare, await _bare(store))
-        begin = time.perf_counter()
+        begin, begin_processors = time.perf_counter(), sum(os.times()[:4])
         with path.open("rb") as lines:
             outcome = verify_file(lines, verifier)
-        verifying = min(verifying, time.perf_counter() - begin)
+        verifying, processors = min(verifying, time.perf_counter() - begin), min(processors, sum(os.times()[:4]) - begin_processors)
         assert getattr(outcome, "entries", 0) == ENTRIES, outcome
     row("bare SHA-256 over the entries, on one processor", f"{ENTRIES / bare:,.0f}/s")
     row("remit ledger verify", f"{ENTRIES / verifying:,.0f}/s")
     row("verify / bare", f"{bare / verifying:.2f} ×", "≥ 0.30 ×")
+    row("of the time that its processors worked", f"{bare / processors:.2f} ×")
     row("most memory of this process", f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
 
 

@@ -190,6 +190,8 @@ async def test_a_chain_in_one_batch_follows_and_falls_together(engine):
         chain = [Append(body=body(n), task="t", seq=n + 1, after=leaves[n - 1] if n else b"") for n in range(4)]
         await asyncio.gather(*(store.append(append) for append in chain))
         assert [entry.seq for entry in await store.task_entries("t")] == [1, 2, 3, 4]
+        assert [entry.seq for entry in await store.task_entries("t", 1, 2)] == [2, 3]
+        assert [entry.seq for entry in await store.task_entries("t", after=2)] == [3, 4]
         ghost = leaf_hash(b"ghost")
         broken = [Append(body=b"a", task="t", seq=5, after=ghost), Append(body=b"b", task="t", seq=6, after=leaf_hash(b"a"))]
         results = await asyncio.gather(*(store.append(append) for append in broken), return_exceptions=True)

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from remit.cli import replaying
 from remit.cli.main import main
-from remit.cli.replaying import replayed
+from remit.cli.replaying import replayed, verified
 from remit.errors import Refusal
 from remit.logic.arguments import make_call
 from remit.model.call import Ending
@@ -312,6 +312,11 @@ def test_several_processes_replay_to_the_same_end_and_tell_how_far_they_are(fold
     together = asyncio.run(replayed(folder, candidate, since=None, task_type="", processes=2))
     assert together == alone
     assert alone.flips
+    assert "entries replayed" in capfd.readouterr().err
+    change(folder, "UPDATE sealed_values SET sealed = x'00' WHERE decision = (SELECT min(decision) FROM sealed_values)")
+    again = asyncio.run(verified(folder, processes=2))
+    assert again == asyncio.run(verified(folder, processes=1))
+    assert (again.decisions, len(again.found)) == (30, 1)
     assert "entries replayed" in capfd.readouterr().err
 
 

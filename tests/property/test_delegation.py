@@ -25,8 +25,9 @@ from remit.model.labels import Labels
 from remit.model.record import SumLine
 from remit.model.task import TaskState
 from remit.services.family import narrow
+from remit.services.history import Share
 from remit.services.mediation import Refused, Ticket
-from remit.services.replay import verify
+from remit.services.replay import merged_verified, verify
 from tests.support import World, agent_id, call, grant, rulebook
 
 POLICY = """
@@ -346,6 +347,8 @@ class Tree(RuleBasedStateMachine):
         if hasattr(self, "loop"):
             report = self.run(verify(self.worlds[0].history()))
             assert not report.differs, report.found
+            shares = [self.run(verify(self.worlds[0].history(), Share(number=number, of=2))) for number in range(2)]
+            assert merged_verified(shares) == report
             for world in self.worlds:
                 self.run(world.close())
             self.loop.close()

@@ -19,6 +19,7 @@ from remit.logic.report_rules import BY_KEY, RULES
 from remit.logic.report_text import escaped, report_markdown
 from remit.logic.tally import ENTRIES_KEPT, NAMES_MAX, Count, Names, Tally
 from remit.logic.tally_words import ACROSS, COUNTERS, counted
+from remit.model.console import PasskeyAdded, PasskeyRemoved, PersonSignedIn, PersonSignedOut, SignInRefused
 from remit.model.decision import Code
 from remit.model.delegation_record import (
     AgentsRestored,
@@ -151,6 +152,13 @@ SAMPLES: tuple[Any, ...] = (
     LabelsLowered(rank=0, untrusted=False, by="x", reason="y"),
     ApprovalAnswered(approval="apr_1", state="granted", by="bob", shown=True),
     ApprovalAnswered(approval="apr_1", state="denied", by="bob"),
+    ApprovalAnswered(approval="apr_1", state="granted", by="bob", passkey="sha-256:x"),
+    PersonSignedIn(person="local:ann", via="link", session="s"),
+    PersonSignedIn(person="bob@corp.example", via="oidc", session="s"),
+    PersonSignedOut(person="bob@corp.example", by="local:ann"),
+    SignInRefused(why="x", via="link", skipped=2),
+    PasskeyAdded(person="bob@corp.example", passkey="sha-256:x"),
+    PasskeyRemoved(person="bob@corp.example", passkey="sha-256:x", by="bob@corp.example"),
     PolicyActivated(policy_set="p", schema="s", configuration="c", policies=1, rulebook="r"),
     AccessDecided(
         decision="d",
@@ -313,6 +321,21 @@ def test_credentials_are_followed_to_their_end():
     assert gone.names["target"].seen == {"pg": 1}
     revoking = tally_of(*made, LeaseIssued(lease="l"), LeaseRevoking(lease="l", by="x"), task="t")
     assert revoking.number("leases.standing_now") == 1
+
+
+def test_people_count_as_who_they_proved_to_be_and_refusals_with_those_that_were_not_recorded():
+    signed_in = PersonSignedIn(person="x", via="oidc", session="s")
+    answered = ApprovalAnswered(approval="a", state="granted", by="x", passkey="p")
+    tally = tally_of(signed_in, replace(signed_in, via="link"), SignInRefused(why="x", via="link", skipped=2), answered)
+    numbers = [tally.number(f"people.{what}") for what in ("signed_in", "signed_in_at_a_provider", "refused")]
+    assert (numbers, tally.number("approvals.by_passkey")) == ([2, 1, 3], 1)
+    assert known_as("people", answered) is State.NOT_SHOWN, "an answer by the command line is nobody's sign-in"
+    for framework, id in (
+        (Framework.OWASP_NHI, "NHI10:2025"),
+        (Framework.NIST_AI_RMF, "GOVERN 2.1"),
+        (Framework.NIST_AI_RMF, "GOVERN 3.2"),
+    ):
+        assert "people" in next(one for one in FRAMEWORKS[framework].items if one.id == id).controls
 
 
 def test_what_does_not_fold_is_counted_and_contradicts_the_ledger():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from remit.cli.common import REFUSED, emit, folder_option, json_option, reports_errors, safe, say
-from remit.cli.replaying import progress, replayed
+from remit.cli.replaying import replayed, verified
 from remit.drivers.key_wrapping import open_folder_key
 from remit.drivers.keys import bundle_key
 from remit.errors import Mistake, NotFound
@@ -25,7 +25,7 @@ from remit.services.configuration import load_configuration
 from remit.services.mining import Mined, mine
 from remit.services.pins import Pins
 from remit.services.reading import Mistakes, near, read_text, read_texts
-from remit.services.replay import Replayed, Verified, verify
+from remit.services.replay import Replayed, Verified
 from remit.services.rules import known_names, unanswerable
 from remit.services.scenario_files import TEST_ENDING, read_scenarios
 from remit.services.scenarios import ScenarioClock, Stage, Tested, play
@@ -118,12 +118,9 @@ async def policy_replay(verifying: bool, candidate: Path | None, since: str, tas
         raise Mistake("say either --verify, or --candidate DIR with or without --since and --type", code="usage")
     begin = _moment(since) if since else None
     if candidate is None:
-        async with open_node(folder.resolve()) as node:
-            history = node.history()
-            with progress(await history.size()) as history.looked:
-                verified = await verify(history)
-        emit(verified, "\n".join(_verified(verified)), as_json=as_json)
-        return 0 if verified.good else REFUSED
+        whole = await verified(folder.resolve())
+        emit(whole, "\n".join(_verified(whole)), as_json=as_json)
+        return 0 if whole.good else REFUSED
     files = read_candidate(candidate, load_configuration(folder.resolve()).settings.bundle_keys)
     told = await replayed(folder.resolve(), files, since=begin, task_type=task_type)
     emit(told, "\n".join(_replayed(told)), as_json=as_json)

@@ -8,8 +8,9 @@ lines are only a help for naming: an entry whose bytes do not hash to its leaf w
 rewrote the leaf lines, records of a task count from 1 without a gap, and the first break names the entry; what fits in all
 of that is still caught by the next checkpoint, whose range is then named, since only the signer could tell more.
 
-How it is quick: the file is cut into blocks of whole lines. A block is decoded and hashed for itself (``audit_blocks.py``), so that
-several processes may do that; the ``Audit`` takes what came of them in the order of the file.
+How it is quick: the file is cut into blocks of whole lines. A block is decoded and hashed for itself (``audit_blocks.py``); several are a
+stretch, of which another process says in short what it comes to (``audit_stretch.py``). The ``Audit`` takes what came of them in the order
+of the file. A stretch is taken where all of it fits; what does not fit is found and named by its blocks alone, one after the other.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ from typing import TYPE_CHECKING
 from remit.errors import Mistake
 from remit.logic.audit_blocks import EXPORT_HEADER, Fault, Note, Run, digested, export_line
 from remit.logic.checkpoint import open_checkpoint
-from remit.logic.merkle import extended, root_of
+from remit.logic.merkle import HASH_BYTES, extended, root_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from remit.logic.audit_blocks import Piece
+    from remit.logic.audit_stretch import Stretch
     from remit.logic.checkpoint import Verifier
 
 __all__ = ["EXPORT_HEADER", "Audit", "Tampered", "Verified", "export_line", "verify_export"]
@@ -104,6 +106,23 @@ class Audit:
                 return found
         return None
 
+    def fits(self, stretch: Stretch) -> bool:
+        """Take what came of the next stretch where all of it fits. Where anything does not, nothing is taken: its blocks then tell what."""
+        last = self._sequences
+        for task, first in zip(stretch.tasks, stretch.firsts, strict=True):
+            before = last.get(task)
+            if first != (before or 0) + 1 and not (before is None and self._forgot and first > 0):
+                return False
+        until_now = self._frontier, self._size, self._covered, self._checkpoints
+        for leaves, note in zip(stretch.leaves, [*stretch.notes, b""], strict=True):
+            self._grow(leaves)
+            if note and self._checkpoint(Note(note)) is not None:
+                self._frontier, self._size, self._covered, self._checkpoints = until_now
+                return False
+        last.update(zip(stretch.tasks, stretch.lasts, strict=True))
+        self._forget()
+        return True
+
     def end(self) -> Verified | Tampered:
         """The end of the file."""
         if self._suspect is not None:
@@ -115,28 +134,34 @@ class Audit:
     def _run(self, run: Run) -> None:
         if self._suspect is None:
             self._count(run)
-        leaves = run.leaves
-        self._frontier = extended(self._frontier, self._size, leaves)
-        self._size += len(leaves)
+        self._grow(run.leaves)
 
     def _count(self, run: Run) -> None:
         """Hold the sequence numbers of a run against those before."""
         last = self._sequences
-        for place, (task, seq) in enumerate(zip(run.tasks, run.numbers, strict=True)):
+        for number, place in enumerate(run.places):
+            task, seq = place.task, place.seq
             if task is None:
                 continue
             before = last.get(task)
             if seq == (before or 0) + 1 or (before is None and self._forgot and seq > 0):
                 last[task] = seq
                 continue
-            where, expected = self._size + place, (before or 0) + 1
+            where, expected = self._size + number, (before or 0) + 1
             what = f"record {seq} of {task} stands where record {expected} belongs: removed, inserted or moved"
             self._suspect = Tampered(first=where, last=where, what=what if seq >= 0 else "the entry is not a record")
             return
-        if len(last) > _TASKS_MAX:
-            for task in list(last)[: _TASKS_MAX // 2]:
-                del last[task]
+        self._forget()
+
+    def _forget(self) -> None:
+        if len(self._sequences) > _TASKS_MAX:
+            for task in list(self._sequences)[: _TASKS_MAX // 2]:
+                del self._sequences[task]
             self._forgot = True
+
+    def _grow(self, leaves: bytes) -> None:
+        self._frontier = extended(self._frontier, self._size, leaves)
+        self._size += len(leaves) // HASH_BYTES
 
     def _checkpoint(self, note: Note) -> Tampered | None:
         if self._suspect is not None:

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
-import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from remit.logic.merkle import leaf_hash
+from remit.logic.merkle import leaf_hash, leaf_hashes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,9 +21,10 @@ if TYPE_CHECKING:
 EXPORT_HEADER = "remit-ledger/1"
 LINE_BYTES_MAX = 131_072
 _LEAF, _ENTRY, _CHECKPOINT = b"leaf ", b"entry ", b"checkpoint "
+_HEAD_BYTES = len("leaf ") + 44 + len("\nentry ")  # of a leaf's line, up to where its entry's base64 begins
 
 
-class _Place(msgspec.Struct, gc=False):
+class Place(msgspec.Struct, gc=False):
     """What of a record says where it belongs; the rest is checked to be JSON and passed over."""
 
     task: str | None
@@ -34,11 +33,10 @@ class _Place(msgspec.Struct, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Entries without a checkpoint between them: their leaf hashes, and of each its task and number there (-1: it is not a record)."""
+    """Entries without a checkpoint between them: their leaf hashes one behind the other, and the place of each (-1: it is no record)."""
 
-    leaves: Sequence[bytes]
-    tasks: Sequence[str | None]
-    numbers: Sequence[int]
+    leaves: bytes
+    places: Sequence[Place]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +54,9 @@ class Fault:
 
 
 Piece = Run | Note | Fault
-_NO_RECORD = _Place("", -1)
-_PLACE = msgspec.json.Decoder(_Place).decode
-_IS_LEAF, _IS_ENTRY = (operator.methodcaller("startswith", word) for word in (_LEAF, _ENTRY))
+_NO_RECORD = Place("", -1)
+_UNREADABLE = (ValueError, msgspec.MsgspecError, RecursionError)  # the last where a text is a thousand lists deep
+_PLACE = msgspec.json.Decoder(Place).decode
 _BYTES = msgspec.json.Decoder(list[bytes]).decode
 
 
@@ -69,20 +67,20 @@ def export_line(kind: str, data: bytes) -> str:
 
 def digested(block: bytes) -> list[Piece]:
     """What a block says, up to the first line that does not belong there."""
-    lines = block.split(b"\n")
-    if not lines[-1]:
-        lines.pop()
-    run = _at_once(lines)
-    return [run] if run is not None else _in_parts(lines)
+    run = _at_once(block if block.endswith(b"\n") else block + b"\n")
+    return [run] if run is not None else _in_parts(block)
 
 
-def _in_parts(lines: list[bytes]) -> list[Piece]:
+def _in_parts(block: bytes) -> list[Piece]:
     """A block with checkpoints in it, or with something that does not belong there."""
     pieces: list[Piece] = []
     begin = 0
+    lines = block.split(b"\n")
+    if not lines[-1]:
+        lines.pop()
     for number in [*(number for number, line in enumerate(lines) if line.startswith(_CHECKPOINT)), len(lines)]:
         part = lines[begin:number]
-        run = _at_once(part)
+        run = _at_once(b"\n".join([*part, b""]))
         pieces += [run] if run is not None else _one_by_one(part)
         if pieces and isinstance(pieces[-1], Fault):
             return pieces
@@ -95,26 +93,30 @@ def _in_parts(lines: list[bytes]) -> list[Piece]:
     return pieces
 
 
-def _at_once(lines: list[bytes]) -> Run | None:
+def _at_once(block: bytes) -> Run | None:
     """Lines that are leaf, entry, leaf, entry … and all fit; ``None`` where any does not. One JSON array of all is decoded quickest."""
-    leaves, entries, sha256, encoded = lines[::2], lines[1::2], hashlib.sha256, binascii.b2a_base64
-    if not entries or not all(map(_IS_LEAF, leaves)) or not all(map(_IS_ENTRY, entries)) or max(map(len, entries)) > LINE_BYTES_MAX:
-        return None
+    heads, texts, line_end, begin = [], [], block.index, 0
     try:
-        bodies = _BYTES(b'["' + b'","'.join([line[6:] for line in entries]) + b'"]')
+        while begin < len(block):
+            middle = begin + _HEAD_BYTES
+            end = line_end(b"\n", middle)
+            heads.append(block[begin:middle])
+            texts.append(block[middle:end])
+            begin = end + 1
+        if b"\\" in block or max(map(len, texts)) > LINE_BYTES_MAX - len(_ENTRY):  # JSON knows escapes, base64 does not
+            return None
+        bodies = _BYTES(b'["' + b'","'.join(texts) + b'"]')
         places = [_PLACE(body) for body in bodies]
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except _UNREADABLE:
         return None
-    hashes = [sha256(b"\0" + body).digest() for body in bodies]  # RFC 6962 §2.1
-    if [b"leaf " + encoded(leaf, newline=False) for leaf in hashes] != leaves:
-        return None
-    return Run(hashes, [place.task for place in places], [place.seq for place in places])
+    hashes, encoded = leaf_hashes(bodies), binascii.b2a_base64
+    return Run(b"".join(hashes), places) if [b"leaf %bentry " % encoded(leaf) for leaf in hashes] == heads else None
 
 
 def _one_by_one(lines: list[bytes]) -> list[Piece]:
     """The same with all care: what fits, then the first that does not."""
     leaves: list[bytes] = []
-    places: list[_Place] = []
+    places: list[Place] = []
     fault, awaited = "", b""
     for line in lines:
         data = _decoded(line)
@@ -134,7 +136,7 @@ def _one_by_one(lines: list[bytes]) -> list[Piece]:
             awaited = b""
         if fault:
             break
-    pieces: list[Piece] = [Run(leaves, [place.task for place in places], [place.seq for place in places])] if leaves else []
+    pieces: list[Piece] = [Run(b"".join(leaves), places)] if leaves else []
     return [*pieces, Fault(fault or "the entry is missing")] if fault or awaited else pieces
 
 
@@ -146,8 +148,8 @@ def _decoded(line: bytes) -> bytes | None:
         return None
 
 
-def _place(body: bytes) -> _Place:
+def _place(body: bytes) -> Place:
     try:
         return _PLACE(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except _UNREADABLE:
         return _NO_RECORD

@@ -22,8 +22,8 @@ NIST_AI_RMF = Items(
         Item("GOVERN 1.5", "Monitoring and periodic review are planned, with roles", "drills change-control", _PEOPLE, unverified=True),
         Item("GOVERN 1.6", "An inventory of AI systems is kept", "inventory", "Systems that were not declared to remit."),
         Item("GOVERN 1.7", "Decommissioning is safe", "end stop leases", "Data and models of what is decommissioned."),
-        Item("GOVERN 2.1", "Roles and lines of communication are documented", "approvals inventory", _PEOPLE),
-        Item("GOVERN 3.2", "Roles for human-AI configurations and oversight", "approvals irreversible", _PEOPLE),
+        Item("GOVERN 2.1", "Roles and lines of communication are documented", "approvals inventory people", _PEOPLE),
+        Item("GOVERN 3.2", "Roles for human-AI configurations and oversight", "approvals irreversible people", _PEOPLE),
         Item("GOVERN 4.3", "Testing, identification of incidents, sharing of information", "drills signals leak-guard", _PEOPLE),
         Item(
             "GOVERN 6.1", "Risks of third parties", "pinned-tools inventory", "The third parties themselves, and rights in their material."

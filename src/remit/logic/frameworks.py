@@ -147,7 +147,7 @@ OWASP_NHI = Items(
         Item(
             "NHI10:2025",
             "Human Use of NHI",
-            "refused-proofs identity approvals",
+            "refused-proofs identity approvals people",
             "A person at an agent's machine, under its account.",
         ),
     ),

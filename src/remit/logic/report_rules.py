@@ -116,9 +116,25 @@ RULES: tuple[Rule, ...] = (
         evidence="E5",
         enforces="A person answers for what policy leaves to persons: exactly one call, or a described class of calls.",
         shows=("approvals.granted", "approvals.denied"),
-        tells=("calls.ask", "approvals.shown", "because.approved", "because.approval_refused", "because.too_many_questions"),
+        tells=(
+            "calls.ask",
+            "approvals.shown",
+            "approvals.by_passkey",
+            "because.approved",
+            "because.approval_refused",
+            "because.too_many_questions",
+        ),
         drills=(I.TOOL_POISONING,),
-        settings=("approvals.ttl", "approvers", "approvals.four_eyes"),
+        settings=("approvals.ttl", "approvers", "approvals.four_eyes", "approvals.passkey"),
+    ),
+    Rule(
+        key="people",
+        evidence="E5",
+        enforces="Whoever looks or acts in the console has proved who they are, and does what the roles that are configured for them may; "
+        "a sign-in that does not hold gets nothing, and is recorded.",
+        shows=("people.signed_in", "people.refused"),
+        tells=("people.signed_in_at_a_provider", "people.signed_out", "passkeys.added", "passkeys.removed", "approvals.by_passkey"),
+        settings=("console.roles", "sign_in"),
     ),
     Rule(
         key="irreversible",

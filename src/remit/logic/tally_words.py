@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from remit.model.catalog import Effect
+from remit.model.console import PasskeyAdded, PasskeyRemoved, PersonSignedIn, PersonSignedOut, SignInRefused, Via
 from remit.model.decision import Code
 from remit.model.delegation_record import AgentsRestored, AgentsStopped, DelegationRefused, TaskDelegated, TaskNarrowed, TaskReturned
 from remit.model.drill import DrillRan, Incident, Outcome
@@ -67,6 +68,9 @@ _PLAIN: dict[type[Any], str] = {
     LeaseSwept: "leases.swept",
     SecretFound: "secrets.stopped",
     ValuesForgotten: "values.forgotten",
+    PersonSignedOut: "people.signed_out",
+    PasskeyAdded: "passkeys.added",
+    PasskeyRemoved: "passkeys.removed",
 }
 
 
@@ -139,6 +143,18 @@ def _answered(body: ApprovalAnswered) -> Iterator[tuple[str, int]]:
         yield f"approvals.{body.state}", 1
     if body.shown:
         yield "approvals.shown", 1
+    if body.passkey:
+        yield "approvals.by_passkey", 1
+
+
+def _signed_in(body: PersonSignedIn) -> Iterator[tuple[str, int]]:
+    yield "people.signed_in", 1
+    if body.via == Via.OIDC:
+        yield "people.signed_in_at_a_provider", 1
+
+
+def _sign_in_refused(body: SignInRefused) -> Iterator[tuple[str, int]]:
+    yield "people.refused", 1 + max(body.skipped, 0)
 
 
 def _changed(body: ManifestChanged) -> Iterator[tuple[str, int]]:
@@ -188,6 +204,8 @@ _COUNTING: dict[type[Any], Callable[[Any], Iterator[tuple[str, int]]]] = {
     TokenRefused: _refused,
     DelegationRefused: _delegation,
     ApprovalAnswered: _answered,
+    PersonSignedIn: _signed_in,
+    SignInRefused: _sign_in_refused,
     ManifestChanged: _changed,
     SignalReceived: _signal,
     LeaseIntended: _lease,
@@ -225,6 +243,7 @@ COUNTERS = frozenset(
         *["tasks.without_manifest", "tasks.for_a_proved_person", "tasks.for_a_named_person", "svids.issued", "tokens.issued"],
         *["tokens.bound", "tokens.unbound", "proofs.refused", "delegations.refused", "approvals.answered", "approvals.granted"],
         *["approvals.denied", "approvals.shown", "manifests.recorded_only", "manifests.held", "signals.accepted", "signals.refused"],
+        *["people.signed_in", "people.signed_in_at_a_provider", "people.refused", "approvals.by_passkey"],
         *["leases.intended", "leases.of_standing_secrets", "answers.decided", "answers.denied"],
         *["targets.secrets_rotated", "targets.secrets_set", "authorities.made", "authorities.replaced"],
     }

@@ -6,10 +6,9 @@ Texts are as they were recorded: whoever shows them escapes them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from remit.logic.life import fold
 from remit.logic.reason_words import meaning
 from remit.logic.tracing import explained, recorded_origins, recorded_references
 from remit.model.delegation_record import TaskDelegated, TaskNarrowed, TaskReturned
@@ -37,9 +36,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
+    from remit.logic.outline import Outline
     from remit.model.labels import Labels
     from remit.model.record import Body, Record
-    from remit.model.task import Task
 
 _ORIGINS_MAX = 8
 
@@ -103,41 +102,27 @@ class Told:
     effect: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Story:
-    """The steps of a task, the task after them, and the different calls that were allowed in it, by how often."""
-
-    task: Task
-    steps: tuple[Step, ...]
-    used: dict[str, int] = field(default_factory=dict)
-
-
-def story(records: Iterable[tuple[int, Record, bytes]]) -> Story:
-    """``records``: of one task, all of them: the entry's index, the record, its leaf hash. Raises Broken where they do not fold."""
-    task: Task | None = None
+def steps_of(records: Iterable[tuple[int, Record]], ends: Iterable[Record], outline: Outline) -> list[Step]:
+    """The steps of a part of a task's story. ``records``: of that part, each with its entry's index; ``ends``: of its calls, beyond it
+    (``Outline.records_of``). An end whose call began before the part is passed over.
+    """
     steps: list[Step] = []
     places: dict[str, int] = {}
-    used: dict[str, int] = {}
-    for index, record, leaf in records:
-        before, body = task, record.body
-        task = fold(task, record, leaf)
-        raised = not before.labels.covers(task.labels) if before is not None else False
-        if isinstance(body, CallFinished) and body.decision in places:
-            place = places[body.decision]
-            begun = steps[place]
-            end = f"{body.ending.replace('_', ' ')}, {body.size:,} bytes, after {(record.at - begun.at).total_seconds():.1f} s"
-            steps[place] = replace(begun, end=end, labels=task.labels if raised else begun.labels, raised=begun.raised or raised)
+    for index, record in (*records, *((-1, end) for end in ends)):
+        body, (labels, raised) = record.body, outline.labels_after(record.seq)
+        if isinstance(body, CallFinished):
+            if body.decision in places:
+                begun = steps[places[body.decision]]
+                end = f"{body.ending.replace('_', ' ')}, {body.size:,} bytes, after {(record.at - begun.at).total_seconds():.1f} s"
+                ended = replace(begun, end=end, labels=labels if raised else begun.labels, raised=begun.raised or raised)
+                steps[places[body.decision]] = ended
             continue
         if isinstance(body, CallDecided):
             places[body.decision] = len(steps)
-            if body.outcome == "allow":
-                name = f"{body.server}/{body.name}"
-                used[name] = used.get(name, 0) + 1
         told = _told(body)
         parts = {name: getattr(told, name) for name in Told.__slots__}
-        steps.append(Step(index=index, seq=record.seq, at=record.at, labels=task.labels, raised=raised, **parts))
-    assert task is not None, "a task has records"
-    return Story(task=task, steps=tuple(steps), used=used)
+        steps.append(Step(index=index, seq=record.seq, at=record.at, labels=labels, raised=raised, **parts))
+    return steps
 
 
 def _told(body: Body) -> Told:

@@ -211,6 +211,13 @@ def _of_people(configuration: Configuration) -> Iterable[LiveSetting]:
     yield _number("approvers", consent.approvers, f"{len(consent.approvers)} configured")
     eyes = consent.four_eyes if consent.four_eyes is not None else bool(consent.approvers)
     yield _flag("approvals.four_eyes", on=eyes)
+    yield _flag("approvals.passkey", on=consent.passkey or any(rule.passkey for rule in consent.rules))
+    console = configuration.console
+    roles = ", ".join(role.value for role, entries in console.roles.items() if entries) or "none"
+    yield LiveSetting(
+        key="console.roles", value=roles if console.elsewhere else f"{roles}: accounts of this machine only", on=console.elsewhere
+    )
+    yield _flag("sign_in", on=configuration.sign_in is not None)
 
 
 def _servers(configuration: Configuration) -> dict[str, object]:

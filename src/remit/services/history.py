@@ -11,11 +11,13 @@ from collections import OrderedDict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from remit.errors import Broken, Mistake, NotFound, Refusal
 from remit.logic.applications import Application
 from remit.logic.checkpoint import open_checkpoint
 from remit.logic.life import fold
-from remit.logic.merkle import extended, leaf_hash, root_of
+from remit.logic.merkle import extended, leaf_hashes, root_of
 from remit.logic.records import decode
 from remit.logic.replay import Compared, facts_at, kept_arguments
 from remit.logic.replay_answers import before_policies, compare_answer, compare_refusal, kept_properties
@@ -39,7 +41,21 @@ if TYPE_CHECKING:
 _PAGE = 1_000
 _RULES_MAX = 16
 _TASKS_MAX = 10_000  # kept while the ledger is read; of others the records are read again
+_ROOTS_MAX = 50_000
 _ANSWER = b'"kind":"access.decided"'
+
+
+class _Above(msgspec.Struct):
+    ancestors: list[str] = []
+
+
+class _Opened(msgspec.Struct):
+    """What an opening record says of the tasks above."""
+
+    body: _Above
+
+
+_OPENED = msgspec.json.Decoder(_Opened).decode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,16 +96,16 @@ class Named:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """One of ``of`` parts of the tasks, for as many processes: together they are all of them. The first also holds the ledger against
-    its signature.
+    """One of ``of`` parts of the tasks, for as many processes: together they are all of them. A task is in the part of its root, since a
+    decision looks at all tasks above. The first part also holds the ledger against its signature.
     """
 
     number: int = 0
     of: int = 1
 
-    def takes(self, task: str | None) -> bool:
-        """Whether a task's records are of this part; what belongs to no task is of the first."""
-        return (zlib.crc32(task.encode()) % self.of if task else 0) == self.number
+    def takes(self, root: str | None) -> bool:
+        """Whether the records of a root and of all below it are of this part; what belongs to no task is of the first."""
+        return (zlib.crc32(root.encode()) % self.of if root else 0) == self.number
 
 
 WHOLE = Share()
@@ -102,6 +118,7 @@ class History:
         self._store, self._verifier, self._sealer = store, verifier, sealer
         self._rules: OrderedDict[tuple[str, int], tuple[Rulebook, KeptRules]] = OrderedDict()
         self._applications: OrderedDict[str, Application] = OrderedDict()
+        self._roots: OrderedDict[str, str] = OrderedDict()
         self.looked: Callable[[int], None] | None = None
         self.broken: list[Named] = []  # tasks whose records do not fold, and values that do not open
 
@@ -125,9 +142,9 @@ class History:
             entries = await self._store.entries(start, min(_PAGE, size - start))
             found: list[Moment | Answered] = []
             if not share.number:
-                frontier = extended(frontier, start, [leaf_hash(entry.body) for entry in entries])
+                frontier = extended(frontier, start, b"".join(leaf_hashes(entry.body for entry in entries)))
             for entry in entries:
-                if not share.takes(entry.task):
+                if not share.takes(await self._root(entry) if share.of > 1 else None):
                     continue
                 moment = await self._step(tasks, entry) if entry.task is not None else self._answered(entry)
                 if moment is not None:
@@ -197,6 +214,21 @@ class History:
                 self._applications.popitem(last=False)
         application = self._applications[body.policy_set]
         return compare_answer(body, application, answered.properties, answered.record.at)
+
+    async def _root(self, entry: Entry) -> str | None:
+        """The root above the task of an entry."""
+        task = entry.task
+        if task is None or task in self._roots:
+            return self._roots[task] if task else None
+        first = entry if entry.seq == 1 else (await self._store.task_entries(task))[0]
+        try:
+            above = _OPENED(first.body).body.ancestors
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            above = []  # told where it is folded
+        self._roots[task] = above[-1] if above else task
+        if len(self._roots) > _ROOTS_MAX:
+            self._roots.popitem(last=False)
+        return self._roots[task]
 
     async def _step(self, tasks: OrderedDict[str, Task | None], entry: Entry) -> Moment | None:
         """Fold one entry; gives the moment where it is a decision, without its arguments."""

@@ -5,16 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from remit.logic.life import fold
+from remit.logic.outline import Outline
 from remit.logic.records import decode
-from remit.model.record import CallDecided, TaskMoved, TokenIssued
-from remit.model.task import Task, TaskState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from datetime import datetime
 
-    from remit.model.record import Record
+    from remit.model.record import CallDecided
     from remit.services.ledger import Ledger
     from remit.store.database import Store
 
@@ -58,31 +55,18 @@ class Receipt:
 
 async def make_receipt(store: Store, ledger: Ledger, classes: tuple[str, ...], task_id: str, now: datetime) -> Receipt:
     """The receipt of a task, ended or not. Publishes the checkpoint it names. Raises NotFound, Outage."""
-    entries = await store.task_entries(task_id)
+    outline = Outline()
+    for entry in await store.task_entries(task_id):
+        outline.take(decode(entry.body), entry.leaf)
     note = await ledger.publish()
     head, _ = await ledger.checkpoint()
-    return receipt_of([(decode(entry.body), entry.leaf) for entry in entries], classes, now, note=note, size=head.size)
+    return receipt_of(outline, classes, now, note=note, size=head.size)
 
 
-def receipt_of(records: Iterable[tuple[Record, bytes]], classes: tuple[str, ...], now: datetime, *, note: str, size: int) -> Receipt:
-    """The receipt by a task's records, each with its leaf hash. ``note``: the checkpoint that covers them, of ``size`` entries."""
-    task: Task | None = None
-    issued = undetermined = 0
-    begun: datetime | None = None
-    svids: list[TokenIssued] = []
-    for record, leaf in records:
-        under_way = len(task.in_flight) if task else 0
-        task = fold(task, record, leaf)
-        body = record.body
-        if isinstance(body, TokenIssued) and body.use.endswith("-svid"):
-            svids.append(body)
-        elif isinstance(body, TokenIssued):
-            issued += 1
-        elif isinstance(body, TaskMoved) and task.over:
-            undetermined = under_way
-        elif isinstance(body, TaskMoved) and body.to == TaskState.ACTIVE and begun is None:
-            begun = record.at
-    assert task is not None
+def receipt_of(outline: Outline, classes: tuple[str, ...], now: datetime, *, note: str, size: int) -> Receipt:
+    """The receipt of a task by all its records. ``note``: the checkpoint that covers them, of ``size`` entries."""
+    task, begun = outline.task, outline.begun_at
+    assert task is not None, "a task has records"
     end = task.ended_at or now
     given = [lease for lease in task.leases.values() if lease.issued_at is not None]
     return Receipt(
@@ -96,9 +80,9 @@ def receipt_of(records: Iterable[tuple[Record, bytes]], classes: tuple[str, ...]
         allowed=task.calls,
         asked=task.asked,
         denied=task.denied,
-        undetermined=undetermined,
-        tokens_issued=issued,
-        tokens_alive=0 if task.over else issued,
+        undetermined=outline.undetermined,
+        tokens_issued=outline.tokens_issued,
+        tokens_alive=0 if task.over else outline.tokens_issued,
         exposure_seconds=round((end - begun).total_seconds(), 3) if begun else 0.0,
         data_class=classes[min(task.labels.rank, len(classes) - 1)],
         untrusted=task.labels.untrusted,
@@ -109,8 +93,8 @@ def receipt_of(records: Iterable[tuple[Record, bytes]], classes: tuple[str, ...]
         leases_standing=tuple(f"{lease.id} on {lease.target}" for lease in task.leases.values() if lease.live),
         lease_seconds=round(sum(_seconds(lease.issued_at, lease.revoked_at or now) for lease in given), 3),
         standing_secrets=tuple(sorted({lease.target for lease in given if lease.stands})),
-        svids_issued=len(svids),
-        svids_expire_at=max((one.expires_at for one in svids), default=None),
+        svids_issued=outline.svids_issued,
+        svids_expire_at=outline.svids_expire_at,
     )
 
 

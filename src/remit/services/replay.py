@@ -62,11 +62,11 @@ class Replayed:
     unknown: dict[str, int]
 
 
-async def verify(history: History) -> Verified:
-    """Decide the whole ledger again under the rules of its days."""
+async def verify(history: History, share: Share = WHOLE) -> Verified:
+    """Decide the whole ledger again under the rules of its days. ``share``: only of those tasks (see ``merged_verified``)."""
     report = Verified(missing={})
     found: list[Named] = []
-    async for moment in history.decided():
+    async for moment in history.decided(share):
         report.decisions += 1
         report.entries = moment.index + 1
         try:
@@ -83,8 +83,24 @@ async def verify(history: History) -> Verified:
         elif compared.why:
             report.missing[compared.why] = report.missing.get(compared.why, 0) + 1
     report.differs += len(history.broken)
-    report.found = tuple([*history.broken, *found][:_NAMED_MAX])
+    report.found = _named([*history.broken, *found])
     return report
+
+
+def merged_verified(parts: Sequence[Verified]) -> Verified:
+    """What came of deciding the whole ledger again, from the parts that several processes decided."""
+    whole = Verified(missing={}, found=_named([one for part in parts for one in part.found]))
+    for part in parts:
+        whole.entries = max(whole.entries, part.entries)
+        for name in ("decisions", "agrees", "partly", "differs", "unknown"):
+            setattr(whole, name, getattr(whole, name) + getattr(part, name))
+        for why, count in part.missing.items():
+            whole.missing[why] = whole.missing.get(why, 0) + count
+    return whole
+
+
+def _named(found: Iterable[Named]) -> tuple[Named, ...]:
+    return tuple(sorted(found, key=lambda one: one.index)[:_NAMED_MAX])
 
 
 async def _compared(history: History, moment: Moment) -> Compared:

@@ -196,8 +196,8 @@ class Store(Protocol):
     async def append(self, append: Append) -> Entry:
         """Make one entry durable. Raises StaleTask, Outage, Mistake (an empty or too large body)."""
 
-    async def task_entries(self, task: str) -> tuple[Entry, ...]:
-        """All entries of one task in the order of seq."""
+    async def task_entries(self, task: str, after: int = 0, limit: int | None = None) -> tuple[Entry, ...]:
+        """Entries of one task in the order of seq: all, or those after a seq, up to ``limit``."""
 
     async def entries(self, start: int, limit: int) -> tuple[Entry, ...]:
         """Up to ``limit`` entries from index ``start``, in order."""

@@ -45,9 +45,9 @@ class PostgresStore(ThreadedStore[Connection]):
         self._writing: Connection | None = self._prepare()
         self._writer.start()
 
-    async def task_entries(self, task: str) -> tuple[Entry, ...]:
+    async def task_entries(self, task: str, after: int = 0, limit: int | None = None) -> tuple[Entry, ...]:
         """See Store."""
-        return tuple(entry_of(row) for row in await self._all("entries_of_task", task))
+        return tuple(entry_of(row) for row in await self._all("entries_of_task", task, after, limit))
 
     async def entries(self, start: int, limit: int) -> tuple[Entry, ...]:
         """See Store."""

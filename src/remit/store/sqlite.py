@@ -58,9 +58,10 @@ class SqliteStore(ThreadedStore[sqlite3.Connection]):
         self._turns = 0
         self._writer.start()
 
-    async def task_entries(self, task: str) -> tuple[Entry, ...]:
+    async def task_entries(self, task: str, after: int = 0, limit: int | None = None) -> tuple[Entry, ...]:
         """See Store."""
-        rows = await self._read(lambda db: db.execute(_SQL["entries_of_task"], (task,)).fetchall())
+        wanted = (task, after, -1 if limit is None else limit)  # -1: all of them
+        rows = await self._read(lambda db: db.execute(_SQL["entries_of_task"], wanted).fetchall())
         return tuple(entry_of(row) for row in rows)
 
     async def entries(self, start: int, limit: int) -> tuple[Entry, ...]:

@@ -33,8 +33,8 @@ INSERT INTO remit.approvals (approval, task, state, asked_at, expires_at) VALUES
 ON CONFLICT (approval) DO UPDATE SET state = excluded.state, expires_at = excluded.expires_at
 
 -- name: entries_of_task
--- All entries of one task, in order.
-SELECT position, task, seq, substring(hashes FROM 1 FOR 32), body FROM remit.entries WHERE task = %s ORDER BY seq
+-- Entries of one task after a number, in order; all where there is no limit.
+SELECT position, task, seq, substring(hashes FROM 1 FOR 32), body FROM remit.entries WHERE task = %s AND seq > %s ORDER BY seq LIMIT %s::bigint
 
 -- name: entries
 -- Entries from an index, in order.

@@ -29,8 +29,8 @@ INSERT INTO approvals (approval, task, state, asked_at, expires_at) VALUES (?, ?
 ON CONFLICT (approval) DO UPDATE SET state = excluded.state, expires_at = excluded.expires_at;
 
 -- name: entries_of_task
--- All entries of one task, in order.
-SELECT position, task, seq, substr(hashes, 1, 32), body FROM entries WHERE task = ? ORDER BY seq;
+-- Entries of one task after a number, in order.
+SELECT position, task, seq, substr(hashes, 1, 32), body FROM entries WHERE task = ? AND seq > ? ORDER BY seq LIMIT ?;
 
 -- name: entries
 -- Entries from an index, in order.
