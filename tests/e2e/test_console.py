@@ -54,8 +54,7 @@ async def test_the_first_page_is_used_by_keyboard(tmp_path):
         await page.open(here.link())
         await page.sees("signs you in")
         await page.until("document.readyState === 'complete' && document.activeElement.matches('button')")  # it gets the focus by itself
-        for kind in ("keyDown", "char", "keyUp"):
-            await page.ask("Input.dispatchKeyEvent", type=kind, key="Enter", code="Enter", text="\r", windowsVirtualKeyCode=13)
+        await entered(page)
         await page.sees("Pay the bill 4711")
         seen = []
         for _ in range(14):
@@ -64,6 +63,31 @@ async def test_the_first_page_is_used_by_keyboard(tmp_path):
             seen.append(await page.value("document.activeElement.textContent.trim()"))
         assert seen[0] == "Skip to the page"
         assert {"Now", "Sign out", "Pay the bill 4711"} <= set(seen)
+
+
+async def entered(page) -> None:
+    for kind in ("keyDown", "keyUp"):
+        await page.ask("Input.dispatchKeyEvent", type=kind, key="Enter", code="Enter", text="\r", windowsVirtualKeyCode=13)
+
+
+@needs_chromium
+async def test_a_button_that_is_pressed_twice_counts_once(tmp_path):
+    """The second press would cancel the answer to the first one, and be told that it came too late."""
+    async with console_node(tmp_path) as here, browser() as page:
+        task = await here.open("4711")
+        approval = await here.asked(task)
+        await page.open(here.link())
+        await page.until("document.readyState === 'complete' && document.activeElement.matches('button')")
+        for _ in range(3):
+            await entered(page)
+        await page.sees("Pay the bill 4711")
+        await page.open(f"{here.base}/console/tasks/{task.id}/approvals/{approval}")
+        await page.until("document.readyState === 'complete' && !!document.querySelector('button.yes')")
+        await page.value("document.querySelector('button.yes').focus()")
+        for _ in range(3):
+            await entered(page)
+        await page.sees("The agent may make exactly this call, once.")
+        assert not page.said, page.said
 
 
 PASSKEY = "[server]\nport = {port}\n[[approvals.rules]]\ntools = ['bank/*']\npasskey = true\n"
