@@ -206,7 +206,7 @@ PROMISES = (
     Promise(
         says="Verification needs only the public key, and names the first entry that was changed, removed, inserted or reordered.",
         against=("insider with the database",),
-        tests=("tests/property/test_ledger.py", "tests/integration/test_verification.py"),
+        tests=("tests/property/test_ledger.py", "tests/property/test_verification.py", "tests/integration/test_verification.py"),
     ),
     Promise(
         says="Every entry of the ledger reaches each sink of events, at least once and in order, whatever fails meanwhile; no task's "
@@ -234,6 +234,12 @@ PROMISES = (
         "the period.",
         against=(),
         tests=("tests/property/test_exposure.py", "tests/integration/test_exposure_and_search.py"),
+    ),
+    Promise(
+        says="A task that is told in parts is told as its records say: no step is left out or told twice, and its labels are the task's "
+        "own.",
+        against=(),
+        tests=("tests/property/test_outline.py", "tests/integration/test_console_task.py::test_a_long_story_comes_in_parts"),
     ),
     Promise(
         says="What a tool counts as is what a person accepted: a tool that changes is not called until it is pinned again.",
