@@ -85,7 +85,7 @@ def test_what_of_a_result_is_looked_at():
     assert list(views(structured)) == [({"a": 1}, Read.FIELDS)]
     assert list(views({"content": [{"type": "text", "text": "more"}], "structuredContent": {"a": 1}}))[1] == ("more", Read.TEXT)
     assert list(views({"content": [{"type": "text", "text": '{"a": 1}'}]})) == [({"a": 1}, Read.FIELDS)]
-    assert list(views({"content": [{"type": "image", "data": "AAAA", "mimeType": "image/png"}]})) == []
+    assert list(views({"content": [{"type": "image", "data": "AAAA", "mimeType": "image/png"}]})) == [("", Read.TEXT)], "it was read"
     assert list(views({"contents": [{"uri": "x://y", "text": "words"}]})) == [("words", Read.TEXT), ({"uri": "x://y"}, Read.TEXT)]
     assert list(views({"messages": [{"role": "user", "content": {"type": "text", "text": "words"}}]})) == [("words", Read.TEXT)]
     assert list(views([1, 2])) == [([1, 2], Read.FIELDS)]

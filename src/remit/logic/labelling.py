@@ -31,7 +31,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 LEAVES_MAX = 100_000
-_PROTOCOL = {"resultType": ("complete",), "cacheScope": ("private", "public")}  # MCP 2026-07-28
+_PROTOCOL: dict[str, tuple[object, ...]] = {  # words of MCP that say nothing of anybody
+    "type": ("text", "image", "audio", "resource", "resource_link"),
+    "role": ("user", "assistant"),
+    "isError": (True, False),
+    "resultType": ("complete",),
+    "cacheScope": ("private", "public"),
+}
+_MEDIA_TYPE = re.compile(r"[\w.+-]{1,64}/[\w.+-]{1,64}\Z", re.ASCII)
 _PLAIN = re.compile(r"[^\s<>,;\"'\\\x00-\x1f]*\Z")
 _MATCHED_CHARACTERS_MAX = 4_096
 Pointer = tuple[str, ...]
@@ -176,16 +183,27 @@ def views(result: Any) -> Iterator[tuple[Any, Read]]:
             if structured is None or not _repeats(text, parsed, structured):
                 alone = structured is None and len(result[_member(result)]) == 1
                 yield (text, Read.TEXT) if parsed is None else (parsed, Read.FIELDS if alone else Read.DOUBTED)
+        elif not isinstance(part, dict):
+            yield part, Read.TEXT
         if isinstance(part, dict):
-            yield from _beside(part, {"text", "data", "blob", "type", "mimeType"})
-    yield from _beside(result, {"structuredContent", "isError", _member(result)})
+            if "data" in part or "blob" in part:  # a picture can say what a text can
+                yield "", Read.TEXT
+            yield from _beside(part, {"data", "blob", "text"} if isinstance(text, str) else {"data", "blob"})
+    yield from _beside(result, {"structuredContent", _member(result)})
 
 
 def _beside(value: dict[str, Any], read: set[str]) -> Iterator[tuple[Any, Read]]:
     """What else stands there: whoever answers chooses the names of members. Words that only the protocol has say nothing."""
-    rest = {name: member for name, member in value.items() if name not in read and member not in _PROTOCOL.get(name, ())}
+    rest = {name: member for name, member in value.items() if name not in read and not _says_nothing(name, member)}
     if rest:
         yield rest, Read.TEXT
+
+
+def _says_nothing(name: str, member: Any) -> bool:
+    """Whether a member has one of the values that the protocol has for it."""
+    if name == "mimeType":
+        return isinstance(member, str) and _MEDIA_TYPE.match(member) is not None
+    return member in _PROTOCOL.get(name, ())
 
 
 def _repeats(text: str, parsed: Any, structured: Any) -> bool:
@@ -217,7 +235,7 @@ def _taken_out(part: Any, name: str) -> tuple[Any, list[Any]]:
     """What a part holds under a name, and what stands beside that."""
     if not isinstance(part, dict) or name not in part or (name == "resource" and not isinstance(part[name], dict)):
         return part, []
-    rest = {key: value for key, value in part.items() if key not in {name, "type", "role"}}
+    rest = {key: value for key, value in part.items() if key != name and not _says_nothing(key, value)}
     return part[name], [rest] if rest else []
 
 

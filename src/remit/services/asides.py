@@ -7,6 +7,7 @@ on the word of the call that it was asked in: so it goes out only while the task
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from remit.logic.labelling import whole
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from remit.services.mediation import Ticket
     from remit.services.tasks import Tasks
 
+_LISTED_MAX = 500  # more are gone through beside the loop: a server chooses how many it lists
+
 
 class Asides:
     """Of the tasks of one node."""
@@ -38,19 +41,15 @@ class Asides:
 
     async def listed(self, task_id: str, kind: Kind, server: str, names: Iterable[str]) -> frozenset[str]:
         """Those of the resources or prompts that a task may be shown; its labels are theirs when this returns. Raises NotFound, Outage."""
-        rules, task = self._rulebook(), await self._tasks.view(task_id)
+        rules, task, listed = self._rulebook(), await self._tasks.view(task_id), list(names)
         ceiling = min(rules.classes.rank(one.ceiling) for one in (task, *await self._tasks.ancestors(task)))
-        shown, labels = set(), Labels()
-        for name in names:
-            tool = rules.tool(kind, server, name)
-            if tool is not None and (own := whole(tool, rules.classes)).rank <= ceiling:
-                shown.add(name)
-                labels = labels.join(own)
+        parts = rules, kind, server, listed, ceiling
+        shown, labels = await asyncio.to_thread(_within, *parts) if len(listed) > _LISTED_MAX else _within(*parts)
         if not task.labels.covers(labels):
             raised = LabelsRaised(decision="", rank=labels.rank, untrusted=labels.untrusted)
             await self._tasks.change(task_id, lambda _task, _now: (raised, None))
             await tell_above(self._tasks, task_id, "")
-        return frozenset(shown)
+        return shown
 
     async def adds_nothing(self, task_id: str, server: str) -> bool:
         """Whether what a server says by itself cannot raise a task's labels. Raises NotFound, Outage."""
@@ -64,3 +63,14 @@ class Asides:
         """
         task = await self._tasks.view_with(ticket.bearer.task, lambda _: False)
         return task.state is TaskState.ACTIVE and ticket.decision_id in task.in_flight and ticket.labels.covers(task.labels)
+
+
+def _within(rules: Rulebook, kind: Kind, server: str, names: Iterable[str], ceiling: int) -> tuple[frozenset[str], Labels]:
+    """Those that do not lie above a ceiling, and what they are together."""
+    shown, labels = set(), Labels()
+    for name in names:
+        tool = rules.tool(kind, server, name)
+        if tool is not None and (own := whole(tool, rules.classes)).rank <= ceiling:
+            shown.add(name)
+            labels = labels.join(own)
+    return frozenset(shown), labels
