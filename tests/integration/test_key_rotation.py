@@ -99,3 +99,13 @@ def test_tokens_hold_through_a_rotation_of_a_running_node(tmp_path):
             assert [one.by for one in await service.records("KeysRotated")] == ["alice", "alice"]
 
     asyncio.run(run())
+
+
+def test_what_strangers_send_is_not_remembered(tmp_path):
+    ring = KeyRing(tmp_path)
+    for number in range(300):
+        with pytest.raises(Unauthenticated):
+            ring.verified(f"{'x' * 1_000}{number}.e30.AAAA")
+    assert not ring._by_header
+    assert ring.verified(ring.sign({"a": 1}, "JWT"))[1] == {"a": 1}
+    assert len(ring._by_header) == 1

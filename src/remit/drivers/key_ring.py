@@ -130,13 +130,14 @@ class KeyRing(TokenSigner):
 
     def verified(self, token: str) -> tuple[Claims, Claims]:
         """As ``open``, without remembering. Raises Unauthenticated."""
-        head = token.partition(".")[0]
+        head = token[: token.find(".")]  # whatever stands there where there is no dot: refused below
         signer = self._by_header.get(head)
         if signer is None:
             signer = self._signers.get(_key_id(head)) or self._signers[self.key_id]  # without a name, or a wrong one: refused there
-            if len(self._by_header) < _HEADERS_MAX:
-                self._by_header[head] = signer
-        return super().verified(token) if signer.key_id == self.key_id else signer.verified(token)
+        opened = super().verified(token) if signer.key_id == self.key_id else signer.verified(token)
+        if head not in self._by_header and len(self._by_header) < _HEADERS_MAX:  # strangers fill nothing
+            self._by_header[head] = signer
+        return opened
 
     def jwks(self) -> Claims:
         """Public keys for verifiers of task tokens (RFC 7517): also the one that will sign next."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 TOKEN_CHARACTERS_MAX = 16_384  # a header of HTTP holds no more
 _HEADER_CHARACTERS_MAX = 4_096
 _PARTS, _DEPTH_MAX, _KEYS_MAX, _TEXT_MAX = 3, 8, 100, 256
+_PADDING = b"", b"===", b"==", b"="
 _STANDARD = bytes.maketrans(b"-_+/", b"+/??")  # and the other alphabet's signs are none
 _CURVES = {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512"}
 _RSA = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"})
@@ -70,9 +71,14 @@ def decoded(text: object) -> bytes:
     """Base64url as JOSE writes it; what is none is empty."""
     if not isinstance(text, str):
         return b""
+    return decoded_part(text.encode()) if text.isascii() else b""
+
+
+def decoded_part(part: bytes) -> bytes:
+    """The same of a part of a token."""
     try:
-        return binascii.a2b_base64(text.encode("ascii").translate(_STANDARD) + b"=" * (-len(text) % 4), strict_mode=True)
-    except ValueError:  # also what is not ASCII, and binascii's own
+        return binascii.a2b_base64(part.translate(_STANDARD) + _PADDING[len(part) % 4], strict_mode=True)
+    except ValueError:  # also binascii's own
         return b""
 
 

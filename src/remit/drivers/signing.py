@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from joserfc.jwk import ECKey
 
-from remit.drivers.key_sets import decoded
+from remit.drivers.key_sets import decoded_part
 from remit.errors import Mistake, Unauthenticated
 from remit.logic.arguments import parse_json
 
@@ -33,7 +33,7 @@ _HEADERS_MAX = 16
 _HALF_BYTES = 32
 _SCHEME = ECDSA(SHA256())
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
-_CLAIMS = msgspec.json.Encoder()
+_CLAIMS, _READER = msgspec.json.Encoder(), msgspec.json.Decoder()
 Claims = dict[str, Any]
 
 
@@ -46,7 +46,7 @@ class TokenSigner:
         self._key = ECKey.import_key(pem)
         self.key_id = self._key.thumbprint()
         self._signing, self._verifier = key, key.public_key()
-        self._headers: dict[str, Claims] = {}  # as they stand in tokens of ours: a few, and always the same
+        self._headers: dict[bytes, Claims] = {}  # as they stand in tokens of ours: a few, and always the same
         self._heads: dict[str, bytes] = {}  # the same to be written, by ``typ``
 
     def sign(self, claims: Claims, kind: str) -> str:
@@ -65,23 +65,25 @@ class TokenSigner:
 
     def verified(self, token: str) -> tuple[Claims, Claims]:
         """The same, and nothing is remembered: for those who do that themselves."""
-        signed, _, signature_part = token.rpartition(".")
-        head, dot, body = signed.partition(".")
-        if len(token) > _TOKEN_CHARACTERS_MAX or not dot or "." in body:
+        if len(token) > _TOKEN_CHARACTERS_MAX or not token.isascii():
+            raise Unauthenticated("not a token")
+        signed, _, signature_part = token.encode().rpartition(b".")
+        head, dot, body = signed.partition(b".")
+        if not dot or b"." in body:
             raise Unauthenticated("not a token")
         known = self._headers.get(head)
         header = known or self._header(head)
         if header.get("alg") != _ALGORITHM or header.get("kid", self.key_id) != self.key_id:
             raise Unauthenticated("the token is not signed by a key of this trust domain")
-        signature = decoded(signature_part)
+        signature = decoded_part(signature_part)
         pair = encode_dss_signature(int.from_bytes(signature[:_HALF_BYTES]), int.from_bytes(signature[_HALF_BYTES:]))  # RFC 7518 §3.4
         try:
             if len(signature) != 2 * _HALF_BYTES:
                 raise InvalidSignature
-            self._verifier.verify(pair, signed.encode("utf-8", "surrogatepass"), _SCHEME)
+            self._verifier.verify(pair, signed, _SCHEME)
         except InvalidSignature:
             raise Unauthenticated("the token's signature does not hold") from None
-        claims = msgspec.json.decode(decoded(body))  # ours, as the signature says: there is nothing to find out about it
+        claims = _READER.decode(decoded_part(body))  # ours, as the signature says: there is nothing to find out about it
         if known is None and len(self._headers) < _HEADERS_MAX:
             self._headers[head] = header
         return header, claims
@@ -108,11 +110,11 @@ class TokenSigner:
         return {**{name: public[name] for name in ("kty", "crv", "x", "y")}, "kid": self.key_id, "alg": _ALGORITHM}
 
     @staticmethod
-    def _header(part: str) -> Claims:
+    def _header(part: bytes) -> Claims:
         if len(part) > _HEADER_CHARACTERS_MAX:
             raise Unauthenticated("not a token")
         try:
-            header = parse_json(decoded(part))
+            header = parse_json(decoded_part(part))
         except Mistake:
             header = None
         if not isinstance(header, dict):

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from msgspec import Struct
+
 from remit.errors import Mistake
 
 _TRUST_DOMAIN = re.compile(r"[a-z0-9._-]{1,255}\Z")
@@ -70,8 +72,7 @@ class PeerCertificate:
 Proof = str | PeerCertificate  # a token, or a certificate
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bearer:
+class Bearer(Struct, frozen=True, kw_only=True):
     """Who presents a live task token, or speaks through an endpoint that was opened for one task.
 
     ``server``: the only one that the token opens ("" : all of the grant). ``token``: the token's id ("" : none was presented).

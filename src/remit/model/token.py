@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Struct
+
 from remit.model.identity import PeerCertificate
 
 if TYPE_CHECKING:
@@ -57,8 +59,7 @@ Presented = str | PeerCertificate | Credential
 """What a request says of whoever sends it: a bearer token, a certificate, or a token with what it may be bound to."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskToken:
+class TaskToken(Struct, frozen=True, kw_only=True):
     """A task token whose signature held. ``bound``: what its holder must prove."""
 
     bearer: Bearer

@@ -117,14 +117,23 @@ class Tasks:
         """The task as this process knows it. Raises NotFound, Outage."""
         return (await self._known(task_id)).task
 
+    def in_memory(self, task_id: str) -> Task | None:
+        """The same without waiting, where it is known; ``None`` elsewhere."""
+        kept = self._kept.get(task_id)
+        if kept is None:
+            return None
+        self._kept.move_to_end(task_id)
+        return kept.task
+
     async def ancestors(self, task: Task) -> tuple[Task, ...]:
         """The tasks above one, the parent first, as this process knows them. Raises NotFound, Outage."""
         return tuple([await self.view(task_id) for task_id in task.ancestors])
 
     def opens(self, task: Task, above: tuple[Task, ...], now: datetime) -> bool:
         """Whether a task still opens anything: neither it nor one above has ended, and no agent of the chain is stopped."""
-        stopped = self.standing.stopped([task.agent.text, *task.chain])
-        return not (task.over or now >= task.deadline or cut_off(above, now) or stopped)
+        if task.over or now >= task.deadline or (above and cut_off(above, now)):
+            return False
+        return not self.standing.agents or not self.standing.stopped([task.agent.text, *task.chain])
 
     def holds(self, task: Task, now: datetime) -> bool:
         """Whether a task may hold credentials, as far as is known here: it and all above it are active and in time, and no agent of the

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from remit.services.status_lists import StatusNumbers
     from remit.services.tasks import Tasks
 
-_REMEMBERED_MAX, _DIGEST_BYTES = 10_000, 32
+_REMEMBERED_MAX = 10_000
 _DEMANDED = {Bound.DPOP: "a DPoP proof", Bound.MTLS: "a client certificate", Bound.EITHER: "a DPoP proof or a client certificate"}
 
 
@@ -129,11 +129,12 @@ class Tokens:
         request proved to hold. Raises Unauthenticated (always the same words), Outage.
         """
         try:
-            known = self._checked(token)
+            now = self._clock()
+            known = self._checked(token, now)
             check_held(known, shown)
             if known.bearer.server not in {"", server}:
                 raise Unauthenticated("the token opens another server")
-            await self._live(known)
+            await self._live(known, now)
         except (Unauthenticated, NotFound):
             raise Unauthenticated("the token does not open anything here") from None
         return known.bearer
@@ -141,8 +142,9 @@ class Tokens:
     async def look(self, token: str) -> tuple[TaskToken, Task]:
         """A live token and its task, whoever holds it, for those who may ask about it. Raises Unauthenticated, Outage."""
         try:
-            known = self._checked(token)
-            return known, await self._live(known)
+            now = self._clock()
+            known = self._checked(token, now)
+            return known, await self._live(known, now)
         except (Unauthenticated, NotFound):
             raise Unauthenticated("the token is not active") from None
 
@@ -153,7 +155,7 @@ class Tokens:
     def why_not(self, token: str) -> str:
         """Why a token is no task token of ours, in a word for the ledger; "inactive" for one that is: its task tells more."""
         try:
-            self._checked(token)
+            self._checked(token, self._clock())
         except Unauthenticated as refused:
             return refused.code if refused.code != Unauthenticated.default_code else "invalid_token"
         return "inactive"
@@ -166,19 +168,21 @@ class Tokens:
         """Check signatures anew: the keys have changed."""
         self._remembered.clear()
 
-    async def _live(self, known: TaskToken) -> Task:
+    async def _live(self, known: TaskToken, now: datetime) -> Task:
         bearer = known.bearer
-        task = await self._tasks.view(bearer.task)
-        above = await self._tasks.ancestors(task) if task.ancestors else ()
-        if task.state is TaskState.PENDING or task.agent != bearer.agent or not self._tasks.opens(task, above, self._clock()):
+        task = self._tasks.in_memory(bearer.task)
+        above: tuple[Task, ...] = ()
+        if task is None or task.ancestors:
+            task = task or await self._tasks.view(bearer.task)
+            above, now = await self._tasks.ancestors(task), self._clock()  # reading may have taken a while
+        if task.state is TaskState.PENDING or task.agent.text != bearer.agent.text or not self._tasks.opens(task, above, now):
             raise Unauthenticated("the token's task does not live")
         check_bearer(bearer, task)
         return task
 
-    def _checked(self, token: str) -> TaskToken:
-        digest = hashlib.blake2b(token.encode("utf-8", "surrogatepass"), digest_size=_DIGEST_BYTES).digest()
+    def _checked(self, token: str, now: datetime) -> TaskToken:
+        digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
         known = self._remembered.get(digest)
-        now = self._clock()
         if known is None:
             header, claims = self._signer.verified(token)
             known = check_task_token(header, claims, self._issuer, self.audience, now)
