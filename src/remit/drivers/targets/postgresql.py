@@ -51,7 +51,7 @@ _TRANSACTION_MS = 18_000  # below MINT_SECONDS
 _SESSIONS_SECONDS = 5.0
 _CONFLICTS_MAX = 8  # of one change of privileges with others' (PostgreSQL has no lock for that: "tuple concurrently updated")
 _CONFLICT_SECONDS = 0.02
-_AHEAD_SECONDS = 0.02
+_AHEAD, _AHEAD_SECONDS = 8, 0.05
 _NAME_BYTES_MAX = 63
 _ENTRIES_MAX = 100
 _SETTINGS_BYTES_MAX = 8_192
@@ -104,7 +104,8 @@ class PostgresqlTarget:
         self._privileges = asyncio.Lock()
         self._closed = False
         self._ended = False  # a connection that was open
-        self._ahead: asyncio.Future[tuple[str, str]] | None = None
+        self._ahead: list[tuple[str, str]] = []
+        self._making: asyncio.Future[None] | None = None
         self._place = conninfo_to_dict(self._url)
 
     async def mint(self, mark: str, scope: Scope, expires_at: datetime) -> Minted:
@@ -196,6 +197,8 @@ class PostgresqlTarget:
     async def close(self) -> None:
         """See Target."""
         self._closed = True  # what is under way closes its own
+        if self._making is not None:
+            await asyncio.wait({self._making})
         free, self._free = self._free, []
         for db in free:
             with contextlib.suppress(psycopg.Error):
@@ -203,13 +206,18 @@ class PostgresqlTarget:
 
     async def _new_password(self) -> tuple[str, str]:
         """A password and its verifier, made ahead where nobody waits: hashing takes as long as several statements. Each is used once."""
-        ahead, self._ahead = self._ahead, None
-        return await asyncio.shield(ahead or asyncio.ensure_future(asyncio.to_thread(_password)))
+        return self._ahead.pop() if self._ahead else await asyncio.to_thread(_password)
 
     def _make_ahead(self) -> None:
-        """The next password, when whoever has this one is served: hashing it takes a processor."""
-        if self._ahead is None and not self._closed:
-            self._ahead = asyncio.ensure_future(asyncio.to_thread(_password))
+        """The next passwords, several at once and when whoever has the last one is served: hashing takes a processor."""
+        if self._making is None and len(self._ahead) <= _AHEAD // 2 and not self._closed:
+            self._making = asyncio.ensure_future(self._made_ahead())
+
+    async def _made_ahead(self) -> None:
+        try:
+            self._ahead += await asyncio.to_thread(lambda: [_password() for _ in range(_AHEAD - len(self._ahead))])
+        finally:
+            self._making = None
 
     async def _revoke(self, db: Connection, mark: str) -> bool:
         role = sql.Identifier(mark)
