@@ -206,7 +206,7 @@ PROMISES = (
     Promise(
         says="Verification needs only the public key, and names the first entry that was changed, removed, inserted or reordered.",
         against=("insider with the database",),
-        tests=("tests/property/test_ledger.py", "tests/integration/test_verification.py"),
+        tests=("tests/property/test_ledger.py", "tests/property/test_verification.py", "tests/integration/test_verification.py"),
     ),
     Promise(
         says="Every entry of the ledger reaches each sink of events, at least once and in order, whatever fails meanwhile; no task's "
