@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from bench.common import free_port
+from remit.model.console import Role
 from tests.chromium import DESK, PHONE, browser, needs_chromium
-from tests.console_node import HOSTILE, console_node
+from tests.console_node import HOSTILE, TASK, console_node
 
 pytestmark = pytest.mark.anyio
 REMIT = [sys.executable, "-m", "remit.cli.main"]
@@ -88,6 +89,42 @@ async def test_a_button_that_is_pressed_twice_counts_once(tmp_path):
             await entered(page)
         await page.sees("The agent may make exactly this call, once.")
         assert not page.said, page.said
+
+
+@needs_chromium
+async def test_a_long_task_is_shown_in_parts_and_goes_on_by_itself(tmp_path):
+    long = {"tasks/pay-bill.toml": TASK.replace("calls = 20", "calls = 1000")}
+    async with console_node(tmp_path, types=long) as here, browser() as page:
+        task = await here.open("4711")
+        for _ in range(70):
+            await here.call(task, "bank/balance", {"structuredContent": {"euros": 5}})
+        await here.call(task, "mail/read_inbox", {"content": [{"type": "text", "text": "Dear clerk"}]}, folder="in")
+        person = await here.signed_in("local:ann", *Role)
+        await page.open(here.link())
+        await page.press("button.go")
+        await page.press(f"a[href$='{task.id}']")
+        await page.sees("73 steps")
+        first = "document.querySelector('ol.steps').start"
+        shown = "document.querySelectorAll('ol.steps > li').length"
+        assert (await page.value(first), await page.value(shown)) == (24, 50)
+        await page.sees("from here on")  # the letter, which raised the labels
+        await here.call(task, "bank/balance", {})
+        await page.sees("74 steps")
+        assert (await page.value(first), await page.value(shown)) == (25, 50)
+        await page.shot("task-long")
+        await page.press("#timeline a[href='?from=0']")
+        await page.sees("opened")
+        assert (await page.value(first), await page.value(shown)) == (1, 50)
+        await here.call(task, "bank/balance", {})
+        await page.sees("75 steps")
+        assert await page.value(first) == 1
+        await page.press("#timeline a[href='?from=50']")
+        await page.sees("Earlier steps")
+        assert (await page.value(first), await page.value(shown)) == (51, 25)
+        status, text = await person.get(f"/console/tasks/{task.id}")
+        assert status == 200
+        assert len(text.encode()) < 200_000
+        assert not page.said
 
 
 PASSKEY = "[server]\nport = {port}\n[[approvals.rules]]\ntools = ['bank/*']\npasskey = true\n"

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from remit.errors import Broken
+from remit.logic.outline import Outline
 from remit.logic.reason_words import MEANINGS, meaning
 from remit.logic.records import encode, leaf_hash
 from remit.logic.static_role import static_role
-from remit.logic.timeline import Story, story
+from remit.logic.timeline import Step, steps_of
 from remit.model.catalog import Effect, Kind, Sends, ToolFacts
 from remit.model.decision import Code
 from remit.model.record import (
@@ -50,9 +51,13 @@ OPENED = TaskOpened(
 )
 
 
-def told(*bodies: Body) -> Story:
+def told(*bodies: Body) -> tuple[Outline, list[Step]]:
+    """The whole story, in one part."""
     records = [Record(at=NOW + timedelta(seconds=number), body=body, task="task_1", seq=number + 1) for number, body in enumerate(bodies)]
-    return story((number + 7, record, leaf_hash(encode(record))) for number, record in enumerate(records))
+    outline = Outline()
+    for record in records:
+        outline.take(record, leaf_hash(encode(record)))
+    return outline, steps_of(((number + 7, record) for number, record in enumerate(records)), (), outline)
 
 
 def call(outcome: str, **more: object) -> CallDecided:
@@ -86,23 +91,26 @@ def test_a_call_and_its_end_are_one_step_and_labels_are_seen_to_rise():
         leaves=[LeafLine(pointer="/amount", sources=[1]), LeafLine(pointer="/to", sources=[0]), LeafLine(pointer="/note")],
         reasons=[ReasonLine(code="permitted")],
     )
-    found = told(OPENED, TaskMoved(to="active", by="desk"), body, CallFinished(decision="d_1", ending="ok", size=1234, untrusted=True))
-    assert [one.title for one in found.steps] == ["opened", "active", "bank/pay"]
-    step = found.steps[2]
+    outline, steps = told(
+        OPENED, TaskMoved(to="active", by="desk"), body, CallFinished(decision="d_1", ending="ok", size=1234, untrusted=True)
+    )
+    assert [one.title for one in steps] == ["opened", "active", "bank/pay"]
+    step = steps[2]
     assert (step.kind, step.raised, step.labels.rank, step.labels.untrusted, step.index) == ("allow", True, 2, True, 9)
     assert step.end == "ok, 1,234 bytes, after 1.0 s"
     assert [one.strange for one in step.origins] == [True, True, False], "what is strange stands first"
     assert "written by a stranger" in step.origins[0].text + step.origins[1].text
     assert step.why[0].means == MEANINGS[Code.PERMITTED]
-    assert found.used == {"bank/pay": 1}
-    assert (found.task.calls, found.task.seq) == (1, 4)
+    assert outline.used == {"bank/pay": 1}
+    assert outline.task is not None
+    assert (outline.task.calls, outline.seq) == (1, 4)
 
 
 def test_every_kind_of_step_has_its_words():
     ask = call(
         "ask", approval="ap_1", approval_expires_at=NOW + timedelta(minutes=5), grant=-1, reasons=[ReasonLine(code="needs_approval")]
     )
-    found = told(
+    _, steps = told(
         OPENED,
         TaskMoved(to="active", by="desk"),
         ask,
@@ -113,14 +121,14 @@ def test_every_kind_of_step_has_its_words():
         LeaseRevoked(lease="lease_1"),
         TaskMoved(to="revoked", by="ann", reason="it looks wrong"),
     )
-    lines = [(one.kind, one.title, one.by, one.told) for one in found.steps[2:]]
+    lines = [(one.kind, one.title, one.by, one.told) for one in steps[2:]]
     assert lines[0][:2] == ("ask", "bank/pay")
     assert lines[1] == ("approval", "denied", "ann", ("no", "by console"))
     assert lines[2][:2] == ("lease", "credential db on orders intended")
     assert "standing secret" in lines[2][3][1]
     assert lines[4][:2] == ("leak", "a leased secret was found and stopped")
     assert lines[6] == ("state", "revoked", "ann", ("it looks wrong",))
-    assert found.steps[2].why[0].means == MEANINGS[Code.NEEDS_APPROVAL]
+    assert steps[2].why[0].means == MEANINGS[Code.NEEDS_APPROVAL]
 
 
 def test_a_yes_without_the_passkey_that_is_wanted_is_no_record_of_ours():
@@ -129,8 +137,14 @@ def test_a_yes_without_the_passkey_that_is_wanted_is_no_record_of_ours():
     before = (OPENED, TaskMoved(to="active", by="desk"), ask)
     with pytest.raises(Broken, match="without the passkey"):
         told(*before, ApprovalAnswered(approval="ap_1", state="granted", by="ann"))
-    assert told(*before, ApprovalAnswered(approval="ap_1", state="denied", by="ann")).task.approvals["ap_1"].state == "denied"
-    given = told(*before, ApprovalAnswered(approval="ap_1", state="granted", by="ann", passkey="k")).task.approvals["ap_1"]
+    for answer in (
+        ApprovalAnswered(approval="ap_1", state="denied", by="ann"),
+        ApprovalAnswered(approval="ap_1", state="granted", by="ann", passkey="k"),
+    ):
+        outline, _ = told(*before, answer)
+        assert outline.task is not None
+        given = outline.task.approvals["ap_1"]
+        assert given.state == answer.state
     assert (given.state, given.answers[0].passkey) == ("granted", "k")
 
 
