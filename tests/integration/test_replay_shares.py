@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec import structs
 
 from remit.logic.records import decode, encode
 from remit.model.catalog import Kind
@@ -50,7 +51,7 @@ async def told_late(world: World, root: Any, child: Any) -> None:
     last = (await world.store.task_entries(child.id))[-1]
     record = decode(entry.body)
     await world.tasks.move(root.id, TaskState.REVOKED, by="operator")
-    late = replace(record, seq=last.seq + 1, body=replace(record.body, decision="d_late"))
+    late = structs.replace(record, seq=last.seq + 1, body=replace(record.body, decision="d_late"))
     await world.store.append(Append(body=encode(late), task=child.id, seq=late.seq, after=last.leaf))
 
 
