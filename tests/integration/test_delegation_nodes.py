@@ -79,11 +79,13 @@ async def chain(world: World) -> list[Any]:
     return [root, child, await world.delegations.delegate(world.bearer(child), wanted("payer", calls=40), by=child.agent)]
 
 
-async def call_on(world: World, task: Any, stop: asyncio.Event) -> int:
-    """Call and call until told to stop, or forty times; how often it was allowed."""
+async def call_on(world: World, task: Any, stop: asyncio.Event, begun: asyncio.Event | None = None) -> int:
+    """Call and call until told to stop, or forty times; how often it was allowed. ``begun``: set by the first decision."""
     allowed = 0
     for _ in range(40):
         allowed += isinstance(await world.mediation.authorize(world.bearer(task), call("mail/read")), Ticket)
+        if begun is not None:
+            begun.set()
         if stop.is_set():
             break
     return allowed
@@ -100,13 +102,13 @@ async def after(world: World, kind: type, tasks: set[str]) -> list[str]:
 async def test_no_decision_slips_past_an_ancestor_that_another_node_moves(nodes, to):
     here, there = nodes
     root, child, grandchild = await chain(here)
-    stop = asyncio.Event()
+    stop, begun = asyncio.Event(), asyncio.Event()
 
     async def move() -> None:
-        await asyncio.sleep(0.05)
+        await begun.wait()
         await here.tasks.move(root.id, to, by="operator")
 
-    allowed, below, _ = await asyncio.gather(call_on(there, grandchild, stop), call_on(there, child, stop), move())
+    allowed, below, _ = await asyncio.gather(call_on(there, grandchild, stop, begun), call_on(there, child, stop, begun), move())
     assert allowed + below > 0
     assert "allow" not in await after(here, TaskMoved, {child.id, grandchild.id})
     assert not isinstance(await there.mediation.authorize(there.bearer(grandchild), call("mail/read")), Ticket)
