@@ -320,6 +320,20 @@ def test_several_processes_replay_to_the_same_end_and_tell_how_far_they_are(fold
     assert "entries replayed" in capfd.readouterr().err
 
 
+def test_processes_of_a_replay_run_nothing_of_the_folder_that_somebody_stands_in(folder, tmp_path, monkeypatch):
+    work(folder)
+    candidate = {"main.cedar": CEDAR.replace("amount < 10", "amount < 1000")}
+    (tmp_path / "strange").mkdir()
+    (tmp_path / "strange" / "multiprocessing.py").write_text("open('was-run', 'w').close()\n")
+    monkeypatch.chdir(tmp_path / "strange")
+    monkeypatch.setattr(replaying, "_ALONE_MAX", 0)
+    monkeypatch.setenv("PYTHONSAFEPATH", "")
+    monkeypatch.delenv("PYTHONPATH", raising=False)  # here it names this folder too
+    told = asyncio.run(replayed(folder.absolute(), candidate, since=None, task_type="", processes=2))
+    assert told.flips
+    assert not (tmp_path / "strange" / "was-run").exists()
+
+
 def test_a_policy_that_fails_while_it_is_evaluated_denies_also_in_a_rehearsal_and_a_replay(folder):
     work(folder)
     overflows = "when { context.arguments.amount * 9223372036854775807 > 0 }"

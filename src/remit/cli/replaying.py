@@ -69,6 +69,7 @@ async def _shared_out(folder: Path, work: Callable[[Node, History, Share], Corou
         if size <= _ALONE_MAX or many < 2:
             with progress(size) as history.looked:
                 return [await work(node, history, WHOLE)]
+    os.environ["PYTHONSAFEPATH"] = "1"  # else the processes would look for their first modules in the folder that somebody stands in
     spawn = multiprocessing.get_context("spawn")
     looked = spawn.RawArray("q", many + 1)
     with ProcessPoolExecutor(many, mp_context=spawn, initializer=_begin, initargs=(looked,)) as pool, progress(size) as told:

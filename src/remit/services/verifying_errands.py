@@ -1,7 +1,8 @@
 """What another process does for ``verifying.py``: it reads stretches of a file by itself and says in short what they come to.
 
 Rules: it is told where a stretch begins and how long its blocks are, one line an errand, and answers in the order asked. It holds one
-stretch at a time. It judges nothing: where it has no answer, or is gone, the stretch is gone through by who asked.
+stretch at a time. It judges nothing: where it has no answer, or is gone, the stretch is gone through by who asked. No pool of
+``concurrent.futures``: its processes look for modules in the folder one stands in, and open the file anew by its path.
 """
 
 from __future__ import annotations
