@@ -11,9 +11,9 @@ import asyncio
 import contextlib
 import functools
 import time
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
+from remit.doors.gateway.beside import LIST_CHANGED, UNANSWERED, Beside
 from remit.doors.gateway.headers import header_parameters, parameter_headers
 from remit.doors.problems import INTERNAL, METHOD_NOT_FOUND, rpc_error
 from remit.drivers.base import HttpServer, StdioServer, UpstreamLimits
@@ -26,21 +26,18 @@ from remit.logic.narrow import tool_digest
 from remit.model.lease import ROTATION_GRACE
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Mapping
 
     import aiohttp
 
+    from remit.doors.gateway.beside import Still
     from remit.doors.gateway.headers import HeaderParameters
     from remit.drivers.base import Message
 
     Told = Callable[[str, list[dict[str, Any]]], Awaitable[None]]
     Wire = Callable[[Message], Awaitable[bool]]
-    Speak = Callable[[], Awaitable[None]]
-    Still = Callable[[], Awaitable[bool]]
 
 ABSENT = "absent"
-UNANSWERED = "the task has read something since the call was decided in which this was asked, so no answer is passed on"
-_LIST_CHANGED = "notifications/tools/list_changed"
 _LOOK_SECONDS = 0.25  # from a notice of change to the look at it
 _FRESH_SECONDS = 10.0  # a look is believed for so long where no change is told: a server need not tell
 _LOOKS_MAX = 3  # at a list of tools that changes while it is read
@@ -49,17 +46,6 @@ _RETRY_SECONDS, _RETRY_SECONDS_MAX = 1.0, 30.0
 _RETIRE_SECONDS = ROTATION_GRACE.total_seconds() - 5.0
 _RETIRE_LOOK_SECONDS = 0.05
 _CARRIED = "a leased credential"
-_ASKED_MAX = 1_000
-_TEXT_CHARACTERS_MAX = 4_096
-_ROOTS = "roots/list"
-_TOLD = {  # what a server may say at any time, with the members of its params that are passed on: nothing is to be read in it
-    _ROOTS: "",
-    _LIST_CHANGED: "",
-    "notifications/prompts/list_changed": "",
-    "notifications/resources/list_changed": "",
-    "notifications/resources/updated": "uri",
-    "notifications/elicitation/complete": "elicitationId",
-}
 # answers to these are looked through where they are observed, as results of calls
 _OBSERVED = frozenset(
     {"tools/call", "resources/read", "prompts/get", "completion/complete", "resources/subscribe", "resources/unsubscribe"}
@@ -86,12 +72,10 @@ class Link:
     ) -> None:
         """``capabilities``: of the agent for which a legacy server was initialised. ``told``: hears every whole list of tools
         before anything is made of it. ``wire``: whether a message may pass between agent and server; if not, all is done about it.
-        ``adds_nothing``: whether what the server says by itself cannot raise the task's labels (``None``: it can).
+        ``adds_nothing``: see Beside.
         """
         self.server, self.capabilities, self._told, self._wire = server, capabilities, told, wire
-        self._adds_nothing = adds_nothing
-        self._calls: list[tuple[Speak, Still]] = []
-        self._asked: OrderedDict[object, tuple[Still, ...]] = OrderedDict()
+        self.aside = Beside(adds_nothing)
         self.upstream: AnyUpstream
         self.listeners: list[Callable[[Message], Awaitable[None]]] = []
         self.askers: list[Callable[[Message], Awaitable[None]]] = []
@@ -144,49 +128,16 @@ class Link:
     async def send(self, message: Message) -> None:
         """Send what the agent says outside of its calls: a notification, or its answer to a question. Raises Outage."""
         await self._check_sent(message)
-        if "method" not in message and not await self.may_answer(message["id"]):
+        if "method" not in message and not await self.aside.may_answer(message["id"]):
             message = rpc_error(message["id"], INTERNAL, UNANSWERED)
         await self.upstream.send(message)
 
-    @contextlib.contextmanager
-    def call(self, speak: Speak, still: Still) -> Iterator[None]:
-        """A call is under way while the block runs. ``speak``: what the server says counts as said in it; ``still``: whether it may be
-        given more.
-        """
-        this = (speak, still)
-        self._calls.append(this)
-        try:
-            yield
-        finally:
-            self._calls.remove(this)
-
-    def asked(self, question: object, *still: Still) -> None:
-        """A question of the server goes to the agent, on the word of these calls."""
-        self._asked[question] = still
-        if len(self._asked) > _ASKED_MAX:
-            self._asked.popitem(last=False)
-
-    async def may_answer(self, question: object) -> bool:
-        """Whether the answer to a question may go out, once. Raises Outage."""
-        for still in self._asked.pop(question, ()):
-            if not await still():
-                return False
-        return True
-
     async def beside(self, message: Message) -> Message | None:
         """What the server says outside of the exchange of a call, as far as the agent may hear it (``None``: it may not). Raises Outage."""
-        if message.get("method") in _TOLD:
-            return _bare(message)
-        if self._calls:
-            for speak, _ in list(self._calls):
-                await speak()
-            if "id" in message:
-                self.asked(message["id"], *(still for _, still in self._calls))
-            return message
-        if "id" in message:  # of an answer nobody has decided
+        heard = await self.aside.heard(message)
+        if heard is None and "id" in message:
             await self.refuse(message)
-            return None
-        return message if self._adds_nothing is not None and await self._adds_nothing() else None
+        return heard
 
     async def check_opening(self) -> None:
         """Whether what the server says of itself may be shown. Raises Outage."""
@@ -217,7 +168,7 @@ class Link:
 
     def notice(self, message: Message) -> None:
         """Learn from a message that passes by."""
-        if message.get("method") == _LIST_CHANGED:
+        if message.get("method") == LIST_CHANGED:
             self.forget()
 
     def forget(self) -> None:
@@ -386,14 +337,6 @@ def _is_result(message: Message, answer: Message) -> bool:
     result = answer.get("result")
     asks = isinstance(result, dict) and result.get("resultType") == "input_required"
     return message.get("method") in _OBSERVED and not asks
-
-
-def _bare(message: Message) -> Message:
-    """A message without what nobody needs of it."""
-    bare: Message = {name: message[name] for name in ("jsonrpc", "id", "method") if name in message}
-    member, params = _TOLD[message["method"]], message.get("params") or {}
-    value = params.get(member)
-    return {**bare, "params": {member: value}} if isinstance(value, str) and len(value) <= _TEXT_CHARACTERS_MAX else bare
 
 
 def _untagged(message: Message) -> Message:

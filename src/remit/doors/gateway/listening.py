@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+from remit.doors.gateway.requests import NAME_CHARACTERS_MAX
 from remit.doors.gateway.translate import META, known_capabilities
 from remit.doors.problems import INTERNAL, INVALID_PARAMS, MODERN_DENIED, rpc_error
 from remit.errors import Mistake, Outage
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 LISTEN = "subscriptions/listen"
 _RESOURCES_MAX = 100
-_NAME_CHARACTERS_MAX = 4_096
 _ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
 _LISTS = {
     "toolsListChanged": ("tools", "notifications/tools/list_changed"),
@@ -81,7 +81,7 @@ def _acknowledged(notice: Message) -> Message:
     honoured: dict[str, Any] = {name: said[name] for name in _LISTS if isinstance(said.get(name), bool)}
     uris = said.get("resourceSubscriptions")
     if isinstance(uris, list):
-        honoured["resourceSubscriptions"] = [uri for uri in uris if isinstance(uri, str) and len(uri) <= _NAME_CHARACTERS_MAX]
+        honoured["resourceSubscriptions"] = [uri for uri in uris if isinstance(uri, str) and len(uri) <= NAME_CHARACTERS_MAX]
     return {"jsonrpc": "2.0", "method": _ACKNOWLEDGED, "params": {"notifications": honoured}}
 
 
@@ -90,7 +90,7 @@ def _watched(wanted: object) -> list[str]:
     if not isinstance(wanted, dict):
         raise Mistake("notifications must be an object")
     uris = wanted.get("resourceSubscriptions", [])
-    if not isinstance(uris, list) or not all(isinstance(uri, str) and len(uri) <= _NAME_CHARACTERS_MAX for uri in uris):
+    if not isinstance(uris, list) or not all(isinstance(uri, str) and len(uri) <= NAME_CHARACTERS_MAX for uri in uris):
         raise Mistake("resourceSubscriptions must be a list of URIs")
     if len(uris) > _RESOURCES_MAX:
         raise Mistake(f"a subscription watches at most {_RESOURCES_MAX} resources")

@@ -111,7 +111,7 @@ class Relay:
                 answer = await self._forward(link, message, _beside(link, sink), exchange)
             except Outage as error:
                 return _failure(message, error)
-            return refusal_of(link.server, message, answer) or {"jsonrpc": "2.0", "id": request_id, "result": {}}
+            return _error_of(link.server, message, answer) or {"jsonrpc": "2.0", "id": request_id, "result": {}}
         if method == "subscriptions/listen" and modern:
             return await listen(self._mediation, self._tasks, bearer, link, message, sink)
         try:
@@ -191,11 +191,11 @@ class Relay:
         async def first(interim: Message) -> None:
             await speak()
             if "id" in interim:
-                link.asked(interim["id"], still)
+                link.aside.asked(interim["id"], still)
             await sink(interim)
 
         try:
-            with link.call(speak, still):
+            with link.aside.call(speak, still):
                 answer = await self._forward(link, message, first, exchange, headers)
         except Outage as error:
             tell_failure(self._spans, error)
@@ -263,7 +263,7 @@ class Relay:
             return _failure(message, error)
         result = answer.get("result")
         if not isinstance(result, dict) or not isinstance(result.get(member), list):
-            return refusal_of(link.server, message, answer) or rpc_error(message["id"], INTERNAL, f"{link.server} lists nothing")
+            return _error_of(link.server, message, answer) or rpc_error(message["id"], INTERNAL, f"{link.server} lists nothing")
         items = [item for item in result[member] if isinstance(item, dict) and (member != "tools" or _is_sound(item))]
         if member == "tools" and "nextCursor" not in result and not message.get("params", {}).get("cursor"):
             await link.learn(items, changes)
@@ -347,7 +347,7 @@ def _refusal(message: Message, refused: Refused, *, modern: bool) -> Message:
     return rpc_error(message["id"], MODERN_DENIED if modern else LEGACY_DENIED, refused.message, decision)
 
 
-def refusal_of(server: str, message: Message, answer: Message) -> Message | None:
+def _error_of(server: str, message: Message, answer: Message) -> Message | None:
     """What the agent reads where a server answers with an error to what is no call: its code, for nobody has labelled its words."""
     error = answer.get("error")
     if error is None:

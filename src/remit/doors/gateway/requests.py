@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from remit.drivers.base import Message
     from remit.model.call import Call
 
-_NAME_CHARACTERS_MAX = 4_096
+NAME_CHARACTERS_MAX = 4_096
 LISTS = {
     "tools/list": "tools",
     "resources/list": "resources",
@@ -99,6 +99,6 @@ def _completed(server: str, params: Message) -> Call:
 
 def _name(params: Message, key: str) -> str:
     value = params.get(key)
-    if not isinstance(value, str) or not 0 < len(value) <= _NAME_CHARACTERS_MAX:
-        raise Mistake(f"{key} must be a string of at most {_NAME_CHARACTERS_MAX} characters")
+    if not isinstance(value, str) or not 0 < len(value) <= NAME_CHARACTERS_MAX:
+        raise Mistake(f"{key} must be a string of at most {NAME_CHARACTERS_MAX} characters")
     return value

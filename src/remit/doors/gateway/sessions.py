@@ -12,7 +12,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from remit.doors.gateway.links import UNANSWERED
+from remit.doors.gateway.beside import UNANSWERED
 from remit.doors.gateway.streams import Streams, Waiting
 from remit.doors.gateway.translate import can_answer, legacy_question, legacy_result, modern_request
 from remit.doors.problems import INTERNAL, rpc_error
@@ -111,7 +111,9 @@ class Session:
                     replies = await self._ask_all(requests, sink)
                 except TimeoutError:
                     return rpc_error(message["id"], INTERNAL, "the agent did not answer the server's question in time")
-                for key, reply in zip(requests, replies, strict=True):
+                for key, (number, reply) in zip(requests, replies.items(), strict=True):
+                    if not await self.link.aside.may_answer(number):
+                        return rpc_error(message["id"], INTERNAL, UNANSWERED)
                     if "result" not in reply:
                         return {"jsonrpc": "2.0", "id": message["id"], "error": reply.get("error", {})}
                     responses[key] = reply["result"]
@@ -127,14 +129,14 @@ class Session:
         """Show the person at the agent's client a question of remit itself; its result, or ``None`` where there is none in time."""
         try:
             async with asyncio.timeout(seconds):
-                (reply,) = await self._ask_all({"remit": request}, sink)
+                (reply,) = (await self._ask_all({"remit": request}, sink)).values()
         except TimeoutError:
             return None
         result = reply.get("result")
         return result if isinstance(result, dict) else None
 
-    async def _ask_all(self, requests: Mapping[str, Any], sink: Callable[[Message], Awaitable[None]]) -> list[Message]:
-        """Show a round of questions to the agent and wait for all answers."""
+    async def _ask_all(self, requests: Mapping[str, Any], sink: Callable[[Message], Awaitable[None]]) -> dict[str, Message]:
+        """Show a round of questions to the agent and wait for all answers, by the numbers that they were asked under."""
         waiting: list[asyncio.Future[Message]] = []
         numbers = []
         try:
@@ -146,9 +148,7 @@ class Session:
                 self._note(number, answer)
                 await sink(legacy_question(request, number))
             async with asyncio.timeout(self.link.answer_seconds):
-                replies = list(await asyncio.gather(*waiting))
-            may = [await self.link.may_answer(number) for number in numbers]
-            return [reply if may[place] else rpc_error(reply.get("id"), INTERNAL, UNANSWERED) for place, reply in enumerate(replies)]
+                return dict(zip(numbers, await asyncio.gather(*waiting), strict=True))
         finally:
             for number in numbers:
                 self.asked.pop(number, None)
