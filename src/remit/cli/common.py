@@ -128,11 +128,21 @@ def _told(error: Exception) -> RemitError:
     return Broken(f"{what} (at {Path(frame.filename).name}:{frame.lineno})", hint="please report this, with what you did")
 
 
+def error_text(error: RemitError) -> str:
+    """An error as every command tells it to programs."""
+    place = str(error.place) if error.place else ""
+    return json_text({"error": {"code": error.code, "message": error.message, "hint": error.hint, "where": place}})
+
+
+def usage_text(error: click.UsageError) -> str:
+    """The same of wrong usage."""
+    hint = f"{error.ctx.command_path} --help" if error.ctx else "remit --help"
+    return error_text(Mistake(error.format_message(), code="usage", hint=hint))
+
+
 def _report(error: RemitError, *, as_json: bool) -> None:
     if as_json:
-        place = str(error.place) if error.place else ""
-        data = {"error": {"code": error.code, "message": error.message, "hint": error.hint, "where": place}}
-        click.echo(json_text(data))
+        click.echo(error_text(error))
     lines = "\n".join(safe(line) for line in str(error).splitlines())
     kind = "fault" if isinstance(error, Broken) else "unavailable" if isinstance(error, Outage) else "remit"
     click.secho(f"{kind}: {lines}", err=True, fg="red")

@@ -6,7 +6,6 @@ completion waits for servers, drivers and databases.
 
 from __future__ import annotations
 
-import json
 from importlib import import_module
 from typing import Any
 
@@ -70,9 +69,7 @@ class _Loaded(click.Group):
             return super().invoke(ctx)
         except click.UsageError as error:
             if ctx.meta[_JSON]:
-                hint = f"{error.ctx.command_path} --help" if error.ctx else "remit --help"
-                told = {"code": "usage", "message": error.format_message(), "hint": hint, "where": ""}
-                click.echo(json.dumps({"error": told}, ensure_ascii=False))
+                click.echo(import_module("remit.cli.common").usage_text(error))
             raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

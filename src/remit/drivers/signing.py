@@ -1,5 +1,4 @@
-"""Signing and checking our own tokens: ES256 and nothing else, keys by ``kid`` from our own set. The signature is ``cryptography``'s;
-what is around it is three parts joined by dots, always of the same kinds (RFC 7515 §7.1), and needs no library.
+"""Signing (with joserfc) and checking our own tokens: ES256 and nothing else, keys by ``kid`` from our own set.
 
 Rules (RFC 8725): the algorithm is ours to choose, never the token's; ``jku``, ``x5u``, ``jwk`` and ``crit`` are refused
 before anything is checked; tokens are bounded before they are parsed, and claims are read only once their signature holds.
@@ -7,15 +6,15 @@ before anything is checked; tokens are bounded before they are parsed, and claim
 
 from __future__ import annotations
 
-import binascii
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from joserfc import jwt
 from joserfc.jwk import ECKey
 
 from remit.drivers.key_sets import decoded_part
@@ -32,8 +31,7 @@ _HEADERS = frozenset({"alg", "kid", "typ"})
 _HEADERS_MAX = 16
 _HALF_BYTES = 32
 _SCHEME = ECDSA(SHA256())
-_URL_SAFE = bytes.maketrans(b"+/", b"-_")
-_CLAIMS, _READER = msgspec.json.Encoder(), msgspec.json.Decoder()
+_READER = msgspec.json.Decoder()
 Claims = dict[str, Any]
 
 
@@ -45,19 +43,12 @@ class TokenSigner:
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         self._key = ECKey.import_key(pem)
         self.key_id = self._key.thumbprint()
-        self._signing, self._verifier = key, key.public_key()
+        self._verifier = key.public_key()
         self._headers: dict[bytes, Claims] = {}  # as they stand in tokens of ours: a few, and always the same
-        self._heads: dict[str, bytes] = {}  # the same to be written, by ``typ``
 
     def sign(self, claims: Claims, kind: str) -> str:
         """A compact JWS with ``typ`` = kind."""
-        head = self._heads.get(kind)
-        if head is None:
-            head = self._heads[kind] = _encoded(msgspec.json.encode({"alg": _ALGORITHM, "kid": self.key_id, "typ": kind}))
-        signed = head + b"." + _encoded(_CLAIMS.encode(claims))
-        r, s = decode_dss_signature(self._signing.sign(signed, _SCHEME))
-        signature = r.to_bytes(_HALF_BYTES) + s.to_bytes(_HALF_BYTES)  # RFC 7518 §3.4
-        return (signed + b"." + _encoded(signature)).decode()
+        return jwt.encode({"alg": _ALGORITHM, "kid": self.key_id, "typ": kind}, claims, self._key)
 
     def open(self, token: str) -> tuple[Claims, Claims]:
         """Header (to be read only) and claims of a token this key signed, which may be remembered. Raises Unauthenticated."""
@@ -122,8 +113,3 @@ class TokenSigner:
         if set(header) - _HEADERS:
             raise Unauthenticated("the token's header says more than it may")
         return header
-
-
-def _encoded(data: bytes) -> bytes:
-    """Base64url as JOSE writes it (RFC 7515 §2)."""
-    return binascii.b2a_base64(data, newline=False).rstrip(b"=").translate(_URL_SAFE)

@@ -85,7 +85,7 @@ def fold(task: Task | None, record: Record, leaf: bytes) -> Task:
         return amended(task, leases=leases_after(task, body, record.at), **step)
     if isinstance(body, TaskNarrowed):
         after = narrowed(task, body, step)
-        return replace(after, leases=without_lost_parts(after, record.at))
+        return amended(after, leases=without_lost_parts(after, record.at))
     if isinstance(body, TaskDelegated):
         return delegated(task, body, step)
     if isinstance(body, TaskReturned):

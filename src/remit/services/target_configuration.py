@@ -153,8 +153,8 @@ def _check_scopes(
             table.wrong(what, hint, "part", number, "scope")
             return
         others.append(sample_arguments(part.scope, inputs))
-    for some in ([one] for one in others) if others else ():
-        _check_scope(table, kind, joined(sample, some), "part")
+    for one in others:
+        _check_scope(table, kind, joined(sample, [one]), "part")
     _check_scope(table, kind, joined(sample, others), "scope")
 
 

@@ -131,9 +131,8 @@ class Tasks:
 
     def opens(self, task: Task, above: tuple[Task, ...], now: datetime) -> bool:
         """Whether a task still opens anything: neither it nor one above has ended, and no agent of the chain is stopped."""
-        if task.over or now >= task.deadline or (above and cut_off(above, now)):
-            return False
-        return not self.standing.agents or not self.standing.stopped([task.agent.text, *task.chain])
+        stopped = self.standing.stopped([task.agent.text, *task.chain])
+        return not (task.over or now >= task.deadline or cut_off(above, now) or stopped)
 
     def holds(self, task: Task, now: datetime) -> bool:
         """Whether a task may hold credentials, as far as is known here: it and all above it are active and in time, and no agent of the
@@ -192,10 +191,7 @@ class Tasks:
             others = beside(result, now) if beside is not None else ()
             append = Append(body=data, task=task.id, seq=record.seq, after=task.leaf, rows=rows, given=given, also=others)
             try:
-                if self._spans.on:
-                    with self._spans.span(RECORD):
-                        await self._store.append(append)
-                else:
+                with self._spans.span(RECORD):
                     await self._store.append(append)
             except StaleTask as stale:
                 self._drop(task_id, epoch)
