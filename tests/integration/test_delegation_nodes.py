@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +12,13 @@ import pytest
 from remit.errors import RemitError
 from remit.logic.checkpoint import Checkpoint, sign_checkpoint
 from remit.logic.records import decode
-from remit.model.catalog import Kind
-from remit.model.delegation import Wanted, WantedLine
-from remit.model.delegation_record import AgentsStopped, DelegableLine
+from remit.model.delegation_record import AgentsStopped
 from remit.model.record import CallDecided, TaskMoved
 from remit.model.task import TaskState
 from remit.services.mediation import Ticket
 from remit.services.replay import verify
 from remit.store.postgres import PostgresStore
+from tests.families import POLICY, TERMS, chain, wanted
 from tests.servers.postgres import postgres
 from tests.support import ORIGIN, World, agent_id, call, rulebook
 
@@ -28,12 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
 pytestmark = pytest.mark.anyio
-POLICY = """
-@id("reads") permit (principal, action in Action::"read", resource);
-@id("hands on") permit (principal, action == Action::"task/delegate", resource);
-"""
-NUMBERS = itertools.count(1)
-TERMS = DelegableLine(to=["reader", "payer"], depth=3, fan_out=50, lifetime_seconds=300)
 
 
 @dataclass
@@ -65,18 +57,6 @@ async def nodes(server: str, tmp_path: Any) -> AsyncIterator[tuple[World, World]
     yield one, two
     await one.close()
     await two.close()
-
-
-def wanted(agent: str = "reader", calls: int = 20, uses: int | None = None) -> Wanted:
-    line = WantedLine(kind=Kind.TOOL, server="mail", name="read", uses=uses)
-    return Wanted(request=f"r{next(NUMBERS)}", agent=agent, objective="Read", lines=(line,), calls=calls)
-
-
-async def chain(world: World) -> list[Any]:
-    """A root, its child and its grandchild."""
-    root = await world.open(budget_calls=120, delegable=TERMS)
-    child = await world.delegations.delegate(world.bearer(root), wanted(calls=60), by=root.agent)
-    return [root, child, await world.delegations.delegate(world.bearer(child), wanted("payer", calls=40), by=child.agent)]
 
 
 async def call_on(world: World, task: Any, stop: asyncio.Event, begun: asyncio.Event | None = None) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,36 +9,24 @@ import pytest
 from msgspec import structs
 
 from remit.logic.records import decode, encode
-from remit.model.catalog import Kind
-from remit.model.delegation import Wanted, WantedLine
-from remit.model.delegation_record import DelegableLine
 from remit.model.record import CallDecided
 from remit.model.task import TaskState
 from remit.services import history
 from remit.services.history import Share
 from remit.services.replay import Replayed, Verified, merged, merged_verified, replay, verify
 from remit.store.database import Append
+from tests.families import POLICY, chain
 from tests.support import World, call, rulebook
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.anyio
-POLICY = """
-@id("reads") permit (principal, action in Action::"read", resource);
-@id("hands on") permit (principal, action == Action::"task/delegate", resource);
-"""
-NUMBERS = itertools.count(1)
-TERMS = DelegableLine(to=["reader", "payer"], depth=3, fan_out=50, lifetime_seconds=300)
 
 
 async def family(world: World) -> list[Any]:
     """A root, its child and its grandchild, each of which has read."""
-    tasks = [await world.open(budget_calls=120, delegable=TERMS)]
-    for agent in ("reader", "payer"):
-        line = WantedLine(kind=Kind.TOOL, server="mail", name="read", uses=None)
-        wanted = Wanted(request=f"r{next(NUMBERS)}", agent=agent, objective="Read", lines=(line,), calls=40 if agent == "reader" else 20)
-        tasks.append(await world.delegations.delegate(world.bearer(tasks[-1]), wanted, by=tasks[-1].agent))
+    tasks = await chain(world)
     for task in (*tasks, *tasks):
         await world.mediation.authorize(world.bearer(task), call("mail/read"))
     return tasks
