@@ -115,7 +115,8 @@ def run_guarded(root: Path, node: str, filesystem: str, company: Database) -> tu
     folder = root / "guard"
     port = free_port()
     build_guard(folder, servers(root, node, filesystem, "{lease:orders.url}"), port, company.remit_url)
-    os.environ["ORDERS_ROOT"] = company.remit_password  # of the operator, who starts remit
+    for words, said in ((("pin",), ""), (("target", "set-secret", "orders"), company.remit_password)):
+        subprocess.run([*REMIT, *words, "-C", str(folder)], input=said, stdout=subprocess.DEVNULL, text=True, check=True)
     CONSOLE.print("\n[bold]2. remit, an honest task.[/bold] Summarise docs/report.md: what a dispatcher would open.")
     honest, _ = run_task(folder, root, "report.md")
     show(honest)

@@ -94,6 +94,10 @@ def wait_for_person(console: Console, remit: list[str], folder: Path) -> None:
     ]
     with subprocess.Popen([*command, str(job)], cwd=HERE.parent, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as clerk:
         console.print(f"   An agent wants to pay two bills; each payment waits {WAIT} for you. Look at both: one is not like the other.")
+        terminal = Path(sys.executable).parent / "remit"
+        console.print("   The same from another terminal:")
+        for words in (f"approvals -C {folder}", f"approve ID -C {folder}", f"deny ID -C {folder}", f"ledger tail -C {folder}"):
+            console.print(f"      {terminal} {words}", markup=False, soft_wrap=True)
         while True:
             console.print(f"   Open once, within a minute: [bold]{link(remit, folder)}[/bold]", soft_wrap=True)
             try:
