@@ -298,6 +298,45 @@ async def test_a_change_wakes_who_waits_and_a_wait_ends(engine):
         assert await waiting == mark + 1
 
 
+async def test_one_looks_for_all_who_wait(engine, monkeypatch):
+    async with opened(engine) as one, opened(engine) as two:
+        mark, reads, read = await one.change_mark(), 0, one._read
+        waits = [asyncio.create_task(one.wait_for_change(mark, 20)) for _ in range(50)]
+        given_up = asyncio.create_task(one.wait_for_change(mark, 20))
+        while len(one._changes._waiting) < 51:
+            await asyncio.sleep(0)
+        assert await one.wait_for_change(mark, 0.2) == mark  # by now each of them has looked
+        given_up.cancel()
+
+        async def counted(work):
+            nonlocal reads
+            reads += 1
+            return await read(work)
+
+        monkeypatch.setattr(one, "_read", counted)
+        await two.append(Append(body=b"x"))
+        assert await asyncio.gather(*waits) == [mark + 1] * 50
+        assert reads <= 10
+        assert not one._changes._waiting
+
+
+@pytest.mark.parametrize("engine", ["postgres"], indirect=True)
+async def test_postgresql_wakes_who_waits(engine):
+    """With the connection that listens cut, and while it is away, the look that stands behind it still finds the change."""
+    async with opened(engine) as one, opened(engine) as two:
+        with psycopg.connect(one._url, autocommit=True) as other:
+            other.execute("LISTEN remit_ledger")
+            await two.append(Append(body=b"x"))
+            assert [told.payload for told in other.notifies(timeout=20, stop_after=1)] == ["1"]
+            waiting = asyncio.create_task(one.wait_for_change(1, 20))
+            while one._listening is None:
+                await asyncio.sleep(0.01)
+            other.execute("SELECT pg_terminate_backend(%s)", (one._listening.info.backend_pid,))
+            await two.append(Append(body=b"y"))
+            assert await waiting == 2
+    assert one._listening is None
+
+
 async def test_a_full_queue_is_an_outage_and_a_closed_store_too(engine):
     async with opened(engine, queue_limit=2) as store:
         results = await asyncio.gather(*(store.append(Append(body=body(n))) for n in range(200)), return_exceptions=True)

@@ -2,11 +2,13 @@
 
 Rules: the head is locked first, so appends of all nodes have one order and a task's last entry cannot change under a batch.
 ``synchronous_commit`` is on whatever the server's default. A lost connection is made anew at the next use; what was not
-acknowledged may or may not have become durable, and the caller looks again.
+acknowledged may or may not have become durable, and the caller looks again. ``NOTIFY`` wakes those who wait for changes; a look every
+second stands behind it, as a pooler in between may swallow it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 _SQL = queries("postgres")
 _CONNECT_SECONDS = 10
 _STATEMENT_MS = 30_000
+_TOLD_SECONDS = 1.0  # so long a notification is waited for before looking anyway
+_GATHER_SECONDS = 0.02  # a busy ledger wakes not more often
+_AWAY_SECONDS = 0.1  # between looks while there is no connection to be told by
 _MIGRATION_LOCK = 7_411_001
 _LAST = ("\uffff", "\uffff")
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -42,6 +47,7 @@ class PostgresStore(ThreadedStore[Connection]):
         """``url``: a libpq connection string. Makes the schema where it is missing. Raises Outage."""
         super().__init__(signer, queue_limit)
         self._url = url
+        self._listening: psycopg.AsyncConnection[tuple[Any, ...]] | None = None
         self._writing: Connection | None = self._prepare()
         self._writer.start()
 
@@ -224,6 +230,25 @@ class PostgresStore(ThreadedStore[Connection]):
     def _disconnect(self, connection: Connection) -> None:
         with contextlib.suppress(psycopg.Error):
             connection.close()
+
+    async def _rest(self) -> None:
+        try:
+            if self._listening is None:
+                self._listening = await psycopg.AsyncConnection.connect(self._url, autocommit=True, connect_timeout=_CONNECT_SECONDS)
+                await self._listening.execute(_SQL["listen"])
+                return  # what came before is seen by a look
+            async for _ in self._listening.notifies(timeout=_TOLD_SECONDS, stop_after=1):
+                pass  # how many there were is of no interest
+            await asyncio.sleep(_GATHER_SECONDS)
+        except psycopg.Error:
+            await self._rested()
+            await asyncio.sleep(_AWAY_SECONDS)
+
+    async def _rested(self) -> None:
+        listening, self._listening = self._listening, None
+        if listening is not None:
+            with contextlib.suppress(psycopg.Error):
+                await listening.close()
 
     def _stop(self) -> None:
         super()._stop()

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from remit.errors import Mistake, Outage, RemitError
 from remit.logic.merkle import completed, leaf_hash, root_of
+from remit.store.changes import Changes
 from remit.store.database import ENTRY_BYTES_MAX, Append, Entry, Given, Head, MarkRow, Row, StaleTask
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class ThreadedStore(ABC, Generic[C]):
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="remit-read")
         self._connections: list[C] = []
         self._closed = False
+        self._changes = Changes(self.change_mark, self._rest, self._rested)
         self._loop: asyncio.AbstractEventLoop
         self._writer = threading.Thread(target=self._write_batches, name="remit-write", daemon=True)
 
@@ -120,17 +122,21 @@ class ThreadedStore(ABC, Generic[C]):
 
     async def wait_for_change(self, mark: int, timeout_seconds: float) -> int:
         """See Store."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + timeout_seconds
-        while (now := await self.change_mark()) == mark and loop.time() < end:
-            await asyncio.sleep(min(_POLL_SECONDS, max(end - loop.time(), 0)))
-        return now
+        return await self._changes.wait(mark, timeout_seconds)
+
+    async def _rest(self) -> None:
+        """Return when something may have changed. Of an engine that tells nobody: a moment later."""
+        await asyncio.sleep(_POLL_SECONDS)
+
+    async def _rested(self) -> None:
+        """Nobody waits for changes any more."""
 
     async def close(self) -> None:
         """See Store."""
         if self._closed:
             return
         self._closed = True
+        await self._changes.close()
         loop = asyncio.get_running_loop()
         if self._flushing is not None:
             self._flushing.cancel()

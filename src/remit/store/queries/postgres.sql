@@ -7,8 +7,13 @@ SELECT size, frontier, checkpoint FROM remit.head WHERE id = 1
 SELECT size, frontier FROM remit.head WHERE id = 1 FOR UPDATE
 
 -- name: set_head
--- Move the head.
-UPDATE remit.head SET size = %s, frontier = %s, checkpoint = %s WHERE id = 1
+-- Move the head, and wake whoever listens, in the moment of the commit.
+WITH moved AS (UPDATE remit.head SET size = %s, frontier = %s, checkpoint = %s WHERE id = 1 RETURNING size)
+SELECT pg_notify('remit_ledger', size::text) FROM moved
+
+-- name: listen
+-- Be woken by it.
+LISTEN remit_ledger
 
 -- name: first_head
 -- Make the head of an empty tree, once.
