@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import gc
 import ssl
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
 import pika
 import pytest
+from aiohttp import web
 from pika.exceptions import AMQPError, ChannelClosedByBroker
+from yarl import URL
 
 from remit.drivers.targets.base import Minted, TargetSettings
 from remit.drivers.targets.rabbitmq import RABBITMQ, RabbitmqTarget
@@ -182,11 +186,11 @@ def broker(authorities: Path) -> Iterator[RabbitmqServer]:
         gc.collect()
 
 
-def opened(server: RabbitmqServer, password: str = "", user: str = "root") -> RabbitmqTarget:
+def opened(server: RabbitmqServer, password: str = "", user: str = "root", management: int = 0) -> RabbitmqTarget:
     async def secret() -> str:
         return password or server.password
 
-    addresses = {"url": f"http://{user}@127.0.0.1:{server.management}", "amqp": f"amqp://127.0.0.1:{server.amqp}"}
+    addresses = {"url": f"http://{user}@127.0.0.1:{management or server.management}", "amqp": f"amqp://127.0.0.1:{server.amqp}"}
     return RabbitmqTarget(TargetSettings(name="mq", kind="rabbitmq", values={**addresses, "sessions": 10, "ca_file": ""}), secret)
 
 
@@ -197,8 +201,40 @@ async def case(broker: RabbitmqServer) -> AsyncIterator[RabbitmqCase]:
     await made.target.close()
 
 
+@asynccontextmanager
+async def failing(server: RabbitmqServer, fails: dict[tuple[str, str], int]) -> AsyncIterator[int]:
+    """A front before the management API: the first so many requests of a kind it answers 500, and passes all others on."""
+    headers = {"Authorization": aiohttp.encode_basic_auth("root", server.password), "Accept": "*/*", "Content-Type": "application/json"}
+
+    async def passed(request: web.Request) -> web.Response:
+        kind = request.method, request.path.split("/")[2]
+        if fails.get(kind, 0) > 0:
+            fails[kind] -= 1
+            return web.json_response({"error": "Internal Server Error"}, status=500)
+        async with client.request(request.method, URL(request.raw_path, encoded=True), data=await request.read()) as answer:
+            return web.Response(body=await answer.read(), status=answer.status)
+
+    front = web.Application()
+    front.router.add_route("*", "/api/{path:.*}", passed)
+    runner = web.AppRunner(front)
+    await runner.setup()
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{server.management}", headers=headers) as client:
+        try:
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            yield runner.addresses[0][1]
+        finally:
+            await runner.cleanup()
+
+
 class TestRabbitmq(TargetContract):
     """The contract."""
+
+
+async def seen(case: RabbitmqCase, mark: str) -> None:
+    """The management plugin is told of a connection a little after it stands."""
+    async with asyncio.timeout(60):
+        while not case.server.api("GET", f"connections/username/{mark}"):
+            await asyncio.sleep(0.02)
 
 
 async def test_an_input_is_never_a_pattern(case):
@@ -315,6 +351,41 @@ async def test_more_connections_than_sessions_are_refused(broker):
     await session.close()
     await few.revoke(mark(74), minted)
     await few.close()
+
+
+@pytest.mark.parametrize("kind", [("DELETE", "connections"), ("GET", "connections"), ("DELETE", "users")])
+async def test_a_broker_that_fails_while_something_is_just_going_is_asked_again(case, kind):
+    """The plugin answers 500 to what meets a connection, or a user, that is going at that moment. By a front: the broker does it rarely."""
+    fails = {kind: 2}
+    async with failing(case.server, fails) as management:
+        target = opened(case.server, management=management)
+        minted = await target.mint(mark(76), SCOPE, soon())
+        session = await case.login(minted)
+        await seen(case, mark(76))
+        assert await target.revoke(mark(76), minted) is True
+        await target.close()
+    assert fails == {kind: 0}, "nothing has failed"
+    assert not await session.alive()
+    assert await refused(case, minted)
+    assert case.standing() == set()
+    await session.close()
+
+
+@pytest.mark.parametrize("kind", [("DELETE", "connections"), ("GET", "connections"), ("DELETE", "users")])
+async def test_a_broker_that_goes_on_failing_is_an_outage(case, monkeypatch, kind):
+    monkeypatch.setattr("remit.drivers.targets.rabbitmq._SESSIONS_SECONDS", 0.5)
+    async with failing(case.server, {kind: 1_000}) as management:
+        target = opened(case.server, management=management)
+        minted = await target.mint(mark(77), SCOPE, soon())
+        session = await case.login(minted)
+        await seen(case, mark(77))
+        with pytest.raises(Outage) as caught:
+            await target.revoke(mark(77), minted)
+        assert caught.value.code == "target_unavailable"
+        await target.close()
+    await case.target.revoke(mark(77), minted)
+    assert not await session.alive()
+    await session.close()
 
 
 @pytest.mark.parametrize(

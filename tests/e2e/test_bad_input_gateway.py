@@ -7,7 +7,6 @@ import base64
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,13 +24,24 @@ MODERN = {"MCP-Protocol-Version": "2026-07-28"}
 OPENING = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "raw", "version": "1"}}
 
 
-@pytest.fixture
-async def running(tmp_path: Path) -> AsyncIterator[Running]:
-    async with gateway(tmp_path, stdio("bank", "bank.py", "--stdio")) as node:
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """One loop for the module: what is refused ends nothing, so one node serves all."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
+    async with gateway(tmp_path_factory.mktemp("gateway"), stdio("bank", "bank.py", "--stdio")) as node:
         yield node
-        answer = await call(node, "tools/call", {"name": "echo", "arguments": {"text": "still here"}})
-        assert answer.json["result"]["content"][0]["text"] == "still here"
-        assert (await node.node.ledger.checkpoint()) is not None
+
+
+@pytest.fixture
+async def running(served: Running) -> AsyncIterator[Running]:
+    yield served
+    answer = await call(served, "tools/call", {"name": "echo", "arguments": {"text": "still here"}})
+    assert answer.json["result"]["content"][0]["text"] == "still here"
+    assert (await served.node.ledger.checkpoint()) is not None
 
 
 class Answer:
@@ -226,6 +236,7 @@ async def test_unknown_methods_are_denied(running: Running) -> None:
 
 
 async def test_arguments_that_break_the_schema_are_a_denial_that_is_recorded(running: Running) -> None:
+    before = len(await running.records())
     for arguments in ({}, {"text": 5}, {"text": "x", "more": 1}, {"text": None}):
         result = (await call(running, "tools/call", {"name": "echo", "arguments": arguments})).json["result"]
         assert result["isError"] is True
@@ -234,7 +245,7 @@ async def test_arguments_that_break_the_schema_are_a_denial_that_is_recorded(run
         assert (await call(running, "tools/call", {"name": "echo", "arguments": arguments})).json["error"]["code"] == -32602
     huge = await call(running, "tools/call", {"name": "echo", "arguments": {"text": "x", "n": 2**60}})
     assert huge.json["error"]["code"] == -32602
-    assert [record.outcome for record in await running.records() if hasattr(record, "outcome")] == ["deny"] * 4
+    assert [record.outcome for record in (await running.records())[before:] if hasattr(record, "outcome")] == ["deny"] * 4
 
 
 async def test_sessions_belong_to_their_task(running: Running) -> None:
@@ -313,8 +324,8 @@ async def test_what_is_no_http(running: Running) -> None:
         writer.close()
 
 
-async def test_a_body_that_never_comes(running: Running) -> None:
+async def test_a_body_that_never_comes(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     gate = running.node.gateway.door
-    gate._limits = replace(gate._limits, body_seconds_max=0.2)
+    monkeypatch.setattr(gate, "_limits", replace(gate._limits, body_seconds_max=0.2))
     late = await post(running, b"{", {"Content-Length": "100"})
     assert late.status == 408

@@ -212,6 +212,16 @@ def test_each_line_is_spoilt_in_turn(here, monkeypatch, spoil):
                 assert left == all_of_them[: len(left)]
 
 
+@pytest.mark.parametrize("alone", [0, 1])
+@pytest.mark.parametrize("blanks", [1, 2])
+def test_a_blank_line_at_the_end_is_a_line_that_does_not_belong_there(here, monkeypatch, blanks, alone):
+    monkeypatch.setattr(verifying, "_BLOCKS_ALONE_MAX", alone)
+    for lines in ([EXPORT_HEADER.encode()], export_of([body_of("a", 1)], set())):
+        found = agreed(here, b"\n".join(lines) + b"\n" * (1 + blanks))
+        assert isinstance(found, Tampered)
+        assert found.what == "a line is out of its place"
+
+
 def entries(lines: list[bytes]) -> list[object]:
     return [carried(line) for line in lines if not line.startswith(b"checkpoint ")]
 

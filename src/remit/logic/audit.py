@@ -69,11 +69,11 @@ def _blocks(lines: Iterator[str]) -> Iterator[bytes]:
     held: list[str] = []
     for line in lines:
         if len(held) >= _LINES_AT_ONCE and not line.startswith("entry "):
-            yield "\n".join(held).encode("utf-8", "replace")
+            yield "".join(held).encode("utf-8", "replace")
             held = []
-        held.append(line.rstrip("\n"))
+        held.append(line.rstrip("\n") + "\n")  # also the last: a line that is blank is a line
     if held:
-        yield "\n".join(held).encode("utf-8", "replace")
+        yield "".join(held).encode("utf-8", "replace")
 
 
 class Audit:

@@ -5,7 +5,7 @@ Rules
   pattern. What a scope does not name gets an expression that fits nothing.
 * The broker is given a salted digest of the password. A mint opens last: until its permissions stand, nobody can use the user.
 * Revocation: the user goes first, then its connections, until two looks in a row find none: one that was logging in meanwhile is seen
-  by the second.
+  by the second. The management plugin fails (500) where what it is about is just going: so long as there is time, it is asked again.
 * The default exchange reaches every queue of a virtual host by its name, so writing to it is never given.
 * **RabbitMQ ends no user by itself** (``ends_by_itself``): should remit die, its users stay until it is back.
 
@@ -69,6 +69,10 @@ class _Permissions:
     topics: Mapping[str, Mapping[str, str]]
 
 
+class _Failed(Outage):
+    """The broker answers, and fails: 500 or more."""
+
+
 class RabbitmqTarget:
     """See ``drivers/targets/base.py`` for the duties."""
 
@@ -106,10 +110,7 @@ class RabbitmqTarget:
         was_there = await self._remove(mark)
         quiet, until = 0, time.monotonic() + _SESSIONS_SECONDS
         while quiet < _LOOKS:
-            there = (await self._ask("GET", f"connections/username/{mark}")).data
-            if there:
-                await self._ask("DELETE", f"connections/username/{mark}")
-            quiet = 0 if there else quiet + 1
+            quiet = quiet + 1 if await self._none_seen(mark, until) else 0
             if time.monotonic() > until:
                 raise Outage(f"target {self._name} does not end the connections", code="target_unavailable")
             await asyncio.sleep(_LOOK_SECONDS)
@@ -156,12 +157,27 @@ class RabbitmqTarget:
 
     async def _remove(self, mark: str) -> bool:
         """The user, whether it was there. Raises Outage, Mistake."""
+        failed, until = False, time.monotonic() + _SESSIONS_SECONDS
+        while True:
+            try:
+                return (await self._ask("DELETE", f"users/{mark}")).status != _NOT_FOUND or failed
+            except _Failed:  # as it does at the second of two that come at once: it is there, or has just gone
+                failed = True
+                if time.monotonic() > until:
+                    raise
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _none_seen(self, mark: str, until: float) -> bool:
+        """Whether a look finds no connection; those that it finds are ended. Raises Outage, Mistake."""
         try:
-            return (await self._ask("DELETE", f"users/{mark}")).status != _NOT_FOUND
-        except Outage:  # the broker fails at the second of two that come at once
-            if (await self._ask("GET", f"users/{mark}")).status != _NOT_FOUND:
+            there = (await self._ask("GET", f"connections/username/{mark}")).data
+            if there:
+                await self._ask("DELETE", f"connections/username/{mark}")
+        except _Failed:  # as it does at a connection that is just going: the next look tells
+            if time.monotonic() > until:
                 raise
-            return True
+            return False
+        return not there
 
     async def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Answered:
         """One request. What is not there is an answer to GET and DELETE. Raises Outage, Mistake."""
@@ -183,7 +199,7 @@ class RabbitmqTarget:
             raise Mistake(
                 f"target {self._name} refuses this ({answer.status})", code="target_refused", hint="the vhost must be there; remit doctor"
             )
-        raise Outage(f"target {self._name} cannot do it now ({answer.status})", code="target_unavailable")
+        raise _Failed(f"target {self._name} cannot do it now ({answer.status})", code="target_unavailable")
 
     def _parts(self, mark: str, password: str, vhost: str) -> dict[str, str]:
         to = self._amqp
