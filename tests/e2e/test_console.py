@@ -113,8 +113,9 @@ async def test_a_long_task_is_shown_in_parts_and_goes_on_by_itself(tmp_path):
         assert (await page.value(first), await page.value(shown)) == (25, 50)
         await page.shot("task-long")
         await page.press("#timeline a[href='?from=0']")
+        await page.until("location.search == '?from=0' && document.querySelector('ol.steps')?.start == 1")
         await page.sees("opened")
-        assert (await page.value(first), await page.value(shown)) == (1, 50)
+        assert await page.value(shown) == 50
         await here.call(task, "bank/balance", {})
         await page.sees("75 steps")
         assert await page.value(first) == 1

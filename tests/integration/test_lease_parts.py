@@ -84,7 +84,11 @@ class Handing:
         return await self.parts.leases.have(task.id, "orders")
 
     async def settled(self) -> None:
-        await self.parts.revocations.catch_up(20)
+        """What was to be revoked is; an attempt that a slow machine let fail is made again when it is due."""
+        async with asyncio.timeout(120):
+            while any(row.state == "revoking" for row in await self.world.store.live_leases("", "", 100)):
+                await self.parts.revocations.catch_up(20)
+                await asyncio.sleep(0.05)
 
 
 @contextlib.asynccontextmanager
