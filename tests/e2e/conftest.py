@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import subprocess
@@ -139,17 +140,24 @@ class Folder:
         return [json.loads(base64.b64decode(line.split()[1])) for line in export.read_text().splitlines() if line.startswith("entry ")]
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Folder]:
+@contextlib.contextmanager
+def working_folder(path: Path) -> Iterator[Folder]:
+    """Such a folder; what was started in it ends with it."""
     port = free_port()
-    made = Folder(tmp_path, port)
-    (tmp_path / "tasks").mkdir()
-    (tmp_path / "policies").mkdir()
+    made = Folder(path, port)
+    (path / "tasks").mkdir()
+    (path / "policies").mkdir()
     quoted = {"python": json.dumps(sys.executable), "bank": json.dumps(str(BANK)), "log": json.dumps(str(made.log))}
-    (tmp_path / "remit.toml").write_text(TOML.format(port=port, **quoted))
-    (tmp_path / "policies" / "main.cedar").write_text(CEDAR)
-    (tmp_path / "tasks" / "pay.toml").write_text(TASK)
+    (path / "remit.toml").write_text(TOML.format(port=port, **quoted))
+    (path / "policies" / "main.cedar").write_text(CEDAR)
+    (path / "tasks" / "pay.toml").write_text(TASK)
     yield made
     for process in made.started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Folder]:
+    with working_folder(tmp_path) as made:
+        yield made

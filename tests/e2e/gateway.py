@@ -51,6 +51,15 @@ class Running:
         token, _ = await self.node.tokens.issue(task.id, "jwt-svid")
         return task, token
 
+    @contextlib.asynccontextmanager
+    async def afresh(self) -> AsyncIterator[Running]:
+        """The same node, with a task and so servers of its own."""
+        task, token = await self.another_task()
+        base = f"http://127.0.0.1:{self.port}/run/{self.node.gateway.gate.open_endpoint(task.id)}/mcp"
+        yield Running(node=self.node, task=task, port=self.port, base=base, token=token)
+        await self.node.tasks.end(task.id, TaskState.COMPLETED, by="tester")
+        await self.node.end_task(task.id)
+
 
 def stdio(name: str, script: str, *arguments: str) -> str:
     words = ", ".join(f'"{word}"' for word in (str(SERVERS / script), *arguments))

@@ -26,10 +26,22 @@ def addresses() -> Iterator[dict[str, str]]:
         yield {"old": old, "new": new, "both": both}
 
 
-@pytest.fixture
-async def running(tmp_path: Any, addresses: dict[str, str]) -> AsyncIterator[Running]:
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """One loop and one node for the module."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def served(tmp_path_factory: pytest.TempPathFactory, addresses: dict[str, str]) -> AsyncIterator[Running]:
     servers = "".join(http(name, url) for name, url in addresses.items()) + stdio("process", "everything.py", "--stdio")
-    async with gateway(tmp_path, servers) as node:
+    async with gateway(tmp_path_factory.mktemp("gateway"), servers) as node:
+        yield node
+
+
+@pytest.fixture
+async def running(served: Running) -> AsyncIterator[Running]:
+    async with served.afresh() as node:
         yield node
 
 

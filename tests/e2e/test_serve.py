@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.conftest import working_folder
 from tests.e2e.inside import Inside
 
 CALL = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "echo", "arguments": {"text": "x"}}}
@@ -46,17 +47,19 @@ def answer(told: tuple[int, dict[str, str], bytes]) -> Any:
     return json.loads(body)
 
 
-@pytest.fixture
-def serving(folder, monkeypatch):
-    monkeypatch.setenv("BANK_SECRET", "hunter2")
-    assert folder.remit("pin").returncode == 0
-    folder.start("serve")
-    for _ in range(1_200):
-        with contextlib.suppress(OSError):
-            if http(folder, "GET", "/readyz")[0] == 200:
-                break
-        time.sleep(0.05)
-    return Inside(folder.path, folder.port, folder.started)
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory):
+    """One server for the module: what each test opens is its own."""
+    with pytest.MonkeyPatch.context() as patched, working_folder(tmp_path_factory.mktemp("serving")) as folder:
+        patched.setenv("BANK_SECRET", "hunter2")
+        assert folder.remit("pin").returncode == 0
+        folder.start("serve")
+        for _ in range(1_200):
+            with contextlib.suppress(OSError):
+                if http(folder, "GET", "/readyz")[0] == 200:
+                    break
+            time.sleep(0.05)
+        yield Inside(folder.path, folder.port, folder.started)
 
 
 def svid(folder, name: str = "payer") -> str:
@@ -76,6 +79,7 @@ def session(folder, token: str) -> str:
 
 
 def test_an_agent_opens_works_on_and_ends_its_task(serving):
+    before = len(serving.reached())
     task = open_task(serving)
     assert (task["state"], task["on_behalf_of"]) == ("active", "alice")
     token = task["token"]["access_token"]
@@ -90,10 +94,11 @@ def test_an_agent_opens_works_on_and_ends_its_task(serving):
         assert http(serving, "POST", "/mcp/bank", dead, CALL, Mcp_Session_Id=working)[0] == 401
         assert http(serving, "POST", "/mcp/bank", dead, OPENING)[0] == 401
     assert http(serving, "POST", f"/v1/tasks/{task['task']}/token", svid(serving))[0] == 401
-    assert serving.reached() == ["echo x"]
+    assert serving.reached()[before:] == ["echo x"]
 
 
 def test_an_end_at_the_command_line_holds_at_every_door_at_once(serving):
+    before = len(serving.reached())
     task = open_task(serving)
     token = task["token"]["access_token"]
     working = session(serving, token)
@@ -107,7 +112,7 @@ def test_an_end_at_the_command_line_holds_at_every_door_at_once(serving):
     assert serving.remit("task", "revoke", task["task"]).returncode == 0
     status, _, body = http(serving, "POST", "/mcp/bank", token, CALL, Mcp_Session_Id=working)
     assert status == 401 or json.loads(body)["result"]["isError"] is True
-    assert len(serving.reached()) == 2
+    assert len(serving.reached()) == before + 2
 
 
 def test_everything_without_proof_is_refused_in_the_same_words(serving):

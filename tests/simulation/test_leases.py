@@ -121,21 +121,21 @@ def test_what_is_wrong_is_found(parts, words):
 
 @pytest.mark.skipif(bool(ONE), reason="of all seeds")
 @pytest.mark.parametrize(
-    ("name", "worse", "words"),
+    ("name", "worse", "words", "known"),
     [
-        ("remit.logic.leases.ROTATION_GRACE", timedelta(days=1), "another one came in its place"),
-        ("remit.services.leases.in_use", lambda task: tuple(task.leases.values()), "which is not in use"),
+        ("remit.logic.leases.ROTATION_GRACE", timedelta(days=1), "another one came in its place", 83),
+        ("remit.services.leases.in_use", lambda task: tuple(task.leases.values()), "which is not in use", 13),
     ],
     ids=["keeps what was replaced", "replaces what has gone"],
 )
-def test_a_wrong_rotation_is_found(monkeypatch, name, worse, words):
+def test_a_wrong_rotation_is_found(monkeypatch, name, worse, words, known):
     monkeypatch.setattr(name, worse)
-    assert shows(words, LeaseParts())
+    assert shows(words, LeaseParts(), known)
 
 
-def shows(words: str, parts: LeaseParts) -> bool:
-    """Whether some seed finds it, for the right reason."""
-    return any(words in line for seed in range(MUTANT_SEEDS) for line in simulate_leases(seed, parts).wrong)
+def shows(words: str, parts: LeaseParts, known: int = 0) -> bool:
+    """Whether some seed finds it, for the right reason. ``known``: one that did, and is tried before the others."""
+    return any(words in line for seed in (known, *range(MUTANT_SEEDS)) for line in simulate_leases(seed, parts).wrong)
 
 
 def test_a_mint_that_is_under_way_is_waited_for(monkeypatch):

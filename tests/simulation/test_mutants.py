@@ -24,7 +24,7 @@ from tests.simulation.store import SimulatedStore
 from tests.simulation.world import Parts, rulebooks
 from tests.support import facts
 
-SEEDS = range(60)
+SEEDS = (17, *range(60))  # the first shows what is seen rarely
 
 
 class LastWriterWins(SimulatedStore):

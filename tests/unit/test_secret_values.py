@@ -128,13 +128,16 @@ def test_what_a_secret_says_of_its_time():
 
 
 def test_hostile_texts_do_not_hold_it_up():
-    """Patterns of libraries cost the square of some texts; the bound is against hanging, these took a minute and more."""
-    began = time.monotonic()
+    """Patterns of libraries cost the square of some texts; the bound is against hanging, these took a minute and more.
+
+    It is of this thread's processor time: what else a machine does counts for nothing.
+    """
+    began = time.thread_time()
     for text in ("//" * 100_000, "sk-" * 80_000, "://a:" * 50_000, "/*" * 100_000, '"\\"' * 50_000, "a=b" + " " * 200_000 + "x"):
         secret_kind(text, ("key",))
         list(lines(text))
         detected(text[:262_144], [Detector.CREDENTIALS])
-    assert time.monotonic() - began < 40
+    assert time.thread_time() - began < 40
 
 
 def test_settings_as_clients_write_them():
