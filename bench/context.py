@@ -30,7 +30,7 @@ from remit.model.decision import Allow
 from remit.model.identity import Bearer
 from remit.model.labels import DataClasses
 from remit.model.record import GrantLine, TaskOpened
-from remit.model.task import TaskState
+from remit.model.task import TaskState, amended
 from remit.services.behaviour import Behaviour
 from remit.services.mediation import Mediation
 from remit.services.sightings import Laundered, Seen, Sightings
@@ -168,7 +168,7 @@ def _task(number: int) -> Task:
     """A task of a type of its own, whose grant is no other's."""
     task = _facts(0).task
     narrowed = json.dumps({"properties": {"text": {"maxLength": 40 + number}}})
-    return replace(task, id=f"task_{number}", type=f"bench-{number}", budget=_BUDGET, grants=(replace(task.grants[0], arguments=narrowed),))
+    return amended(task, id=f"task_{number}", type=f"bench-{number}", budget=_BUDGET, grants=(replace(task.grants[0], arguments=narrowed),))
 
 
 def _decide(policies: Policies, check: Callable[[], object], tasks: Iterable[Task], seen: Seen) -> Callable[[], object]:

@@ -17,10 +17,8 @@ from bench.common import bank_over_http, row, write_folder
 from remit.doors.oauth.service import TokenDoor
 from remit.drivers.keys import token_key
 from remit.drivers.signing import TokenSigner
-from remit.logic.records import encode
-from remit.model.record import Record, TokenIssued
-from remit.model.token import Credential, TokenRequest
-from remit.node import Node, open_node, utc_now
+from remit.model.token import Credential, TokenAnswer, TokenRequest
+from remit.node import Node, open_node
 from remit.node_tokens import token_doors
 from remit.services.configuration import load_configuration
 from remit.services.exchange import JWT, TOKEN_EXCHANGE
@@ -44,7 +42,8 @@ async def main() -> None:
             configuration = load_configuration(folder)
             await pin_servers(configuration, configuration.servers, only_new=True)
         async with open_node(folder, deciding=True) as node:
-            exchange, bare = await _exchange(node), _bare(node, folder)
+            exchange = await _exchange(node)
+            bare = await _bare(node, folder, await exchange())
             taken: dict[str, list[float]] = {"exchange": [], "bare": []}
             for _ in range(_ROUNDS):
                 taken["exchange"].append(await _rate(exchange))
@@ -67,7 +66,7 @@ async def _rate(work: Callable[[], Awaitable[object]]) -> float:
     return _AT_ONCE * _EACH / (time.perf_counter() - begin)
 
 
-async def _exchange(node: Node) -> Callable[[], Awaitable[object]]:
+async def _exchange(node: Node) -> Callable[[], Awaitable[TokenAnswer]]:
     """An exchange of an agent's SVID for a token of a task that lives; each of many tasks in turn, as many agents would."""
     door = _door(node)
     svid = await node.identities.issue_svid("bench", attested="bench")
@@ -85,19 +84,20 @@ async def _exchange(node: Node) -> Callable[[], Awaitable[object]]:
     ]
     turn = iter(range(10**9))
 
-    async def work() -> None:
+    async def work() -> TokenAnswer:
         given = await door.exchange.answer(asked[next(turn) % _AT_ONCE], Credential())
         assert given.access_token
+        return given
 
     return work
 
 
-def _bare(node: Node, folder: Path) -> Callable[[], Awaitable[object]]:
-    """The signature and the insert alone, of the same sizes."""
-    signer, now = TokenSigner(token_key(folder / "bare.key")), utc_now()
-    claims = {"iss": "x" * 21, "aud": "x" * 25, "sub": "x" * 30, "jti": "x" * 34, "iat": 1, "exp": 2, "authorization_details": ["x" * 120]}
-    issued = TokenIssued(agent="x" * 30, use="task-token", jti="x" * 34, expires_at=now, subject_proof="jwt-svid", exchange=TOKEN_EXCHANGE)
-    body = encode(Record(at=now, body=issued))
+async def _bare(node: Node, folder: Path, given: TokenAnswer) -> Callable[[], Awaitable[object]]:
+    """The signature and the insert alone, of the very claims and the very record that an exchange makes."""
+    signer = TokenSigner(token_key(folder / "bare.key"))
+    _, claims = node.signer.open(given.access_token)
+    *_, last = await node.store.task_entries(given.task)
+    body = last.body
 
     async def work() -> None:
         await node.store.append(Append(body=body))

@@ -25,7 +25,7 @@ from remit.model.grant import Grant
 from remit.model.identity import Bearer, SpiffeId
 from remit.model.labels import DataClasses
 from remit.model.record import GrantLine, TaskOpened
-from remit.model.task import Task, TaskState
+from remit.model.task import Task, TaskState, amended
 from remit.services.approvals import Approvals
 from remit.services.behaviour import Behaviour
 from remit.services.delegation import Delegations
@@ -142,7 +142,7 @@ def task(*grants: Grant, **changes: Any) -> Task:
         state=TaskState.ACTIVE,
         uses=(0,) * len(lines),
     )
-    return replace(made, **changes)
+    return amended(made, **changes)
 
 
 def call(tool: str = "bank/pay", kind: Kind = Kind.TOOL, **arguments: Any) -> Call:

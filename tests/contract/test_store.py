@@ -174,6 +174,41 @@ async def test_compare_and_swap_on_a_task(engine):
         assert (await store.head()).size == 2
 
 
+async def test_what_another_process_appended_counts_however_often_one_has_written_oneself(engine):
+    async with opened(engine) as one, opened(engine) as two:
+        first = await one.append(Append(body=body(1), task="t", seq=1))
+        await one.append(Append(body=body(2), task="other", seq=1))
+        second = await two.append(Append(body=body(3), task="t", seq=2, after=first.leaf))
+        for stale in (Append(body=body(4), task="t", seq=2, after=first.leaf), Append(body=body(4), task="t", seq=3, after=first.leaf)):
+            with pytest.raises(StaleTask):
+                await one.append(stale)
+        third = await one.append(Append(body=body(4), task="t", seq=3, after=second.leaf))
+        with pytest.raises(StaleTask):
+            await two.append(Append(body=body(5), task="t", seq=3, after=second.leaf))
+        fourth = await two.append(Append(body=body(5), task="t", seq=4, after=third.leaf))
+        assert await one.task_entries("t") == (first, second, third, fourth)
+
+
+async def test_what_was_not_committed_counts_for_nothing(tmp_path):
+    refusing = False
+
+    def unsteady(size: int, root: bytes) -> str:
+        if refusing:
+            raise RuntimeError("no checkpoint")
+        return sign(size, root)
+
+    async with opened(Engine("sqlite", lambda **options: SqliteStore(tmp_path / "remit.db", unsteady, **options))) as store:
+        first = await store.append(Append(body=body(1), task="t", seq=1))
+        refusing = True
+        with pytest.raises(Outage):
+            await store.append(Append(body=body(2), task="t", seq=2, after=first.leaf))
+        refusing = False
+        with pytest.raises(StaleTask):
+            await store.append(Append(body=body(3), task="t", seq=3, after=leaf_hash(body(2))))
+        second = await store.append(Append(body=body(4), task="t", seq=2, after=first.leaf))
+        assert await store.task_entries("t") == (first, second)
+
+
 async def test_one_stale_append_leaves_its_neighbours_alone(engine):
     async with opened(engine) as store:
         first = await store.append(Append(body=body(0), task="t", seq=1))

@@ -20,7 +20,7 @@ from remit.model.call import Ending
 from remit.model.decision import Allow, Ask, Deny
 from remit.model.identity import SpiffeId
 from remit.model.labels import DataClasses, Labels
-from remit.model.task import TaskState
+from remit.model.task import TaskState, amended
 from remit.services.mediation import Ticket
 from tests.support import NOW, POLICY, World, call, facts, grant, rulebook, task
 
@@ -42,16 +42,16 @@ FORBIDS = (
 )
 AT_MOST_8 = '{"properties":{"amount":{"maximum":8}}}'
 NARROWER = {
-    "agent": lambda one: replace(one, agent=SpiffeId.parse("spiffe://remit.test/agent/other")),
-    "state": lambda one: replace(one, state=TaskState.SUSPENDED),
-    "deadline": lambda one: replace(one, deadline=NOW),
-    "budget": lambda one: replace(one, budget=replace(one.budget, calls=one.calls)),
-    "ceiling": lambda one: replace(one, ceiling="public"),
-    "tools": lambda one: replace(one, tools={}),
-    "uses": lambda one: replace(one, grants=tuple(replace(line, uses=0) for line in one.grants)),
-    "line": lambda one: replace(one, grants=one.grants[1:], uses=one.uses[1:]),
-    "arguments": lambda one: replace(one, grants=tuple(replace(line, arguments=AT_MOST_8) for line in one.grants)),
-    "labels": lambda one: replace(one, labels=one.labels.join(Labels(3, untrusted=True))),
+    "agent": lambda one: amended(one, agent=SpiffeId.parse("spiffe://remit.test/agent/other")),
+    "state": lambda one: amended(one, state=TaskState.SUSPENDED),
+    "deadline": lambda one: amended(one, deadline=NOW),
+    "budget": lambda one: amended(one, budget=replace(one.budget, calls=one.calls)),
+    "ceiling": lambda one: amended(one, ceiling="public"),
+    "tools": lambda one: amended(one, tools={}),
+    "uses": lambda one: amended(one, grants=tuple(replace(line, uses=0) for line in one.grants)),
+    "line": lambda one: amended(one, grants=one.grants[1:], uses=one.uses[1:]),
+    "arguments": lambda one: amended(one, grants=tuple(replace(line, arguments=AT_MOST_8) for line in one.grants)),
+    "labels": lambda one: amended(one, labels=one.labels.join(Labels(3, untrusted=True))),
 }
 
 

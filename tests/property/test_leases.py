@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -14,7 +13,7 @@ from remit.logic.leases import check_lease, due_at, in_use
 from remit.logic.life import fold
 from remit.model.lease import LEASE_MOVES, LEASE_ORDER, MINT_WINDOW, ROTATION_GRACE, STUCK_RETRY, LeaseState
 from remit.model.record import LeaseIntended, LeaseIssued, LeaseRevoked, LeaseRevoking, LeaseStuck, Record, TaskMoved
-from remit.model.task import TASK_MOVES, TaskState
+from remit.model.task import TASK_MOVES, TaskState, amended
 from remit.model.tripwire import Place, SecretFound
 from tests.support import NOW, task
 
@@ -119,4 +118,4 @@ def test_a_lease_only_moves_on():
 def test_a_lease_that_is_not_there_moves_nowhere():
     for to in LeaseState:
         with pytest.raises(Conflict):
-            check_lease(replace(task()), "lease_none", to)
+            check_lease(amended(task()), "lease_none", to)

@@ -7,7 +7,6 @@ invariants of a task's life (``test_invariants.py``, replay among them).
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -35,7 +34,7 @@ from remit.logic.records import decode, encode
 from remit.model.decision import Code, Deny
 from remit.model.manifest import Follows, ManifestAccepted, ManifestChanged, PartKind
 from remit.model.record import Record, TaskMoved
-from remit.model.task import Task, TaskState
+from remit.model.task import Task, TaskState, amended
 from remit.services.manifests import Manifests
 from remit.services.mediation import Refused
 from tests.property.test_invariants import BUDGET, USES, Life, Watched
@@ -181,7 +180,7 @@ def test_bounds_and_endings():
         check_parts({"model": ""})
     assert check_parts({"model": ""}, gone=True) == {"model": ""}
     for state in (TaskState.PENDING, TaskState.COMPLETED, TaskState.REVOKED, TaskState.EXPIRED):
-        at = replace(bound({}), state=state)
+        at = amended(bound({}), state=state)
         with pytest.raises(Broken):
             told(at, {"model": B})
 

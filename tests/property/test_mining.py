@@ -18,6 +18,7 @@ from remit.logic.schema_words import unenforced
 from remit.logic.task_types import open_grant, sample_arguments
 from remit.model.budget import Budget
 from remit.model.catalog import Kind, PinnedTool
+from remit.model.task import amended
 from remit.model.task_type import Input, TaskType
 from tests.support import facts, rulebook, task
 
@@ -59,7 +60,7 @@ def covers(lines, calls) -> bool:
         grants = open_grant(task_type(lines), mine[0].inputs)
         uses = [0] * len(grants)
         for call in mine:
-            at = replace(task(*grants), uses=tuple(uses))
+            at = amended(task(*grants), uses=tuple(uses))
             pinned = replace(OPEN, name=call.name) if call.kind is Kind.TOOL else None
             wanted = make_call(call.kind, "s", call.name, call.arguments or {})
             line = covering_line(facts(at, wanted, RULES, pinned=pinned), approved=False)

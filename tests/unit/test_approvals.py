@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -20,6 +19,7 @@ from remit.model.decision import Ask, Code, Deny
 from remit.model.labels import Labels
 from remit.model.origin import Traced
 from remit.model.record import ApprovalAnswered, CallDecided, QuestionTerms, Record
+from remit.model.task import amended
 from tests.support import AGENT, CLASSES, NOW, call, facts, grant, rulebook, task
 
 BOUNDS = Bounds(calls_max=5, lasts_max=timedelta(minutes=30))
@@ -78,7 +78,7 @@ def test_what_was_left_free_was_seen_by_nobody():
     def decided(wanted, free):
         fixed = fixed_digest({"to": "bob", "amount": 50}, free)
         opened = question(state=ApprovalState.GRANTED, by="anna", widened=Widening(calls=2, until=SOON, free=free, fixed=fixed))
-        known = replace(of, approvals={"apr_1": opened})
+        known = amended(of, approvals={"apr_1": opened})
         origins = tuple(Traced(pointer=f"/{name}") for name in wanted.arguments)
         return type(authorize(facts(known, wanted, rules, origins=origins), rules.policies)).__name__
 

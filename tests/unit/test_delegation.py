@@ -26,7 +26,7 @@ from remit.model.delegation_record import DelegableLine
 from remit.model.labels import Labels
 from remit.model.origin import Traced
 from remit.model.record import SumLine
-from remit.model.task import TaskState
+from remit.model.task import TaskState, amended
 from remit.services.configuration import load_configuration
 from remit.services.mediation import Ticket
 from remit.services.reading import Mistakes
@@ -71,7 +71,7 @@ def lineage(**changes):
     """A root and a child of it that may do all the root may."""
     root = task(id="task_0", **changes.pop("root", {}))
     child = task(*(replace(line, of=number) for number, line in enumerate(root.grants)), id="task_1")
-    child = replace(child, ancestors=(root.id,), chain=(root.agent.text,), **changes)
+    child = amended(child, ancestors=(root.id,), chain=(root.agent.text,), **changes)
     return child, root
 
 
@@ -84,27 +84,27 @@ def test_every_ancestor_s_line_autonomy_ceiling_and_origin_counts():
     pay = call(to="bob", amount=5)
     child, root = lineage()
     assert isinstance(decided(child, root, pay), Allow)
-    narrow = replace(root, grants=(grant(arguments='{"properties":{"amount":{"maximum":4}}}'), root.grants[1]))
+    narrow = amended(root, grants=(grant(arguments='{"properties":{"amount":{"maximum":4}}}'), root.grants[1]))
     assert [reason.code for reason in decided(child, narrow, pay).reasons] == ["arguments_outside_grant"]
-    asked = replace(root, autonomy={"irreversible": "asked"})
+    asked = amended(root, autonomy={"irreversible": "asked"})
     assert isinstance(decided(child, asked, pay), Ask)
-    assert isinstance(decided(replace(child, autonomy={"irreversible": "asked"}), root, pay), Ask)
-    low = replace(root, ceiling="public")
+    assert isinstance(decided(amended(child, autonomy={"irreversible": "asked"}), root, pay), Ask)
+    low = amended(root, ceiling="public")
     assert [reason.code for reason in decided(child, low, pay).reasons] == ["above_ceiling"]
-    origin = replace(root, grants=(grant(arguments='{"properties":{"to":{"origin":["task"]}}}'), root.grants[1]))
+    origin = amended(root, grants=(grant(arguments='{"properties":{"to":{"origin":["task"]}}}'), root.grants[1]))
     unknown = (Traced(pointer="/to"), Traced(pointer="/amount"))
     assert [reason.code for reason in decided(child, origin, pay, origins=unknown).reasons] == ["origin_unknown"]
-    elsewhere = replace(child, grants=(replace(child.grants[0], of=1), child.grants[1]))
+    elsewhere = amended(child, grants=(replace(child.grants[0], of=1), child.grants[1]))
     assert [reason.code for reason in decided(elsewhere, root, pay).reasons] == ["not_granted"]
 
 
 def test_a_child_is_shown_the_limits_of_all_above():
     child, root = lineage(root={"grants": (grant(arguments='{"properties":{"amount":{"maximum":4}}}'), grant("mail/read"))})
-    child = replace(child, grants=(grant(arguments='{"properties":{"to":{"const":"bob"}}}'), child.grants[1]))
-    child = replace(child, grants=tuple(replace(line, of=number) for number, line in enumerate(child.grants)))
+    child = amended(child, grants=(grant(arguments='{"properties":{"to":{"const":"bob"}}}'), child.grants[1]))
+    child = amended(child, grants=tuple(replace(line, of=number) for number, line in enumerate(child.grants)))
     listed = {"name": "pay", "inputSchema": support.PAY.input_schema}
     pinned = {**child.tools, "bank/pay": tool_digest(listed)}
-    (shown,) = narrowed_tools(replace(child, tools=pinned), "bank", [listed], (root,))
+    (shown,) = narrowed_tools(amended(child, tools=pinned), "bank", [listed], (root,))
     assert shown["inputSchema"]["properties"]["amount"] == {"type": "integer", "maximum": 4}
     assert shown["inputSchema"]["properties"]["to"] == {"type": "string", "const": "bob"}
 
@@ -131,7 +131,7 @@ def test_nobody_of_the_chain_answers_and_by_four_eyes_not_who_began_it():
 
 def test_the_chain_in_a_token_newest_actor_outermost():
     child, _ = lineage()
-    child = replace(child, agent=agent_id("payer"), chain=("spiffe://a/b", "spiffe://a/root"))
+    child = amended(child, agent=agent_id("payer"), chain=("spiffe://a/b", "spiffe://a/root"))
     act = task_claims(child, "i", "a", NOW, NOW, "j")["act"]
     root = {"iss": "i", "sub": "spiffe://a/root"}
     assert act == {"iss": "i", "sub": agent_id("payer").text, "act": {"iss": "i", "sub": "spiffe://a/b", "act": root}}

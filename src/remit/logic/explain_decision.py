@@ -21,7 +21,7 @@ from remit.model.decision import Code, Decision
 from remit.model.grant import Grant
 from remit.model.labels import Labels
 from remit.model.origin import Source, SourceKind, Traced
-from remit.model.task import TaskState
+from remit.model.task import TaskState, amended
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -197,7 +197,7 @@ def _outcome(world: World) -> str:
 
 
 def _task(facts: Facts, **changes: object) -> Facts:
-    return replace(facts, task=replace(facts.task, **changes))  # type: ignore[arg-type]  # fields of Task, named by the steps above
+    return replace(facts, task=amended(facts.task, **changes))
 
 
 def _labelled(facts: Facts, *, rank: int | None = None, untrusted: bool | None = None) -> Facts:

@@ -26,6 +26,7 @@ from remit.model.catalog import Kind, Trust
 from remit.model.decision import Allow, Code, Decision
 from remit.model.facts import Facts
 from remit.model.identity import SpiffeId
+from remit.model.task import amended
 
 if TYPE_CHECKING:
     from remit.logic.policy import Policies
@@ -222,8 +223,8 @@ def _unclear(facts: Facts) -> str:
 def _covered(facts: Facts) -> Facts:
     """The facts with a grant, a budget and a schema that take whatever arguments the call has."""
     task, pinned = facts.task, facts.pinned
-    open_task = replace(task, grants=_open_lines(facts, task), budget=replace(task.budget, sums=(), resources=0))
-    above = tuple(replace(ancestor, grants=_open_lines(facts, ancestor)) for ancestor in facts.ancestors)
+    open_task = amended(task, grants=_open_lines(facts, task), budget=replace(task.budget, sums=(), resources=0))
+    above = tuple(amended(ancestor, grants=_open_lines(facts, ancestor)) for ancestor in facts.ancestors)
     if pinned is not None:  # compiled schemas are kept by digest, so an open one has a digest of its own
         names = pinned.input_schema.get("properties")
         schema = {"type": "object", "properties": {name: {} for name in names} if isinstance(names, dict) else {}}

@@ -19,7 +19,7 @@ from remit.logic.mining_text import patch, proposed_policies, proposed_type
 from remit.logic.task_types import open_grant
 from remit.model.catalog import Kind
 from remit.model.decision import Allow
-from remit.model.task import TaskState
+from remit.model.task import TaskState, amended
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -161,7 +161,7 @@ async def _not_covered(history: History, moments: Sequence[Moment], mined: TaskT
         whole = moment.arguments is not None
         if not whole:  # its lines stay as they are, so it is covered as it was
             continue
-        facts = replace(facts, task=replace(facts.task, grants=grants, uses=spent, ceiling=ceiling))
+        facts = replace(facts, task=amended(facts.task, grants=grants, uses=spent, ceiling=ceiling))
         decision = authorize(facts, policies)
         if not isinstance(decision, Allow):
             failed.append(f"{moment.body.decision}: {'; '.join(reason.text for reason in decision.reasons)}")

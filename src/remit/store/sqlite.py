@@ -3,6 +3,7 @@
 Rules: the head is read inside each transaction, because another process may have appended. Readers have connections of
 their own, and so has the event loop, which commits small groups itself while the disk is quick: it never waits for another
 process's lock (the writer's thread does), and leaves moving the log into the file (checkpoints of the WAL) to the thread as well.
+A task's latest entry that this process wrote is not read again while the head, as the transaction sees it, is the one it left.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ _QUICK_SECONDS = 0.003  # a commit that takes longer belongs into the thread
 _TURNS_MAX = 200  # commits of the loop before the thread takes one, and with it the checkpoint
 _FADING = 0.9
 _AGAIN_SECONDS = 0.005
+_LATEST_MAX = 10_000  # tasks whose latest entry is remembered
 _LAST = ("\uffff", "\uffff")
 
 
@@ -56,6 +58,8 @@ class SqliteStore(ThreadedStore[sqlite3.Connection]):
         self._at_once.execute("PRAGMA wal_autocheckpoint = 0")
         self._commit_seconds = 0.0
         self._turns = 0
+        self._latest: dict[str, tuple[int, bytes]] = {}  # of tasks, as they are in a tree of ``_latest_size``
+        self._latest_size = 0
         self._writer.start()
 
     async def task_entries(self, task: str, after: int = 0, limit: int | None = None) -> tuple[Entry, ...]:
@@ -310,8 +314,10 @@ class SqliteStore(ThreadedStore[sqlite3.Connection]):
         began = time.perf_counter()
         try:
             size, packed, _ = db.execute(_SQL["head"]).fetchone()
+            if size != self._latest_size:  # another process has appended
+                self._latest.clear()
             now = (size, unpacked(packed))
-            results, entries, head = self._place(now, batch, lambda task: _last(db, task), lambda name: _mark(db, name))
+            results, entries, head = self._place(now, batch, lambda task: self._last(db, task), lambda name: _mark(db, name))
             for entry, hashes, rows in entries:
                 db.execute(_SQL["add_entry"], (entry.index, entry.task, entry.seq, hashes, entry.body))
                 for row in rows:
@@ -323,8 +329,19 @@ class SqliteStore(ThreadedStore[sqlite3.Connection]):
             if db.in_transaction:
                 db.execute("ROLLBACK")
             return _nothing_written(batch, error)
+        if len(self._latest) + len(entries) > _LATEST_MAX:
+            self._latest.clear()
+        self._latest.update((entry.task, (entry.seq, entry.leaf)) for entry, _, _ in entries if entry.task is not None)
+        self._latest_size = head[0]
         self._commit_seconds = _FADING * self._commit_seconds + (1 - _FADING) * (time.perf_counter() - began)
         return results
+
+    def _last(self, db: sqlite3.Connection, task: str) -> tuple[int, bytes]:
+        known = self._latest.get(task)
+        if known is None:
+            row = db.execute(_SQL["last_of_task"], (task,)).fetchone()
+            known = (row[0], bytes(row[1])) if row else (0, b"")
+        return known
 
 
 def _write_ahead(db: sqlite3.Connection) -> None:
@@ -350,8 +367,3 @@ def _nothing_written(batch: list[Waiting], error: Exception) -> list[Entry | Rem
 def _mark(db: sqlite3.Connection, name: str) -> int:
     row = db.execute(_SQL["mark"], (name,)).fetchone()
     return row[0] if row else 0
-
-
-def _last(db: sqlite3.Connection, task: str) -> tuple[int, bytes]:
-    row = db.execute(_SQL["last_of_task"], (task,)).fetchone()
-    return (row[0], bytes(row[1])) if row else (0, b"")
