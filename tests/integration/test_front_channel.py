@@ -94,7 +94,8 @@ class Front:
         return visit(browser, where)[2]
 
     def post(self, browser: OpenerDirector, form: dict[str, str], **headers: str) -> tuple[int, str, str]:
-        request = Request(f"{self.service.url}/oauth/consent", urlencode(form).encode(), headers)
+        said = {"Origin": "null", "Sec-Fetch-Site": "same-origin", **headers}  # as browsers say of a form on a page without referrers
+        request = Request(f"{self.service.url}/oauth/consent", urlencode(form).encode(), said)
         try:
             with browser.open(request, timeout=20) as answer:
                 return answer.status, "", answer.read().decode()
@@ -349,7 +350,13 @@ def test_one_browsers_steps_are_no_other_browsers(place):
         await off(where.to_consent, other, "bea@corp.example")
         status, _, told = await off(where.post, other, {"answer": "consent", "form": sealed(page)})
         assert (status, "another browser" in told) == (403, True)
-        for headers in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
+        for headers in (
+            {"Origin": "https://evil.example"},
+            {"Sec-Fetch-Site": "cross-site"},
+            {"Sec-Fetch-Site": "same-site", "Origin": where.service.url},
+            {"Sec-Fetch-Site": "none"},
+            {"Origin": where.service.url + ".evil.example"},
+        ):
             status, _, told = await off(where.post, mine, {"answer": "consent", "form": sealed(page)}, **headers)
             assert (status, "another page" in told) == (403, True)
         status, _, told = await off(where.post, a_browser(), {"answer": "consent", "form": sealed(page)}, Cookie="remit_sign_in_0=x")

@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --soft: #57606a; --line: #d0d7de; --paper: #fff;
@@ -46,6 +50,17 @@ def headers(form_action: str = "'self'") -> dict[str, str]:
         "x-frame-options": "DENY",
         "x-robots-tag": "noindex",
     }
+
+
+def from_own_page(site: str | None, origin: str | None, own: Collection[str]) -> bool:
+    """Whether a form was sent by one of our own pages, by what the browser says of it (``Sec-Fetch-Site``, ``Origin``).
+
+    Our pages tell no referrer, so of their forms browsers say the origin ``null`` (Fetch §3.2): then only the other header tells. A
+    request that says neither is of no browser that could be believed.
+    """
+    if site not in {None, "same-origin"}:
+        return False
+    return origin in own or (origin in {None, "null"} and site == "same-origin")
 
 
 def row(name: str, value: str) -> str:

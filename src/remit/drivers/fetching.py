@@ -32,6 +32,9 @@ _OK, _NOT_FOUND = 200, 404
 _MAX_AGE = re.compile(r"(?:^|[,\s])max-age=(\d{1,9})(?:[,\s]|$)", re.IGNORECASE)
 _NO_STORE = re.compile(r"(?:^|[,\s])no-(?:store|cache)(?:[,\s=]|$)", re.IGNORECASE)
 _EMBEDDED = ipaddress.IPv6Network("64:ff9b::/96")  # NAT64, RFC 6052: an IPv4 address in other words
+_FORMER = tuple(  # not global by IANA's registries, or taken out of use; what Python's lists of its day leave out
+    ipaddress.ip_network(text) for text in ("192.0.0.0/24", "192.88.99.0/24", "fec0::/10", "3fff::/20", "5f00::/16")
+)
 _HEADER_BYTES_MAX = 8_190
 
 
@@ -57,7 +60,7 @@ def reachable(address: IPv4Address | IPv6Address, networks: tuple[Network, ...])
             return False
     if any(one in network for network in networks for one in (address, plain)):
         return True
-    return plain.is_global and not plain.is_multicast and not plain.is_reserved
+    return plain.is_global and not plain.is_multicast and not plain.is_reserved and not any(plain in one for one in _FORMER)
 
 
 class CheckedResolver(AbstractResolver):

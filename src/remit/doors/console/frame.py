@@ -35,6 +35,7 @@ from starlette.routing import Route
 
 from remit.doors.bodies import whole_body
 from remit.doors.console.rendering import HEADERS, page
+from remit.doors.html import from_own_page
 from remit.doors.problems import http_status
 from remit.errors import Broken, Mistake, NotFound, Refusal, RemitError, Unauthenticated
 from remit.logic.console import roles_of
@@ -148,9 +149,8 @@ class Frame:
     def check_own(self, request: Request) -> None:
         """Whether a form comes from our own page, as the browser tells (Fetch Metadata, RFC 6454). Raises Refusal."""
         site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
-        own = origin in {self._origin(self.issuer), f"{request.url.scheme}://{request.headers.get('host', '')}"}
-        hidden = origin in {None, "null"}  # a page without referrers tells no origin
-        if not (own or (hidden and site == "same-origin")) or site not in {None, "same-origin"}:
+        own = {self._origin(self.issuer), f"{request.url.scheme}://{request.headers.get('host', '')}"}
+        if not from_own_page(site, origin, own):
             raise Refusal("this form was sent by another page", code="form", hint="go back to the console, and press the button there")
 
     @property

@@ -18,7 +18,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from remit.doors.bodies import whole_body
-from remit.doors.html import headers
+from remit.doors.html import from_own_page, headers
 from remit.doors.oauth.metadata import AUTHORIZE, REGISTER
 from remit.doors.oauth.pages import choose_page, consent_page, notice
 from remit.doors.problems import http_status, oauth_error
@@ -127,7 +127,7 @@ class FrontDoor:
         """Whether a form comes from our own page. Raises Refusal."""
         site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
         where = urlsplit(self.issuer)
-        if site not in {None, "same-origin"} or (origin is not None and origin != f"{where.scheme}://{where.netloc}"):
+        if not from_own_page(site, origin, {f"{where.scheme}://{where.netloc}"}):
             raise Refusal("this form was sent by another page", code="sign_in", hint="begin again at your client")
 
     def _guarded(self, endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
