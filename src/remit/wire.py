@@ -127,7 +127,9 @@ class TaskView(msgspec.Struct, omit_defaults=True):
 
 
 class LeaseView(msgspec.Struct):
-    """A credential of the task on a target, by the name that servers call it. ``seconds_left``: 0 once it is gone."""
+    """A credential of the task on a target, by the name that servers call it. ``seconds_left``: 0 once it is gone. ``scope``: what it may
+    do there, as the target reads it; ``may``: in words. ``parts``: numbers of the ``[[lease.part]]`` that this came from.
+    """
 
     lease: str
     name: str
@@ -135,6 +137,9 @@ class LeaseView(msgspec.Struct):
     state: str
     expires_at: datetime
     seconds_left: int
+    scope: dict[str, Any]
+    may: list[str]
+    parts: list[int]
 
 
 class LeasesView(msgspec.Struct):

@@ -7,15 +7,18 @@ logged in with, worked with, refused with. Nothing is asked of the driver that c
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from remit.drivers.targets.base import Minted
+from remit.drivers.targets.base import Minted, TellsWhatItMayGive
 from remit.errors import Mistake, Outage
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from remit.drivers.targets.base import Scope, Target, TargetKind
 
 PREFIX = "remit_abcde"
@@ -35,6 +38,17 @@ class Session(Protocol):
 
     async def close(self) -> None:
         """Let go."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lacking:
+    """A target opened as an account that may do all but hand on what the case's scope names. ``says``: words that a finding must have, the
+    right and on what. ``run``: does as the finding's ``mend`` says, on the target itself.
+    """
+
+    target: Target
+    says: tuple[str, ...]
+    run: Callable[[str], Awaitable[None]]
 
 
 class Case(Protocol):
@@ -67,6 +81,9 @@ class Case(Protocol):
 
     def up(self) -> None:
         """Start it again."""
+
+    async def lacking(self) -> Lacking:
+        """Asked of targets that can say what they may give (``TellsWhatItMayGive``)."""
 
     def later(self, seconds: float) -> None:
         """Put its clock on. Asked of targets whose kind has ``late_seconds``."""
@@ -225,6 +242,43 @@ class TargetContract:
         findings = await case.target.check()
         assert findings
         assert [finding.text for finding in findings if not finding.good] == []
+
+    async def test_an_account_that_lacks_a_right_is_told_which_on_what_and_what_mends_it(self, case: Case):
+        if not isinstance(case.target, TellsWhatItMayGive):
+            pytest.skip("it cannot be asked, and doctor says so")
+        assert await case.target.may_give(case.scope) == ()
+        assert case.standing() == set()
+        lacking = await case.lacking()
+        assert isinstance(lacking.target, TellsWhatItMayGive)
+        for _ in range(5):  # one right may hide behind another
+            findings = await lacking.target.may_give(case.scope)
+            if not findings:
+                break
+            for finding in findings:
+                assert not finding.good
+                assert finding.known
+                assert [word for word in lacking.says if word not in finding.text] == []
+                await lacking.run(finding.mend)
+        assert findings == ()
+        assert case.standing() == set(), "asking made something"
+        minted = await lacking.target.mint(mark(43), case.scope, soon())
+        session = await case.login(minted)
+        await session.close()
+        await lacking.target.revoke(mark(43), minted)
+        await lacking.target.close()
+
+    async def test_what_may_be_given_is_asked_of_a_part_of_a_scope_too(self, case: Case):
+        """Doctor leaves out what only a task will name."""
+        if not isinstance(case.target, TellsWhatItMayGive):
+            pytest.skip("it cannot be asked, and doctor says so")
+        assert await case.target.may_give({}) == ()
+        assert await case.target.may_give({key: [] for key in case.kind.divisible}) == ()
+        case.down()
+        try:
+            with pytest.raises(Outage):
+                await case.target.may_give(case.scope)
+        finally:
+            case.up()
 
     async def test_a_mark_has_the_promised_form(self, case: Case):
         assert {len(mark(number)) for number in range(100)} == {31}

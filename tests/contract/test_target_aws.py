@@ -19,7 +19,7 @@ from remit.drivers.targets.base import Minted, TargetSettings
 from remit.errors import Mistake, Outage
 from remit.model.lease import LeaseState
 from remit.model.task import TaskState
-from tests.contract.target_contract import TargetContract, mark, refused, soon
+from tests.contract.target_contract import Lacking, TargetContract, mark, refused, soon
 from tests.integration.test_lease_faults import working
 from tests.servers.aws import ACCOUNT, ROLE, AwsServer, aws_server
 
@@ -108,6 +108,16 @@ class AwsCase:
     def secrets_told(self, minted: Minted) -> list[str]:
         return [line for line in self.server.heard if minted.parts["secret_access_key"] in line]
 
+    async def lacking(self) -> Lacking:
+        statements: list[dict[str, Any]] = [{"Effect": "Allow", "Action": ["s3:PutObject"], "Resource": "*"}]
+        self.server.role_may(statements)
+
+        async def run(statement: str) -> None:
+            statements.append(json.loads(statement))
+            self.server.role_may(statements)
+
+        return Lacking(target=opened(self.server), says=("role agents", "s3:", "arn:aws:s3:::reports"), run=run)
+
     def down(self) -> None:
         self.server.stop()
 
@@ -144,6 +154,13 @@ async def case(server: AwsServer) -> AsyncIterator[AwsCase]:
 
 class TestAws(TargetContract):
     """The contract."""
+
+
+async def test_what_a_role_may_do_is_not_guessed_where_iam_does_not_say(case):
+    case.server.simulates = False
+    (finding,) = await case.target.may_give(SCOPE)
+    assert (finding.good, finding.known) == (False, False)
+    assert json.loads(finding.mend)["Statement"][0]["Action"] == "iam:SimulatePrincipalPolicy"
 
 
 async def test_one_revoked_session_takes_nothing_from_the_others(case):

@@ -16,7 +16,7 @@ from remit.drivers.targets.github import GITHUB, GithubTarget
 from remit.errors import Mistake, Outage
 from remit.model.lease import LeaseState
 from remit.model.task import TaskState
-from tests.contract.target_contract import TargetContract, mark, soon
+from tests.contract.target_contract import Lacking, TargetContract, mark, soon
 from tests.integration.test_lease_faults import working
 from tests.servers.github import APP, INSTALLATION, GithubServer, github_server
 
@@ -99,6 +99,20 @@ class GithubCase:
     def secrets_told(self, minted: Minted) -> list[str]:
         """In a request to end it, it is the credential."""
         return [text for text in self.server.heard if minted.parts["token"] in text and not text.startswith(("DELETE", "GET /repos"))]
+
+    async def lacking(self) -> Lacking:
+        """An installation without the repository and the permission, until somebody gives it both in the browser."""
+        self.server.repositories.remove("orders")
+        del self.server.permissions["contents"]
+
+        async def run(address: str) -> None:
+            assert address == f"https://github.com/organizations/acme/settings/installations/{INSTALLATION}"
+            if "orders" in self.server.repositories:
+                self.server.permissions["contents"] = "write"
+            else:
+                self.server.repositories.append("orders")
+
+        return Lacking(target=GithubTarget(settings(self.server), secret_of(self.server.secret)), says=("the installation",), run=run)
 
     def down(self) -> None:
         self.server.stop()

@@ -15,8 +15,8 @@ from remit.drivers.targets.base import Minted, TargetSettings
 from remit.drivers.targets.kubernetes import KUBERNETES, KubernetesTarget
 from remit.errors import Mistake, Outage
 from tests.certificates import Authority
-from tests.contract.target_contract import PREFIX, TargetContract, mark, refused, soon
-from tests.servers.kubernetes import NAMESPACE, KubernetesServer, kubernetes_server
+from tests.contract.target_contract import PREFIX, Lacking, TargetContract, mark, refused, soon
+from tests.servers.kubernetes import NAMESPACE, KubernetesServer, kubernetes_server, wanted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -98,6 +98,14 @@ class KubernetesCase:
 
     def secrets_told(self, minted: Minted) -> list[str]:
         return [text for text in self.server.heard if minted.parts["token"] in text]
+
+    async def lacking(self) -> Lacking:
+        self.server.held.discard(("", "configmaps", "update"))
+
+        async def run(rule: str) -> None:
+            self.server.held |= wanted(json.loads(rule))
+
+        return Lacking(target=opened(self.server), says=("update", "configmaps", "orders", NAMESPACE), run=run)
 
     def down(self) -> None:
         self.server.stop()

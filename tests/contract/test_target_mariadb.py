@@ -15,7 +15,7 @@ from remit.drivers.targets.base import Minted, TargetSettings
 from remit.drivers.targets.mariadb import MARIADB, MariadbTarget
 from remit.errors import Mistake, Outage
 from tests.certificates import Authority
-from tests.contract.target_contract import TargetContract, mark, refused, soon
+from tests.contract.target_contract import Lacking, TargetContract, mark, refused, soon
 from tests.servers.mariadb import MariadbServer, mariadb_server
 
 if TYPE_CHECKING:
@@ -124,6 +124,22 @@ class MariadbCase:
 
     def secrets_told(self, minted: Minted) -> list[str]:
         return [line for line in self.server.logs if minted.parts["password"] in line]
+
+    async def lacking(self) -> Lacking:
+        """A user that reads the whole database, and may hand on nothing."""
+        self.server.run(
+            "CREATE OR REPLACE USER 'rea''der'@'%' IDENTIFIED BY 'reader-secret-1'",
+            "GRANT CREATE USER, PROCESS, CONNECTION ADMIN ON *.* TO 'rea''der'@'%'",
+            "GRANT SELECT ON mysql.user TO 'rea''der'@'%'",
+            "GRANT SELECT ON mysql.db TO 'rea''der'@'%'",
+            "GRANT EVENT, SELECT ON orders.* TO 'rea''der'@'%'",
+        )
+
+        async def run(statement: str) -> None:
+            await asyncio.to_thread(self.server.run, statement)
+
+        target = opened(self.server, "rea'der", "reader-secret-1")
+        return Lacking(target=target, says=("rea'der", "SELECT", "`orders`.`orders`"), run=run)
 
     def down(self) -> None:
         self.server.stop()
@@ -270,6 +286,38 @@ async def test_a_root_that_is_no_superuser_is_enough(case, server):
         await clerk.mint(mark(55), {"tables": [{"database": "orders", "table": "salaries", "allow": ["select"]}]}, soon())
     assert case.standing() == set()
     await clerk.close()
+
+
+@pytest.mark.parametrize(
+    ("grants", "entry"),
+    [
+        (["SELECT ON *.*", "INSERT ON orders.* {}"], {"allow": ["select"]}),
+        (["SELECT ON orders.* {}"], {"allow": ["select"]}),
+        (["SELECT ON orders.* {}"], {"allow": ["select", "update"]}),
+        (["SELECT ON orders.*"], {"allow": ["select"]}),
+        (["SELECT ON orders.orders {}"], {"allow": ["select"]}),
+        (["SELECT (id, amount) ON orders.orders {}"], {"allow": ["select"], "columns": ["id", "amount"]}),
+        (["SELECT (id, amount) ON orders.orders {}"], {"allow": ["select"]}),
+        (["SELECT (id) ON orders.orders", "UPDATE ON orders.orders {}"], {"allow": ["select"], "columns": ["id"]}),
+        (["SELECT ON `ord_rs`.* {}"], {"allow": ["select"]}),
+    ],
+)
+async def test_what_the_check_says_a_mint_does(case, server, grants, entry):
+    server.run("CREATE OR REPLACE USER sub@'%' IDENTIFIED BY 'sub-secret-11'")
+    for grant in ["CREATE USER, PROCESS, CONNECTION ADMIN ON *.*", "SELECT ON mysql.user", "EVENT ON orders.*", *grants]:
+        right, _, more = grant.partition(" {}")
+        server.run(f"GRANT {right} TO sub@'%'" + (" WITH GRANT OPTION" if grant.endswith("{}") else "") + more)
+    target = opened(server, "sub", "sub-secret-11")
+    scope = {"tables": [{"database": "orders", "table": "orders", **entry}]}
+    findings = await target.may_give(scope)
+    if findings:
+        with pytest.raises(Mistake):
+            await target.mint(mark(58), scope, soon())
+        server.run(*(one.mend for one in findings))
+        assert await target.may_give(scope) == ()
+    minted = await target.mint(mark(58), scope, soon())
+    await target.revoke(mark(58), minted)
+    await target.close()
 
 
 async def test_whatever_bears_a_mark_is_found_and_goes(case, server):

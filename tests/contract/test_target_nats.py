@@ -20,10 +20,10 @@ from nats.aio.client import Client
 
 from remit.drivers.targets.base import Minted, TargetSettings
 from remit.drivers.targets.nats import NATS, NatsTarget, _with_denials
-from remit.drivers.targets.nats_tokens import is_public, read_seed, read_token
+from remit.drivers.targets.nats_tokens import find_secrets, is_public, read_seed, read_token
 from remit.errors import Mistake, Outage
 from tests.certificates import Authority
-from tests.contract.target_contract import TargetContract, mark, refused, soon
+from tests.contract.target_contract import Lacking, TargetContract, mark, refused, soon
 from tests.servers.nats import NatsServer, key, nats_server
 
 if TYPE_CHECKING:
@@ -146,6 +146,22 @@ class NatsCase:
 
     def secrets_told(self, minted: Minted) -> list[str]:
         return [line for line in self.server.log.splitlines() if minted.parts["seed"] in line]
+
+    async def lacking(self) -> Lacking:
+        """An account's key that the account does not know; what mends it hands remit another."""
+        stranger, secret = key("A").seed, [self.server.secret.replace(find_secrets(self.server.secret)[0]["A"].seed, "")]
+        secret[0] += "\n" + stranger + "\n"
+
+        async def given() -> str:
+            return secret[0]
+
+        async def run(statement: str) -> None:
+            assert statement == "nsc edit account --sk generate, and nsc push"
+            secret[0] = self.server.secret
+
+        values = {"url": self.server.url, "account": self.server.account, "operator": self.server.operator_token, "ca_file": ""}
+        target = NatsTarget(TargetSettings(name="bus", kind="nats", values=values), given)
+        return Lacking(target=target, says=("no signing key", self.server.account), run=run)
 
     def down(self) -> None:
         self.server.stop()

@@ -13,7 +13,7 @@ import pytest
 from remit.drivers.targets.base import Minted, TargetSettings
 from remit.drivers.targets.postgresql import POSTGRESQL, PostgresqlTarget
 from remit.errors import Mistake
-from tests.contract.target_contract import TargetContract, mark, soon
+from tests.contract.target_contract import Lacking, TargetContract, mark, soon
 from tests.servers.postgres import PostgresTarget, postgres_target
 
 if TYPE_CHECKING:
@@ -81,6 +81,20 @@ class PostgresCase:
 
     def secrets_told(self, minted: Minted) -> list[str]:
         return [line for line in Path(self.server.folder, "log").read_text().splitlines() if minted.parts["password"] in line]
+
+    async def lacking(self) -> Lacking:
+        """A role that reads the table, and may not hand that on: PostgreSQL takes its GRANT with no more than a warning."""
+        with self.server.root() as root:
+            root.execute("DROP ROLE IF EXISTS reader")
+            root.execute("CREATE ROLE reader LOGIN CREATEROLE PASSWORD 'reader-secret-1'")
+            root.execute("GRANT SELECT ON orders TO reader")
+
+        async def run(statement: str) -> None:
+            with self.server.root() as root:
+                root.execute(statement.encode())
+
+        target = opened(self.server, self.server.url.replace("postgres@", "reader@"), "reader-secret-1")
+        return Lacking(target=target, says=("reader", "SELECT", '"public"."orders"'), run=run)
 
     def down(self) -> None:
         with self.server.root() as root:
@@ -173,6 +187,55 @@ async def test_a_root_that_is_no_superuser_is_enough(case, server):
     assert case.standing() == set()
     await session.close()
     await clerk.close()
+
+
+async def test_every_right_that_a_role_may_not_hand_on_is_named_with_what_mends_it(case, server):
+    with server.root() as root:
+        root.execute("CREATE SCHEMA depot")
+        root.execute('CREATE TABLE depot.items (id serial, name text); CREATE TABLE depot."shelf; --" (x int)')
+        root.execute(
+            "CREATE ROLE keeper LOGIN CREATEROLE PASSWORD 'keeper-secret-1'; GRANT SELECT ON depot.items TO keeper WITH GRANT OPTION"
+        )
+        root.execute("REVOKE CONNECT ON DATABASE orders FROM PUBLIC; GRANT CONNECT ON DATABASE orders TO keeper")
+    keeper = opened(server, server.url.replace("postgres@", "keeper@"), "keeper-secret-1")
+    scope = {
+        "tables": [
+            {"schema": "depot", "table": "items", "allow": ["select", "insert"]},
+            {"schema": "depot", "table": "no_such", "allow": ["select"]},
+            {"schema": "nowhere", "table": "items", "allow": ["select"]},
+        ],
+        "schemas": [{"schema": "depot", "allow": ["select"]}],
+        "sequences": [{"schema": "depot", "sequence": "items_id_seq", "allow": ["usage"]}],
+    }
+    try:
+        found = await keeper.may_give(scope)
+        assert [(one.text, one.mend) for one in found] == [
+            ('keeper may not hand on CONNECT on DATABASE "orders"', 'GRANT CONNECT ON DATABASE "orders" TO "keeper" WITH GRANT OPTION'),
+            ('keeper may not hand on USAGE on SCHEMA "depot"', 'GRANT USAGE ON SCHEMA "depot" TO "keeper" WITH GRANT OPTION'),
+            ("there is no schema nowhere in database orders", ""),
+            (
+                'keeper may not hand on INSERT on TABLE "depot"."items"',
+                'GRANT INSERT ON TABLE "depot"."items" TO "keeper" WITH GRANT OPTION',
+            ),
+            ("there is no table no_such in schema depot", ""),
+            ("there is no table items in schema nowhere", ""),
+            (
+                'keeper may not hand on SELECT on ALL TABLES IN SCHEMA "depot": shelf; --',
+                'GRANT SELECT ON ALL TABLES IN SCHEMA "depot" TO "keeper" WITH GRANT OPTION',
+            ),
+            (
+                'keeper may not hand on USAGE on SEQUENCE "depot"."items_id_seq"',
+                'GRANT USAGE ON SEQUENCE "depot"."items_id_seq" TO "keeper" WITH GRANT OPTION',
+            ),
+        ]
+        with server.root() as root:
+            for one in found:
+                root.execute(one.mend.encode() or b"SELECT 1")
+        assert [one.mend for one in await keeper.may_give(scope) if one.mend] == []
+    finally:
+        with server.root() as root:
+            root.execute("GRANT CONNECT ON DATABASE orders TO PUBLIC")
+        await keeper.close()
 
 
 async def test_all_tables_of_a_schema_and_a_sequence(case, server):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import shlex
 import ssl
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from remit.drivers.targets.base import Minted, TargetSettings
 from remit.drivers.targets.rabbitmq import RABBITMQ, RabbitmqTarget
 from remit.errors import Mistake, Outage
 from tests.certificates import Authority
-from tests.contract.target_contract import TargetContract, mark, refused, soon
+from tests.contract.target_contract import Lacking, TargetContract, mark, refused, soon
 from tests.servers.rabbitmq import RabbitmqServer, rabbitmq_server
 
 if TYPE_CHECKING:
@@ -141,6 +142,16 @@ class RabbitmqCase:
     def secrets_told(self, minted: Minted) -> list[str]:
         told = [*self.server.log.read_text(errors="replace").splitlines(), *map(str, self.server.api("GET", "users"))]
         return [line for line in told if minted.parts["password"] in line]
+
+    async def lacking(self) -> Lacking:
+        self.server.api("PUT", "users/watcher", {"password": "watcher-secret-1", "tags": "monitoring"})
+
+        async def run(statement: str) -> None:
+            program, command, *words = shlex.split(statement)
+            assert (program, command, words[0]) == ("rabbitmqctl", "set_user_tags", "watcher")
+            self.server.api("PUT", "users/watcher", {"password": "watcher-secret-1", "tags": words[1]})
+
+        return Lacking(target=opened(self.server, "watcher-secret-1", "watcher"), says=("watcher", "administrator"), run=run)
 
     def down(self) -> None:
         self.server.stop()
@@ -306,6 +317,13 @@ async def test_a_wrong_root_password_is_an_outage_that_says_so(broker):
     assert caught.value.code == "target_refused"
     assert [finding.good for finding in await wrong.check()] == [False]
     await wrong.close()
+
+
+async def test_a_virtual_host_that_is_not_there_is_named(case):
+    assert await case.target.may_give({"vhost": "shop/eu", "resources": []}) == ()
+    (finding,) = await case.target.may_give({"vhost": "it's not there", "resources": []})
+    assert finding.text == "there is no virtual host it's not there"
+    assert shlex.split(finding.mend) == ["rabbitmqctl", "add_vhost", "it's not there"]
 
 
 async def test_a_broker_that_does_not_prove_itself_is_told_nothing(broker, authorities):

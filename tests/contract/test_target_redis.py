@@ -12,7 +12,7 @@ from redis.exceptions import NoPermissionError, RedisError
 from remit.drivers.targets.base import Minted, TargetSettings
 from remit.drivers.targets.redis import REDIS, RedisTarget
 from remit.errors import Mistake, Outage
-from tests.contract.target_contract import TargetContract, mark, soon
+from tests.contract.target_contract import Lacking, TargetContract, mark, soon
 from tests.servers.redis import RedisServer, redis_server
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 SCOPE = {"keys": [{"prefix": "orders:"}], "allow": ["read"]}
+ALWAYS = ("+info", "+ping", "+hello", "+select", "+client|setname", "+client|setinfo")
 
 
 @dataclass
@@ -87,6 +88,19 @@ class RedisCase:
         told = [*self.server.log.read_text().splitlines(), *map(str, kept)]
         return [line for line in told if minted.parts["password"] in line]
 
+    async def lacking(self) -> Lacking:
+        """A user that may look at users, and not make or remove them."""
+        with self.server.root() as root:
+            root.execute_command("ACL SETUSER", "looker", "reset", "on", ">looker-secret-1", "+acl|list", "+acl|whoami", *ALWAYS)
+
+        async def run(statement: str) -> None:
+            with self.server.root() as root:
+                root.execute_command(*statement.split(" "))
+
+        target = opened(self.server, "looker-secret-1", "looker")
+        assert [one.good for one in await target.check()] == [True, True, False]
+        return Lacking(target=target, says=("looker", "make and remove users"), run=run)
+
     def down(self) -> None:
         self.server.stop()
 
@@ -122,11 +136,11 @@ def server() -> Iterator[RedisServer]:
         yield running
 
 
-def opened(server: RedisServer, password: str = "") -> RedisTarget:
+def opened(server: RedisServer, password: str = "", user: str = "default") -> RedisTarget:
     async def secret() -> str:
         return password or server.password
 
-    return RedisTarget(TargetSettings(name="cache", kind="redis", values={"url": server.url}), secret)
+    return RedisTarget(TargetSettings(name="cache", kind="redis", values={"url": server.url.replace("//", f"//{user}@")}), secret)
 
 
 @pytest.fixture

@@ -158,6 +158,9 @@ def test_a_killed_node_leaves_nothing_for_long(folder, server):
     running.communicate()
     (lease,) = json.loads(folder.remit("lease", "list", "--json").stdout)
     assert (lease["state"], lease["mark"]) == ("issued", roles(server)[0])
+    assert lease["may"]["scope"]["tables"] == [{"schema": "public", "table": "orders", "allow": ["select"]}]
+    told = folder.remit("lease", "show", lease["lease"]).stdout
+    assert "  may       settings: table = orders\n            tables: schema public, table orders: select\n" in told
     watching = folder.start("lease", "list", "--watch")
     assert watching.stdout is not None
     left = []
@@ -341,6 +344,8 @@ async def test_a_task_sees_its_own_leases_over_http_and_no_others(folder, server
         assert status == 200
         (lease,) = told["leases"]
         assert (lease["target"], lease["state"]) == ("orders", "issued")
+        assert lease["may"] == ["settings: table = orders", "tables: schema public, table orders: select"]
+        assert (lease["scope"]["settings"], lease["parts"]) == ({"table": "orders"}, [])
         assert 0 < lease["seconds_left"] <= 300
         assert minted.parts["password"] not in json.dumps(told)
         assert (await ask(where, "GET", "/v1/leases", other))[1] == {"leases": []}

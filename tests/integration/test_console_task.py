@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from datetime import timedelta
+from html import unescape
 
 import pytest
 
@@ -12,7 +13,7 @@ from remit.logic.records import decode
 from remit.model.console import Role
 from remit.model.record import Body, LeaseIntended, LeaseIssued, LeaseRevoking, LeaseStuck, TaskMoved
 from remit.model.task import TaskState
-from tests.console_node import HOSTILE, ConsoleNode, console_node
+from tests.console_node import HOSTILE, TASK, ConsoleNode, console_node
 
 pytestmark = pytest.mark.anyio
 PAGE_BYTES_MAX = 200_000
@@ -163,6 +164,28 @@ async def test_credentials_count_down_with_the_stuck_ones_in_front(tmp_path):
         text = plain((await browser.get(f"/console/tasks/{task.id}"))[1])
         assert "credential lease_2 is stuck: still on its target" in text
         assert text.count("orders2") >= 2
+        assert text.count("its terms are not known") == 2
+
+
+async def test_a_credential_tells_what_it_may_do_and_which_parts_that_came_from(tmp_path, monkeypatch):
+    """Words of an input stand as words."""
+    monkeypatch.setenv("ORDERS_ROOT", "never-used-here")
+    more = '[targets.orders]\nkind = "postgresql"\nurl = "postgresql://remit@127.0.0.1:1/orders"\nsecret = "${ORDERS_ROOT}"\n'
+    parts = "".join(
+        f'[[lease.part]]\ntools = ["{tool}"]\nscope.tables = [{{ schema = "public", table = "{table}", allow = ["select"] }}]\n'
+        for tool, table in (("bank/balance", "of {bill}"), ("bank/send_money", "salaries"))
+    )
+    types = {"tasks/pay-bill.toml": TASK + '[[lease]]\ntarget = "orders"\n' + parts}
+    async with console_node(tmp_path, more, types=types) as here:
+        browser, task = await here.signed_in(), await here.open("<b>4711</b>")
+        soon = here.node.clock() + timedelta(minutes=5)
+        intended = LeaseIntended(lease="lease_1", name="orders", target="orders", mark="remit_1", expires_at=soon, parts=[0])
+        await here.node.tasks.change(task.id, lambda _task, _now: (intended, None))
+        html = (await browser.get(f"/console/tasks/{task.id}"))[1]
+        assert "<b>4711" not in html
+        credentials = unescape(html[html.index('id="task-leases"') : html.index('id="static"')])
+        assert "tables: schema public, table of <b>4711</b>: select · part 1 of 2 (for bank/balance)" in credentials
+        assert "salaries" not in credentials
 
 
 async def asked_by(here: ConsoleNode) -> str:

@@ -57,6 +57,7 @@ class AwsServer:
         self._moto = DomainDispatcherApplication(create_backend_app)
         self._server: Any = None
         self._thread: threading.Thread | None = None
+        self.simulates = True  # whether remit's user may ask what the role may
         self._open = True  # until there is a user to sign with
         for backends in (iam_backends, sts_backends, s3_backends):  # moto keeps them for the process
             backends.reset()
@@ -110,6 +111,13 @@ class AwsServer:
         for name in self.denials():
             iam.delete_role_policy(RoleName=ROLE, PolicyName=name)
         self.heard.clear()
+        self.simulates = True
+        self.role_may([_ROLE_MAY])
+
+    def role_may(self, statements: list[dict[str, Any]]) -> None:
+        """What the role's own policy says."""
+        document = json.dumps({"Version": "2012-10-17", "Statement": statements})
+        self.client("iam").put_role_policy(RoleName=ROLE, PolicyName="work", PolicyDocument=document)
 
     def denials(self) -> list[str]:
         return [name for name in self.client("iam").list_role_policies(RoleName=ROLE)["PolicyNames"] if name != "work"]
@@ -136,7 +144,27 @@ class AwsServer:
             if not request.form:
                 xml = f"<Error><Code>{refusal}</Code><Message>no</Message></Error>"
             return Response(xml, 403, content_type="text/xml")(environment, start)
+        if request.form.get("Action") == "SimulatePrincipalPolicy":  # which moto does not have
+            return Response(self._simulated(request.form), content_type="text/xml")(environment, start)
         return self._moto(environment, start)
+
+    def _simulated(self, form: Any) -> str:
+        """By the role's own policies, as IAM describes it: for each action on each resource."""
+        assert form["PolicySourceArn"].endswith(f":role/{ROLE}")
+        lists = {word: [form[key] for key in form if key.startswith(f"{word}.member.")] for word in ("ActionNames", "ResourceArns")}
+        context = {"aws:userid": "", "aws:CurrentTime": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"}
+        context["s3:prefix"] = form.get("ContextEntries.member.1.ContextKeyValues.member.1", "")
+        documents = iam_backends[ACCOUNT]["aws"].get_role(ROLE).policies.values()
+        told = ""
+        for action in lists["ActionNames"]:
+            for resource in lists["ResourceArns"]:
+                effects = [effect for document in documents for effect in _effects(json.loads(document), action, resource, context)]
+                decision = "explicitDeny" if "Deny" in effects else "allowed" if effects else "implicitDeny"
+                told += f"<member><EvalActionName>{action}</EvalActionName><EvalResourceName>{resource}</EvalResourceName>"
+                told += f"<EvalDecision>{decision}</EvalDecision></member>"
+        inner = f"<IsTruncated>false</IsTruncated><EvaluationResults>{told}</EvaluationResults>"
+        name = "SimulatePrincipalPolicyResponse"
+        return f"<{name}><{name.replace('Response', 'Result')}>{inner}</{name.replace('Response', 'Result')}></{name}>"
 
     def _refusal(self, request: Request, body: bytes) -> str:
         authorization = request.headers.get("Authorization", "")
@@ -147,6 +175,8 @@ class AwsServer:
         kind = S3IAMRequest if found[2] == "s3" else IAMRequest
         form = {name: value[0] for name, value in parse_qs(body.decode()).items()} if request.form else {}
         kind(ACCOUNT, request.method, path, form, body, dict(request.headers), "x").check_signature()
+        if form.get("Action") == "SimulatePrincipalPolicy" and not self.simulates:
+            return "AccessDenied"
         if form.get("Action") == "PutRolePolicy":
             held = sum(len(document) for document in iam_backends[ACCOUNT]["aws"].get_role(ROLE).policies.values())
             if held + len(form["PolicyDocument"]) > _INLINE_MAX:

@@ -45,6 +45,7 @@ class GithubServer(RecordedApi):
     def __init__(self) -> None:
         self.key = RSAKey.generate_key(2_048, private=True)
         self.tokens: dict[str, Token] = {}
+        self.repositories, self.permissions = list(REPOSITORIES), dict(PERMISSIONS)
         self.ahead, self.generous, self.suspended, self.broken = 0.0, False, False, 0
         super().__init__()
 
@@ -66,10 +67,13 @@ class GithubServer(RecordedApi):
                 return _told(401, "Bad credentials")
             del self.tokens[token]
             return 204, None
-        if path.startswith("/repos/"):
+        if path.startswith("/repos/") and not path.endswith("/installation"):
             return self._work(method, path, token)
         if not self._is_app(token):
             return _told(401, "A JSON web token could not be decoded")
+        if found := re.fullmatch(rf"/repos/{OWNER}/([\w.-]+)/installation", path):
+            there = found[1].lower() in {name.lower() for name in self.repositories}
+            return (200, {"id": int(INSTALLATION)}) if there else _told(404, "Not Found")
         if (method, path) == ("GET", "/app"):
             return 200, {"id": 7, "slug": "remit-agents", "client_id": APP, "permissions": PERMISSIONS, "events": []}
         if path == f"/app/installations/{INSTALLATION}" and method == "GET":
@@ -77,17 +81,18 @@ class GithubServer(RecordedApi):
                 "id": int(INSTALLATION),
                 "account": {"login": OWNER, "id": 1, "type": "Organization"},
                 "repository_selection": "selected",
+                "html_url": f"https://github.com/organizations/{OWNER}/settings/installations/{INSTALLATION}",
             }
-            return 200, there | {"permissions": PERMISSIONS, "suspended_at": "2026-01-01T00:00:00Z" if self.suspended else None}
+            return 200, there | {"permissions": self.permissions, "suspended_at": "2026-01-01T00:00:00Z" if self.suspended else None}
         if path == f"/app/installations/{INSTALLATION}/access_tokens" and method == "POST":
             return self._mint(body)
         return _told(404, "Not Found")
 
     def _mint(self, body: Any) -> tuple[int, Any]:
-        names = {name.lower(): name for name in REPOSITORIES}
+        names = {name.lower(): name for name in self.repositories}
         if not all(name.lower() in names for name in body["repositories"]):
             return _told(422, "There is at least one repository that does not exist or is not accessible to the parent installation.")
-        if not all(PERMISSIONS.get(word) in {level, "write"} for word, level in body["permissions"].items()):
+        if not all(self.permissions.get(word) in {level, "write"} for word, level in body["permissions"].items()):
             return _told(422, "The permissions requested are not granted to this installation.")
         chosen = tuple(names[name.lower()] for name in body["repositories"]) + (("salaries",) if self.generous else ())
         token = "ghs_" + secrets.token_hex(18)

@@ -39,12 +39,14 @@ class KubernetesServer(RecordedApi):
         self.secret = "root-" + secrets.token_hex(8)
         self.objects: dict[tuple[str, str], dict[str, Any]] = {}
         self.tokens: dict[str, tuple[str, float]] = {}  # the account's uid, and when it ends
+        self.held = set(_HELD)
         self.ahead, self.extends, self.broken, self.fails_at, self.page, self.lacks = 0.0, False, 0, "", 500, ""
         super().__init__()
 
     def forget(self) -> None:
         self.objects, self.tokens = {("configmaps", name): {"metadata": {"name": name}} for name in ("orders", "salaries")}, {}
         self.heard.clear()
+        self.held = set(_HELD)
         self.ahead, self.extends, self.broken, self.fails_at, self.page, self.lacks = 0.0, False, 0, "", 500, ""
 
     def names(self) -> set[str]:
@@ -62,7 +64,7 @@ class KubernetesServer(RecordedApi):
         if where.endswith("/selfsubjectaccessreviews"):
             asked = body["spec"]["resourceAttributes"]
             assert asked["namespace"] == NAMESPACE
-            return 201, {"kind": "SelfSubjectAccessReview", "status": {"allowed": f"{asked['verb']} {asked['resource']}" != self.lacks}}
+            return 201, {"kind": "SelfSubjectAccessReview", "status": {"allowed": self._root_may(asked)}}
         found = _PATH.fullmatch(where)
         if found is None or found[2] != NAMESPACE:
             return _told(404, "NotFound")
@@ -76,6 +78,12 @@ class KubernetesServer(RecordedApi):
             return self._token(name, body)
         return self._object(verb, resource, name, body, query)
 
+    def _root_may(self, asked: dict[str, str]) -> bool:
+        if asked["group"] == "rbac.authorization.k8s.io" or asked["resource"] == "serviceaccounts":
+            return asked["verb"] not in {"escalate", "bind"} and f"{asked['verb']} {asked['resource']}" != self.lacks
+        resource = asked["resource"] + (f"/{asked['subresource']}" if asked["subresource"] else "")
+        return (asked["group"], resource, asked["verb"]) in self.held
+
     def _object(self, verb: str, resource: str, name: str, body: Any, query: dict[str, list[str]]) -> tuple[int, Any]:
         if verb == "list":
             label = query.get("labelSelector", [""])[0]
@@ -88,7 +96,7 @@ class KubernetesServer(RecordedApi):
             name = body["metadata"]["name"]
             if (resource, name) in self.objects:
                 return _told(409, "AlreadyExists")
-            if resource == "roles" and not all(_held(rule) for rule in body["rules"]):
+            if resource == "roles" and not all(self._holds(rule) for rule in body["rules"]):
                 return _told(403, "Forbidden")
             made = self.objects[resource, name] = body | {
                 "metadata": body["metadata"] | {"uid": secrets.token_hex(8), "namespace": NAMESPACE}
@@ -118,6 +126,9 @@ class KubernetesServer(RecordedApi):
         status = {"token": token, "expirationTimestamp": f"{datetime.fromtimestamp(ends, UTC):%Y-%m-%dT%H:%M:%SZ}"}
         return 201, {"kind": "TokenRequest", "spec": body["spec"], "status": status}
 
+    def _holds(self, rule: dict[str, Any]) -> bool:
+        return wanted(rule) <= self.held
+
     def _account(self, token: str) -> str | None:
         uid, ends = self.tokens.get(token, ("", 0.0))
         named = [name for (kind, name), one in self.objects.items() if kind == "serviceaccounts" and one["metadata"]["uid"] == uid]
@@ -134,9 +145,9 @@ class KubernetesServer(RecordedApi):
         return False
 
 
-def _held(rule: dict[str, Any]) -> bool:
-    wanted = [(group, resource, verb) for group in rule["apiGroups"] for resource in rule["resources"] for verb in rule["verbs"]]
-    return set(wanted) <= _HELD
+def wanted(rule: dict[str, Any]) -> set[tuple[str, str, str]]:
+    """What a rule gives: group, resource, verb."""
+    return {(group, resource, verb) for group in rule["apiGroups"] for resource in rule["resources"] for verb in rule["verbs"]}
 
 
 def _told(status: int, reason: str) -> tuple[int, Any]:

@@ -14,6 +14,7 @@ from remit.cli.approvals import not_from_a_task
 from remit.cli.common import REFUSED, emit, folder_option, json_option, operator, reports_errors, safe
 from remit.drivers.targets.kinds import TARGET_KINDS
 from remit.errors import Mistake, NotFound
+from remit.logic.lease_words import came_from
 from remit.node import open_node, utc_now
 from remit.services.configuration import load_configuration
 from remit.services.lease_views import LeaseView, lease_view, live_leases
@@ -57,7 +58,7 @@ async def lease_list(target: str, watch: bool, folder: Path, as_json: bool) -> N
 @json_option
 @reports_errors
 async def lease_show(lease_id: str, folder: Path, as_json: bool) -> None:
-    """One lease: for whom, where, since when, and what becomes of it. Never its secret."""
+    """One lease: for whom, where, what it may do there, since when, and what becomes of it. Never its secret."""
     async with open_node(folder.resolve()) as node:
         view = await lease_view(node.store, node.tasks, node.leases.targets, lease_id, utc_now())
     emit(view, _story(view), as_json=as_json)
@@ -162,6 +163,8 @@ def _story(view: LeaseView) -> str:
         f"{view.lease} is {view.state}",
         f"  target    {safe(view.target)}, as {view.mark}",
         f"  for       {view.task}  {view.agent}",
+        *(f"  {'' if number else 'may':<8}  {safe(line)}" for number, line in enumerate(view.may.words)),
+        *((f"  by        {safe(came_from(view.may))}",) if view.may.parts else ()),
         f"  intended  {view.intended_at.isoformat()}",
         *((f"  issued    {view.issued_at.isoformat()}",) if view.issued_at else ()),
         f"  until     {view.expires_at.isoformat()}",

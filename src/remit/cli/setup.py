@@ -26,6 +26,7 @@ from remit.logic.egress_sent import Outgoing
 from remit.node import load_rules, open_node, open_standing, utc_now
 from remit.services.configuration import load_configuration
 from remit.services.events import read_cursor
+from remit.services.lease_checks import check_targets
 from remit.services.pinning import pin_servers, taskless
 from remit.services.pins import Pins
 from remit.services.proofs import examine
@@ -241,14 +242,13 @@ async def _transmitters(configuration: Configuration) -> list[tuple[str, str, st
 
 
 async def _target_states(folder: Path) -> list[tuple[str, str, str]]:
-    """Whether each target is reachable and lets remit do what it must."""
+    """Whether each target is reachable, and lets remit do what it must and hand on what leases name."""
     found: list[tuple[str, str, str]] = []
     try:
         async with open_node(folder) as node:
-            for name in node.leases.targets.names():
-                target = node.leases.targets.get(name)
-                findings = await target.check() if target else ()
-                found += [("good" if one.good else "bad", f"target {name}", one.text) for one in findings]
+            for name, one in await check_targets(node.leases.targets, node.rules.configuration.task_types.values()):
+                state = "good" if one.good else "bad" if one.known else "warning"
+                found.append((state, f"target {name}", f"{one.text}: {one.mend}" if one.mend else one.text))
     except RemitError as error:
         found.append(("bad", "targets", str(error)))
     return found

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from remit.errors import NotFound
+from remit.logic.lease_words import MayDo, may_do
 from remit.model.lease import LeaseState
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _FIRST = (LeaseState.STUCK, LeaseState.REVOKING)
 class LeaseView:
     """One lease. ``mark``: its name on the target. ``seconds_left`` until the target ends it by itself; 0 once it is gone.
 
-    ``stands``: it is a secret of the target that no end of a lease makes go.
+    ``stands``: it is a secret of the target that no end of a lease makes go. ``may``: what it may do there, and why that much.
     """
 
     lease: str
@@ -42,6 +43,7 @@ class LeaseView:
     revoked_at: datetime | None
     why: str
     seconds_left: int
+    may: MayDo
     replaces: str = ""
     replaced_at: datetime | None = None
     stands: bool = False
@@ -80,6 +82,7 @@ def view_of(task: Task, lease: Lease, targets: Targets, now: datetime) -> LeaseV
         revoked_at=lease.revoked_at,
         why=lease.why,
         seconds_left=max(int((lease.expires_at - now).total_seconds()), 0) if lease.live else 0,
+        may=may_do(task, lease),
         replaces=lease.replaces,
         replaced_at=lease.replaced_at,
         stands=lease.stands,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from remit.errors import NotFound
 from remit.logic.explain import describe_grant
+from remit.logic.lease_words import came_from, may_do
 from remit.logic.outline import STEPS_A_PART, Outline
 from remit.logic.records import decode
 from remit.logic.static_role import static_role
@@ -22,7 +23,7 @@ from remit.services.family import family
 from remit.services.receipt import receipt_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from remit.logic.rulebook import Rulebook
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 _STEPS_MAX, _GRANTS_MAX, _LEASES_MAX, _FAMILY_MAX = 50, 40, 40, 60
 _MANY_RECORDS, _RECORDS_AT_ONCE = 100, 1_000
 _OUTLINES_MAX = 64
+_MAY_CHARACTERS_MAX = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +56,8 @@ class Spending:
 class TaskStory:
     """``first``: number of the first step shown, of ``steps_all``. ``grants``: lines in words. ``more_…``: how many are not shown.
 
-    ``approvals``: ids of questions that wait. ``receipt``: ``None`` while the task lives.
+    ``may``: what each of the leases may do, in words. ``approvals``: ids of questions that wait.
+    ``receipt``: ``None`` while the task lives.
     """
 
     task: Task
@@ -71,6 +74,7 @@ class TaskStory:
     more_grants: int
     leases: tuple[Lease, ...]
     more_leases: int
+    may: Mapping[str, str]
     members: tuple[Member, ...]
     approvals: tuple[str, ...]
     static: StaticRole
@@ -151,6 +155,7 @@ class TaskStories:
             ),
             more_grants=max(len(task.grants) - _GRANTS_MAX, 0),
             leases=tuple(leases[:_LEASES_MAX]),
+            may={lease.id: _may(task, lease) for lease in leases[:_LEASES_MAX]},
             more_leases=max(len(leases) - _LEASES_MAX, 0),
             members=await family(self._store, self._tasks, task_id, _FAMILY_MAX),
             approvals=tuple(one.id for one in task.approvals.values() if one.state.value == "pending" and now < one.expires_at),
@@ -162,6 +167,14 @@ class TaskStories:
 def _take(outline: Outline, entries: tuple[Entry, ...]) -> None:
     for entry in entries:
         outline.take(decode(entry.body), entry.leaf)
+
+
+def _may(task: Task, lease: Lease) -> str:
+    """In one line, which is cut where it is long: `remit lease show` has the whole."""
+    told = may_do(task, lease)
+    why = came_from(told)
+    line = "; ".join(told.words) + (f" · {why}" if why else "")
+    return line if len(line) <= _MAY_CHARACTERS_MAX else f"{line[:_MAY_CHARACTERS_MAX]} …"
 
 
 def _place(name: str) -> tuple[Kind, str, str]:

@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from remit.doors.peer import shown_by
 from remit.errors import Unauthenticated
+from remit.logic.lease_words import may_do
 from remit.model.identity import PeerCertificate
 from remit.wire import LeasesView, LeaseView
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
+    from remit.model.lease import Lease
+    from remit.model.task import Task
     from remit.services.bearers import Bearers
     from remit.services.tasks import Tasks
 
@@ -42,16 +45,20 @@ class LeasesApi:
             raise Unauthenticated("a task token is needed", hint="Authorization: Bearer <task token>")
         task = await self.tasks.view((await self.bearers.bearer(shown)).task)
         now = self.clock()
-        leases = [
-            LeaseView(
-                lease=lease.id,
-                name=lease.name,
-                target=lease.target,
-                state=lease.state.value,
-                expires_at=lease.expires_at,
-                seconds_left=max(int((lease.expires_at - now).total_seconds()), 0) if lease.live else 0,
-            )
-            for lease in task.leases.values()
-        ]
-        body = msgspec.json.encode(LeasesView(leases=leases))
+        body = msgspec.json.encode(LeasesView(leases=[_told(task, lease, now) for lease in task.leases.values()]))
         return Response(body, 200, {"cache-control": "no-store"}, media_type="application/json")
+
+
+def _told(task: Task, lease: Lease, now: datetime) -> LeaseView:
+    may = may_do(task, lease)
+    return LeaseView(
+        lease=lease.id,
+        name=lease.name,
+        target=lease.target,
+        state=lease.state.value,
+        expires_at=lease.expires_at,
+        seconds_left=max(int((lease.expires_at - now).total_seconds()), 0) if lease.live else 0,
+        scope=may.scope,
+        may=list(may.words),
+        parts=[part.number for part in may.parts],
+    )

@@ -120,12 +120,41 @@ class AwsTarget:
         except (Mistake, Outage) as error:
             return (Finding(good=False, text=f"{error.message}{f': {error.hint}' if isinstance(error, Mistake) else ''}"),)
 
+    async def may_give(self, scope: Scope) -> tuple[Finding, ...]:
+        """See TellsWhatItMayGive. A session has what its role has: IAM is asked what the role's own policies say."""
+        buckets, actions = scope.get("buckets", []), scope.get("actions", [])
+        statements = [one for entry in buckets for one in _bucket(entry, self._partition)] + [_action(entry) for entry in actions]
+        try:
+            return await self._work(lambda _, iam: tuple(one for statement in statements for one in self._lacking(iam, statement)))
+        except Mistake as error:
+            right = {"Effect": "Allow", "Action": "iam:SimulatePrincipalPolicy", "Resource": self._role}
+            text = f"what role {self._role_name} may do is not told to remit ({error.message}). A statement for remit's user"
+            return (Finding(good=False, known=False, text=text, mend=_policy([right])),)
+
     async def close(self) -> None:
         """See Target."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         held, self._clients = self._clients, None
         for client in held[1:] if held else ():
             client.close()
+
+    def _lacking(self, iam: Any, statement: dict[str, Any]) -> list[Finding]:
+        resources = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
+        allowed = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
+        asked: dict[str, Any] = {"PolicySourceArn": self._role, "ActionNames": allowed, "ResourceArns": resources}
+        for name, value in statement.get("Condition", {}).get("StringLike", {}).items():
+            asked |= {"ContextEntries": [{"ContextKeyName": name, "ContextKeyType": "string", "ContextKeyValues": [value]}]}
+        lacks: dict[str, None] = {}
+        for _ in range(_PAGES_MAX):
+            answer = iam.simulate_principal_policy(**asked)
+            lacks |= dict.fromkeys(one["EvalActionName"] for one in answer["EvaluationResults"] if one["EvalDecision"] != "allowed")
+            if not answer.get("IsTruncated"):
+                break
+            asked["Marker"] = answer["Marker"]
+        if not lacks:
+            return []
+        text = f"role {self._role_name} may not do {', '.join(lacks)} on {', '.join(resources)}. A statement for a policy of the role"
+        return [Finding(good=False, text=text, mend=json.dumps({"Effect": "Allow", "Action": list(lacks), "Resource": resources}))]
 
     def _deny(self, iam: Any, mark: str) -> bool:
         denials, now = self._denials(iam), int(time.time())

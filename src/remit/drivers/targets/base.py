@@ -47,10 +47,15 @@ class Minted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What a check found. ``good`` or not; in words, with how to mend it."""
+    """What a check found. ``good`` or not, in words. ``mend``: the statement or setting that mends it, alone, so that it can be run.
+
+    ``known``: whether the target could be asked at all; what is not known is not good either.
+    """
 
     good: bool
     text: str
+    mend: str = ""
+    known: bool = True
 
 
 class Target(Protocol):
@@ -72,6 +77,17 @@ class Target(Protocol):
 
     async def close(self) -> None:
         """Let go of connections. Idempotent."""
+
+
+@runtime_checkable
+class TellsWhatItMayGive(Protocol):
+    """A target that can be asked, without anything being made, whether remit may hand on what a scope names. Part of those that can."""
+
+    async def may_give(self, scope: Scope) -> tuple[Finding, ...]:
+        """What of this scope remit may not hand on there: which right, on what, and how to mend it. None where it may all.
+
+        What a task's inputs fill is left out: lists may be empty, keys may be missing. Changes nothing. Raises Mistake, Outage.
+        """
 
 
 @runtime_checkable

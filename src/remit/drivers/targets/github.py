@@ -18,7 +18,7 @@ import re
 import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import msgspec
 from joserfc import jwt
@@ -41,7 +41,7 @@ _ROTATED_IN_TIME = timedelta(minutes=55)
 _JWT_SECONDS, _JWT_BACK_SECONDS = 540, 60
 _ANSWER_BYTES_MAX = 4 * 1024 * 1024
 _REPOSITORIES_MAX, _PERMISSIONS_MAX = 100, 50
-_CREATED, _GONE, _UNAUTHORIZED = 201, 204, 401
+_CREATED, _GONE, _UNAUTHORIZED, _NOT_FOUND = 201, 204, 401, 404
 _REFUSED = frozenset({404, 422})
 _REPOSITORY = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,100}", re.ASCII)
 _PERMISSION = re.compile(r"[a-z][a-z_]{0,63}", re.ASCII)
@@ -102,6 +102,27 @@ class GithubTarget:
             Finding(good=True, text=f"GitHub, as {name} at {account}, which may give: {allowed}"),
             Finding(good=True, text="GitHub keeps no list of tokens: should remit die, they end within an hour"),
         )
+
+    async def may_give(self, scope: Scope) -> tuple[Finding, ...]:
+        """See TellsWhatItMayGive."""
+        app = await self._app_token()
+        there = (await self._ask("GET", f"/app/installations/{self._installation}", app)).data
+        try:
+            owner, allowed, where = str(there["account"]["login"]), dict(there["permissions"]), str(there["html_url"])
+        except (KeyError, TypeError, ValueError):
+            raise Outage(f"target {self._name} does not answer as GitHub does", code="target_unavailable") from None
+        found: list[Finding] = []
+        for name in scope.get("repositories", []):
+            path = f"/repos/{quote(owner, safe='')}/{name}/installation"
+            data = (await self._ask("GET", path, app, also=_NOT_FOUND)).data
+            if not isinstance(data, dict) or str(data.get("id")) != self._installation:
+                text = f"the installation does not have the repository {owner}/{name}: add it there"
+                found.append(Finding(good=False, text=text, mend=where))
+        for word, level in scope.get("permissions", {}).items():
+            if allowed.get(word) not in {level, "write", "admin"} and (word, level) != ("metadata", "read"):
+                text = f"the installation may not give {word} = {level}: change the App's permissions, and accept that there"
+                found.append(Finding(good=False, text=text, mend=where))
+        return tuple(found)
 
     async def close(self) -> None:
         """See Target."""

@@ -121,6 +121,19 @@ class KubernetesTarget:
         text = "what is open when a lease ends (a watch, an exec) goes on: the API server does not ask again"
         return (Finding(good=True, text=f"Kubernetes {version}, namespace {self._namespace}"), Finding(good=True, text=text))
 
+    async def may_give(self, scope: Scope) -> tuple[Finding, ...]:
+        """See TellsWhatItMayGive. Kubernetes lets an account give what it holds, or all to who may ``escalate`` (RBAC, "Privilege
+        escalation prevention").
+        """
+        rules = [_rule(entry) for entry in scope.get("rules", [])]
+        try:
+            if rules and await self._may("escalate", "roles") and await self._may("bind", "roles"):
+                return ()
+            found = [one for rule in rules for one in await self._lacking(rule)]
+        except (KeyError, TypeError):
+            raise self._odd() from None
+        return tuple(dict.fromkeys(found))
+
     async def close(self) -> None:
         """See Target."""
         await self._http.close()
@@ -165,9 +178,23 @@ class KubernetesTarget:
     async def _make(self, group: str, resource: str, described: Mapping[str, Any]) -> Any:
         return (await self._ask("POST", self._path(group, resource), described, good=(201,))).data
 
-    async def _may(self, verb: str, resource: str, subresource: str = "") -> bool:
-        group = "" if resource == "serviceaccounts" else "rbac.authorization.k8s.io"
+    async def _lacking(self, rule: Mapping[str, Any]) -> list[Finding]:
+        (group,), (resource,), names = rule["apiGroups"], rule["resources"], rule.get("resourceNames", [""])
+        kind, _, part = resource.partition("/")
+        verbs = [verb for verb in rule["verbs"] if not all([await self._may(verb, kind, part, group=group, name=name) for name in names])]
+        if not verbs:
+            return []
+        of = f" {', '.join(names)}" if names != [""] else ""
+        what = f"{resource}{of}{f' of {group}' if group else ''} in namespace {self._namespace}"
+        text = f"remit's account may not hand on {', '.join(verbs)} on {what}: it does not hold that itself. A rule for its role"
+        return [Finding(good=False, text=text, mend=json.dumps({**rule, "verbs": verbs}))]
+
+    async def _may(self, verb: str, resource: str, subresource: str = "", *, group: str | None = None, name: str = "") -> bool:
+        if group is None:
+            group = "" if resource == "serviceaccounts" else "rbac.authorization.k8s.io"
         asked = {"namespace": self._namespace, "verb": verb, "group": group, "resource": resource, "subresource": subresource}
+        if name:
+            asked["name"] = name
         review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": {"resourceAttributes": asked}}
         answer = await self._ask("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review, good=(201,))
         return answer.data["status"]["allowed"] is True

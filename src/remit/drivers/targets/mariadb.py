@@ -19,7 +19,7 @@ import secrets
 import ssl
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
@@ -29,10 +29,12 @@ import pymysql.err
 
 from remit.drivers.targets.base import Finding, Minted, Setting, TargetKind
 from remit.drivers.targets.mariadb_connections import Connections, Session, quoted, refused, text
+from remit.drivers.targets.mariadb_rights import findings, lacking
 from remit.errors import Mistake, Outage
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
+    from datetime import datetime
 
     from remit.drivers.targets.base import Scope, TargetSettings
 
@@ -42,8 +44,6 @@ _NAME_MAX = 64
 _ENTRIES_MAX = 100
 _COLUMNS_MAX = 100
 _PASSWORD_BYTES = 24
-_CLOCK_SECONDS_MAX = 5.0
-_VERSION_MIN = (10, 5)
 _WORDS = ("select", "insert", "update", "delete")
 _COLUMN_WORDS = ("select", "insert", "update")
 _OWN_DATABASES = frozenset({"mysql", "sys", "information_schema", "performance_schema"})
@@ -97,9 +97,13 @@ class MariadbTarget:
     async def check(self) -> tuple[Finding, ...]:
         """See Target."""
         try:
-            return await self._connections.work(_findings)
+            return await self._connections.work(findings)
         except (Mistake, Outage) as error:
             return (Finding(good=False, text=error.message),)
+
+    async def may_give(self, scope: Scope) -> tuple[Finding, ...]:
+        """See TellsWhatItMayGive."""
+        return await self._connections.work(lambda db: lacking(db, scope))
 
     async def close(self) -> None:
         """See Target."""
@@ -255,32 +259,6 @@ def _check_settings(values: Mapping[str, Any]) -> None:
             ssl.create_default_context(cafile=values["ca_file"])
         except (OSError, ssl.SSLError):
             raise Mistake("ca_file holds no certificates that can be read", code="target", hint="a file of PEM") from None
-
-
-def _findings(db: Session) -> tuple[Finding, ...]:
-    ((version, scheduler, now, me),) = db.run("SELECT VERSION(), @@event_scheduler, UTC_TIMESTAMP(6), CURRENT_USER()")
-    numbers = tuple(int(part) for part in str(version).split("-")[0].split(".")[:2])
-    good = numbers >= _VERSION_MIN and "MariaDB" in version
-    found = [Finding(good=good, text=f"{str(version)[:60]}, as {me}" + ("" if good else ": MariaDB 10.5 or later is needed"))]
-    if scheduler != "ON":
-        found.append(Finding(good=False, text="the event scheduler is off, and nothing would end a lease: SET GLOBAL event_scheduler = ON"))
-    skew = abs((datetime.now(UTC) - now.replace(tzinfo=UTC)).total_seconds())
-    if skew > _CLOCK_SECONDS_MAX:
-        found.append(Finding(good=False, text=f"its clock is {skew:.0f} s from ours: leases would end too early or too late there"))
-    held = {str(row[0]) for row in db.run("SELECT PRIVILEGE_TYPE FROM information_schema.USER_PRIVILEGES")}
-    found += [
-        Finding(good=False, text=f"{me} lacks {needed}, which leases need: GRANT {needed} ON *.* TO {me}")
-        for needed in ("CREATE USER", "PROCESS", "CONNECTION ADMIN")
-        if needed not in held
-    ]
-    if db.run("SELECT COUNT(*) FROM mysql.user WHERE User = ''") != ((0,),):
-        words = "there is a user without a name, whom a lease is taken for when it logs in from the same host: DROP USER ''@…"
-        found.append(Finding(good=False, text=words))
-    open_to_all = db.run("SELECT Db FROM mysql.db WHERE User IN ('', 'PUBLIC') LIMIT 1")
-    if open_to_all:
-        words = f"everybody has privileges on database {str(open_to_all[0][0])[:_NAME_MAX]!r}, every lease too: look at mysql.db"
-        found.append(Finding(good=False, text=words))
-    return tuple(found)
 
 
 MARIADB = TargetKind(

@@ -47,6 +47,7 @@ _ACCOUNT_HINT = 'account = "A…", the public key; operator = "eyJ…", the toke
 _KEYS_HINT = (
     "the seeds of a signing key of the operator (SO…) and of the account (SA…), and a creds file of the system account, in one text"
 )
+_SIGNER = "nsc edit account --sk generate, and nsc push"
 _EXAMPLE = 'publish = [{ subject = ["orders", "{customer}", "new"] }]'
 _CREDS = """-----BEGIN NATS USER JWT-----
 {token}
@@ -82,8 +83,8 @@ class NatsTarget:
         signer, user = keys["A"], keys["A"].derived("U", mark)
         async with self._talking(keys, token) as talk:
             found = await self._read(talk)
-        if signer.public != self._account and signer.public not in found["nats"].get("signing_keys", []):
-            hint = "a signing key without a scope: nsc edit account --sk generate"
+        if not self._signs(found, signer):
+            hint = f"a signing key without a scope: {_SIGNER}"
             raise Mistake(f"target {self._name} does not know the account's signing key", code="target_refused", hint=hint)
         claims: Claims = {
             "iat": int(now),
@@ -159,6 +160,17 @@ class NatsTarget:
             )
         return tuple(found)
 
+    async def may_give(self, scope: Scope) -> tuple[Finding, ...]:
+        """See TellsWhatItMayGive. A signing key without a scope signs for every subject of the account: the scope makes no difference."""
+        del scope
+        keys, token = await self._keys()
+        async with self._talking(keys, token) as talk:
+            claims = await self._read(talk)
+        if self._signs(claims, keys["A"]):
+            return ()
+        text = f"{keys['A'].public} is no signing key without a scope of account {self._account}, so that nothing it signs counts"
+        return (Finding(good=False, text=text, mend=_SIGNER),)
+
     async def close(self) -> None:
         """See Target: no connection outlives what it was made for."""
 
@@ -178,6 +190,9 @@ class NatsTarget:
             if not missing and not any(one.connections for one in seen):
                 return fresh
         raise Outage(f"target {self._name} does not keep what is written, or does not end sessions", code="target_unavailable")
+
+    def _signs(self, claims: Claims, signer: KeyPair) -> bool:
+        return signer.public == self._account or signer.public in claims["nats"].get("signing_keys", [])
 
     async def _read(self, talk: NatsConversation) -> Claims:
         """The account's own claims, which we may sign again: nobody but the operator has said them. Raises Outage, Mistake."""

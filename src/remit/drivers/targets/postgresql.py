@@ -27,7 +27,6 @@ import re
 import secrets
 import select
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -36,10 +35,12 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from remit.drivers.targets.base import Finding, Minted, Setting, TargetKind
+from remit.drivers.targets.postgresql_rights import findings, lacking
 from remit.errors import Mistake, Outage
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
+    from datetime import datetime
 
     from remit.drivers.targets.base import Scope, TargetSettings
 
@@ -57,8 +58,6 @@ _ENTRIES_MAX = 100
 _SETTINGS_BYTES_MAX = 8_192
 _PASSWORD_BYTES, _SALT_BYTES = 24, 16
 _ITERATIONS = 4_096  # what every client takes (RFC 7677); with so random a password more of them keep nobody out
-_CLOCK_SECONDS_MAX = 5.0
-_VERSION_MIN = 14
 _SELF_GRANT_VERSION, _TRANSACTION_TIMEOUT_VERSION = 160_000, 170_000
 _TABLE_WORDS = ("select", "insert", "update", "delete")
 _SEQUENCE_WORDS = ("usage", "select")
@@ -179,11 +178,20 @@ class PostgresqlTarget:
     async def check(self) -> tuple[Finding, ...]:
         """See Target."""
         try:
-            return await self._work(_findings)
+            return await self._work(findings)
         except Outage as error:
             return (Finding(good=False, text=error.message),)
         except psycopg.Error as error:
             return (Finding(good=False, text=f"refuses what doctor asks (SQLSTATE {error.sqlstate})"),)
+
+    async def may_give(self, scope: Scope) -> tuple[Finding, ...]:
+        """See TellsWhatItMayGive."""
+        try:
+            return await self._work(lambda db: lacking(db, scope))
+        except _AWAY:
+            raise self._outage("did not answer in time") from None
+        except psycopg.Error as error:
+            raise self._refused(error) from None
 
     async def interrupted(self) -> bool:
         """See ForgetsInCrashes."""
@@ -466,33 +474,6 @@ def _check_settings(values: Mapping[str, Any]) -> None:
 
 
 _URL_HINT = 'url = "postgresql://remit@db.internal:5432/orders"'
-
-
-async def _findings(db: Connection) -> tuple[Finding, ...]:
-    version = db.info.server_version // 10_000
-    found = [Finding(good=version >= _VERSION_MIN, text=f"PostgreSQL {version}, as {db.info.user}")]
-    question = "SELECT rolsuper, rolcreaterole, now() FROM pg_roles WHERE rolname = current_user"
-    row = await (await db.execute(question)).fetchone()
-    assert row is not None, "whoever is logged in is a role"
-    is_super, creates, there = row
-    if not is_super and not creates:
-        found.append(Finding(good=False, text=f"{db.info.user} may not make roles: ALTER ROLE … CREATEROLE"))
-    skew = abs((datetime.now(UTC) - there).total_seconds())
-    if skew > _CLOCK_SECONDS_MAX:
-        found.append(Finding(good=False, text=f"its clock is {skew:.0f} s from ours: leases would end too early or too late there"))
-    open_to_all = await (
-        await db.execute("SELECT nspname FROM pg_namespace n WHERE has_schema_privilege('public', n.oid, 'CREATE')")
-    ).fetchall()
-    if open_to_all:
-        text = f"everybody may make objects in schema {open_to_all[0][0]}: REVOKE CREATE ON SCHEMA {open_to_all[0][0]} FROM PUBLIC"
-        found.append(Finding(good=False, text=text))
-    if is_super:
-        trusting = await (
-            await db.execute("SELECT count(*) FROM pg_hba_file_rules WHERE auth_method = 'trust' AND type LIKE 'host%'")
-        ).fetchone()
-        if trusting is not None and trusting[0]:
-            found.append(Finding(good=False, text="pg_hba.conf has a host line with trust: no password and no expiry counts there"))
-    return tuple(found)
 
 
 POSTGRESQL = TargetKind(

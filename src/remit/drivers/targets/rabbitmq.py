@@ -21,6 +21,7 @@ import hashlib
 import hmac
 import re
 import secrets
+import shlex
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -150,6 +151,17 @@ class RabbitmqTarget:
             text = "user guest has the password that everybody knows, so that a lease limits nobody: rabbitmqctl delete_user guest"
             found.append(Finding(good=False, text=text))
         return tuple(found)
+
+    async def may_give(self, scope: Scope) -> tuple[Finding, ...]:
+        """See TellsWhatItMayGive. An administrator hands on everything, in a virtual host that is there."""
+        me = (await self._ask("GET", "whoami")).data
+        if not isinstance(me, dict) or "administrator" not in me.get("tags", []):
+            text = f"{self._user} may not give permissions: it has no tag administrator"
+            return (Finding(good=False, text=text, mend=f"rabbitmqctl set_user_tags {shlex.quote(self._user)} administrator"),)
+        vhost = str(scope.get("vhost", ""))
+        if vhost and (await self._ask("GET", f"vhosts/{quote(vhost, safe='')}")).status == _NOT_FOUND:
+            return (Finding(good=False, text=f"there is no virtual host {vhost}", mend=f"rabbitmqctl add_vhost {shlex.quote(vhost)}"),)
+        return ()
 
     async def close(self) -> None:
         """See Target."""

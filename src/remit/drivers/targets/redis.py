@@ -73,13 +73,14 @@ class RedisTarget:
     def __init__(self, settings: TargetSettings, secret: Callable[[], Awaitable[str]]) -> None:
         self._name = settings.name
         known = urlsplit(str(settings.values["url"]))
+        self._user = unquote(known.username or "default")
         self._scheme, self._host, self._port = known.scheme, known.hostname or "", known.port or 6379
         self._database = int(known.path.strip("/") or 0)
         tls: dict[str, Any] = {"connection_class": redis.asyncio.SSLConnection} if self._scheme == "rediss" else {}
         pool = redis.asyncio.BlockingConnectionPool(
             host=self._host,
             port=self._port,
-            credential_provider=_Secret(unquote(known.username or "default"), secret),
+            credential_provider=_Secret(self._user, secret),
             socket_connect_timeout=_CONNECT_SECONDS,
             socket_timeout=_ANSWER_SECONDS,
             timeout=_ANSWER_SECONDS,
@@ -124,10 +125,29 @@ class RedisTarget:
             Finding(good=version >= _VERSION_MIN, text=f"Redis {server['redis_version']}"),
             Finding(good=True, text="Redis ends no user by itself: leases end when remit says so, or Redis restarts"),
         ]
+        try:
+            found += await self.may_give({})
+        except (Mistake, Outage) as error:
+            found.append(Finding(good=False, text=error.message))
         if any(" nopass " in f"{line} " and " on " in f"{line} " for line in users):
             text = "somebody may log in without a password, so that a lease limits nobody: ACL SETUSER default off, or requirepass"
             found.append(Finding(good=False, text=text))
         return tuple(found)
+
+    async def may_give(self, scope: Scope) -> tuple[Finding, ...]:
+        """See TellsWhatItMayGive. Who may change users may give them anything: the scope makes no difference."""
+        del scope
+        try:
+            me = str(await self._client.execute_command("ACL WHOAMI"))  # type: ignore[no-untyped-call]  # the library leaves it open
+            await self._client.execute_command("ACL SETUSER", me)  # type: ignore[no-untyped-call]  # no rule: nothing changes
+            await self._client.execute_command("ACL DELUSER", "remit_nobody")  # type: ignore[no-untyped-call]  # not there
+        except NoPermissionError:
+            user = self._user
+            text = f"{user} may not make and remove users, so it may hand on nothing"
+            return (Finding(good=False, text=text, mend=f"ACL SETUSER {user} +@admin"),)
+        except (RedisError, OSError) as error:
+            raise self._told(error) from None
+        return ()
 
     async def close(self) -> None:
         """See Target."""
