@@ -8,6 +8,7 @@ import pytest
 
 from remit.logic.authorize import authorize
 from remit.logic.evidence import origins_of
+from remit.logic.grants import covering_line
 from remit.logic.tracing import LEAVES_MAX, Inputs, admits, explained, pointed, trace, trace_references
 from remit.model.catalog import Trust
 from remit.model.decision import Allow, Ask, Deny
@@ -132,6 +133,72 @@ def test_a_grant_refuses_what_comes_from_elsewhere(to, code):
     assert isinstance(decision, Deny)
     assert [reason.code for reason in decision.reasons] == [code]
     assert decision.reasons[0].where == "/to"
+
+
+@pytest.mark.parametrize("nothing", [None, [], {}, [None], [[]], {"a": {}}, True, [False]], ids=repr)
+def test_what_comes_from_nowhere_is_not_from_where_it_must(nothing):
+    wanted = call(to=nothing, amount=5)
+    origins = trace(wanted.arguments, {"properties": {"to": {}, "amount": {}}}, SEEN)
+    of = replace(facts(task(grant(arguments=DEMANDS)), wanted, rulebook(ALWAYS)), origins=origins, pinned=None)
+    refused = covering_line(of, approved=False)
+    assert isinstance(refused, tuple)
+    assert {reason.code.value for reason in refused} == {"origin_unknown"}
+    assert covering_line(replace(of, task=task(grant(arguments=OR_ASKS))), approved=True) == 0
+
+
+@pytest.mark.parametrize(
+    ("to", "covered"),
+    [
+        ([], True),
+        (["bob", "bob"], True),
+        (["bob", None], False),
+        (["bob", {}], False),
+        (["bob"] * (LEAVES_MAX + 1), False),
+        (["eve"] * (LEAVES_MAX + 1), False),
+    ],
+    ids=["none", "two", "null", "empty", "too many", "too many of a stranger"],
+)
+def test_each_element_comes_from_where_elements_must(to, covered):
+    each = '{"properties":{"to":{"type":"array","items":{"origin":["crm/get"]}}}}'
+    wanted = call(to=to, amount=5)
+    origins = trace(wanted.arguments, {"properties": {"to": {}, "amount": {}}}, SEEN)
+    of = replace(facts(task(grant(arguments=each)), wanted, rulebook(ALWAYS)), origins=origins, pinned=None)
+    assert (covering_line(of, approved=False) == 0) is covered
+
+
+def test_a_member_that_may_be_left_out_is_no_way_round():
+    of_member = '{"properties":{"to":{"type":"object","properties":{"mail":{"origin":["crm/get"]}}}}}'
+    declared = {"properties": {"to": {"properties": {"mail": {}}}}}
+    for to, covered in (({}, True), ({"mail": "bob"}, True), ({"mail": None}, False), ({"mail": []}, False)):
+        wanted = call(to=to, amount=5)
+        of = facts(task(grant(arguments=of_member)), wanted, rulebook(ALWAYS), origins=trace(wanted.arguments, declared, SEEN), pinned=None)
+        assert (covering_line(of, approved=False) == 0) is covered, to
+
+
+def test_a_policy_sees_that_an_argument_comes_from_nowhere_unless_that_is_its_default():
+    trusted = """permit (principal, action == Action::"bank/pay", resource)
+when { context.origins has to && context.origins.to.trusted };"""
+    lenient = """permit (principal, action == Action::"bank/pay", resource)
+unless { context.origins has to && !context.origins.to.trusted };"""
+    properties = {"to": {}, "amount": {}}
+    optional = {"to": {"default": None}, "amount": {}}
+    for policy, schema, to, allowed in (
+        (trusted, {"properties": properties}, None, False),
+        (trusted, {"properties": properties}, [], False),
+        (trusted, {"properties": properties}, "bob", True),
+        (lenient, {"properties": properties}, None, False),
+        (lenient, {"properties": properties}, True, False),
+        (lenient, {"properties": optional}, None, True),
+        (lenient, {"properties": optional}, [], False),
+        (lenient, {"properties": optional, "required": ["to"]}, None, False),
+        (trusted, {"properties": optional}, None, False),
+    ):
+        wanted = call(to=to, amount=5)
+        rules = rulebook(policy)
+        made = facts(task(), wanted, rules, origins=trace(wanted.arguments, {}, SEEN))
+        assert made.pinned is not None
+        decided = authorize(replace(made, pinned=replace(made.pinned, input_schema=schema, digest=str(schema))), rules.policies)
+        assert isinstance(decided, Allow) is allowed, (policy, schema, to)
 
 
 def test_a_grant_may_leave_it_to_a_person():

@@ -3,7 +3,8 @@
 Rules: a line covers a call when its name matches, uses are left, and the arguments fit both the tool's own schema and
 the narrowing one. A property that the line narrows must be present (leaving it out would let the server choose).
 An argument that the tool never declared is refused. No schema fetches anything from anywhere. Where the line demands an
-``origin``, every part of that argument must come from there; ``approval`` among the origins means that a person may vouch for it.
+``origin``, every part of that argument must come from there, and there must be one: null, an empty list or object, and a truth value come
+from nowhere. ``approval`` among the origins means that a person may vouch for it.
 A line of a child task covers what the line it is bound to covers as well, and so on up to the root.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import jsonschema_rs
@@ -177,18 +179,38 @@ def _arguments_refused(facts: Facts, grant: Grant, whose: str, *, approved: bool
     refused = _findings(check, facts.call.arguments, Code.ARGUMENTS_OUTSIDE_GRANT, whose)
     if refused or not demanded:
         return refused
-    return tuple(_foreign(facts, demanded, approved=approved))[:FINDINGS_MAX]
+    return tuple(islice(_foreign(facts, demanded, approved=approved), FINDINGS_MAX))
 
 
 def _foreign(facts: Facts, demanded: _Demands, *, approved: bool) -> Iterator[Reason]:
     """Parts of arguments that do not come from where they must."""
+    traced = [(leaf, tuple(leaf.pointer.split("/"))) for leaf in facts.origins]
+    saying = {pointer[:length] for _, pointer in traced for length in range(1, len(pointer) + 1)}
     for pattern, origins in demanded:
         if approved and APPROVAL in origins:
             continue
-        for leaf in facts.origins:
-            if matches_pointer(pattern, tuple(leaf.pointer.split("/"))) and not admits(origins, leaf):
+        for leaf, pointer in traced:
+            if matches_pointer(pattern, pointer) and not admits(origins, leaf):
                 code = Code.ORIGIN_NOT_ADMITTED if leaf.sources else Code.ORIGIN_UNKNOWN
                 yield Reason(code, f"{explained(leaf)}; it must come from: {', '.join(origins)}", leaf.pointer)
+        for place in _places(facts.call.arguments, pattern[1:], ("",)):
+            if place not in saying:
+                where = "/".join(place)
+                text = f"{where} holds nothing that comes from anywhere; it must come from: {', '.join(origins)}"
+                yield Reason(Code.ORIGIN_UNKNOWN, text, where)
+
+
+def _places(value: object, pattern: tuple[str, ...], where: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Pointers of what stands in a value where a pattern points. What is left out does not stand anywhere."""
+    if not pattern:
+        yield where
+    elif isinstance(value, list) and pattern[0] == "*":
+        for number, member in enumerate(value):
+            yield from _places(member, pattern[1:], (*where, str(number)))
+    elif isinstance(value, dict):
+        for name, member in value.items():
+            if escaped(name) == pattern[0]:
+                yield from _places(member, pattern[1:], (*where, pattern[0]))
 
 
 @lru_cache(maxsize=_COMPILED_MAX)

@@ -43,7 +43,7 @@ EVERYTHING = frozenset(
 )
 _ORIGINS = frozenset({"origins", "selectors", "references"})
 _CONTEXT: Json = {"Var": "context"}
-_NOBODY: Json = {"known": False, "trusted": False, "sources": [UNKNOWN]}  # a call that does not say who leaves it to the server
+_NOBODY: Json = {"known": False, "trusted": False, "sources": [UNKNOWN]}  # who says no one, or null, leaves it to the server
 
 
 class Shown:
@@ -128,13 +128,26 @@ def _show_arguments(context: Json, facts: Facts, tool: ToolFacts, shown: Shown) 
         context["arguments"] = cedar_value(facts.call.arguments, shown._argument_type)
     if "origins" in read:
         traced = by_argument(facts.origins)
-        context["origins"] = {name: origin_shown(traced.get(name, ())) for name in facts.call.arguments if name in shown._declared}
+        named_here = [name for name in facts.call.arguments if name in shown._declared]
+        spoken = [name for name in named_here if name in traced or not _as_left_out(facts, name)]
+        context["origins"] = {name: origin_shown(traced[name]) if name in traced else _NOBODY for name in spoken}
     named = tool.selectors
     if "selectors" in read:
         selectors = [leaf for leaf in facts.origins if named is None or leaf.argument in named]
         context["selectors"] = origin_shown(selectors) if selectors or named == () else _NOBODY
     if "references" in read:
         context["references"] = origin_shown([leaf for leaf in facts.references if named is not None and leaf.argument not in named])
+
+
+def _as_left_out(facts: Facts, name: str) -> bool:
+    """Whether an argument is what its tool takes where it is left out: the default that it declares for an optional one."""
+    schema = facts.pinned.input_schema if facts.pinned is not None else {}
+    properties = schema.get("properties")
+    declared = properties.get(name) if isinstance(properties, dict) else None
+    if not isinstance(declared, dict) or "default" not in declared or name in (schema.get("required") or ()):
+        return False
+    value = facts.call.arguments[name]
+    return type(value) is type(declared["default"]) and bool(value == declared["default"])
 
 
 def origin_shown(leaves: Sequence[Traced]) -> Json:
