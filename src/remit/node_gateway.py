@@ -80,6 +80,7 @@ def gateway_parts(
         wire=leases.tripwires.passes,
         in_use=leases.rotation.in_use,
         adds_nothing=asides.adds_nothing,
+        unread=asides.unread,
     )
     asking = Asking(approvals, invitations, sealer, clock, lambda: rules.rulebook.consent)
     transactions = tokens.transactions(tasks, rules, clock)

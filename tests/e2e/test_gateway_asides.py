@@ -38,9 +38,11 @@ POLICY = """
 
 
 @contextlib.asynccontextmanager
-async def talking(folder: Path, *, modern: bool = False, more: str = "", policy: str = "", stated: str = "") -> AsyncIterator[Running]:
+async def talking(
+    folder: Path, *, modern: bool = False, more: str = "", policy: str = "", stated: str = "", env: str = ""
+) -> AsyncIterator[Running]:
     """A node before ``talkative.py``."""
-    server = stdio("talk", "talkative.py", *(["--modern"] if modern else [])) + f'env = {{ TALKATIVE = "{folder / "heard.log"}" }}\n'
+    server = stdio("talk", "talkative.py", *(["--modern"] if modern else [])) + f'env = {{ {env}TALKATIVE = "{folder / "heard.log"}" }}\n'
     if stated:
         server = server.replace('trust = "trusted"', f'trust = "{stated}"')
     (folder / "node").mkdir()
@@ -121,6 +123,58 @@ async def test_a_request_holds_what_its_method_knows_and_nothing_else(tmp_path: 
     arrived = (tmp_path / "heard.log").read_text(encoding="utf-8")
     assert "said by the way" not in arrived
     assert "ttl" not in arrived
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_of_a_request_s_meta_what_mcp_and_a_trace_say_is_passed_on(tmp_path: Path, era: str) -> None:
+    trace = {"traceparent": f"00-{'1' * 32}-{'2' * 16}-01", "tracestate": "a=b"}
+    named = {"io.modelcontextprotocol/logLevel": "said by the way", "com.example/more": "said by the way", "tracestat": "said by the way"}
+    async with talking(tmp_path) as running, agent(running, era) as (wire, _task):
+        call = {"name": "echo", "arguments": {"text": "hello"}}
+        if era == "session":
+            assert text(await wire.ask("tools/call", {**call, "_meta": {**trace, **named, "progressToken": "said by the way"}})) == "hello"
+            assert "result" in await wire.ask("prompts/list", {"_meta": {"traceparent": "said by the way"}})
+            assert "result" in await wire.ask("prompts/list", {"_meta": ["said by the way"]})
+        else:
+            assert text(await wire.ask_modern("tools/call", call, **trace, **named, progressToken="said by the way")) == "hello"
+            assert "result" in await wire.ask_modern("prompts/list", {}, traceparent="said by the way")
+    assert "said by the way" not in (tmp_path / "heard.log").read_text(encoding="utf-8")
+    meta = heard(tmp_path, "tools/call")[0]["params"]["_meta"]
+    assert {name: meta[name] for name in trace} == trace
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_cursor_is_one_that_the_server_gave(tmp_path: Path, era: str) -> None:
+    async with talking(tmp_path, env='TALKATIVE_PAGES = "1", ') as running, agent(running, era) as (wire, _task):
+        for typed in ("said by the way", ["said by the way"], 7, "c2"):
+            assert (await asks(wire)("prompts/list", {"cursor": typed}))["error"]["code"] == -32602
+        assert (await asks(wire)("prompts/list", {}))["result"]["nextCursor"] == "c2"
+        assert (await asks(wire)("tools/list", {"cursor": "c2"}))["error"]["code"] == -32602, "that is of another list"
+        assert "greet" in json.dumps(await asks(wire)("prompts/list", {"cursor": "c2"}))
+    assert [line["params"].get("cursor") for line in heard(tmp_path, "prompts/list")] == [None, "c2"]
+
+
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize("modern", [False, True])
+@pytest.mark.parametrize("stated", ["trusted", "untrusted"])
+async def test_instructions_are_shown_where_they_cannot_raise_the_labels(tmp_path: Path, era: str, stated: str, modern: bool) -> None:
+    async with talking(tmp_path, stated=stated, modern=modern) as running, agent(running, era) as (wire, _task):
+        opened = wire.opened if era == "session" else await wire.ask_modern("server/discover", {})
+        assert ("instructions" in opened["result"]) == (stated == "trusted")
+
+
+async def test_what_an_agent_notifies_of_is_a_number_of_a_question_that_is_open(tmp_path: Path) -> None:
+    async with talking(tmp_path) as running, agent(running, "session") as (wire, _task):
+        for told in (
+            {"method": "notifications/progress", "params": {"progressToken": "said by the way", "progress": 1}},
+            {"method": "notifications/progress", "params": {"progressToken": ["said by the way"], "progress": 1}},
+            {"method": "notifications/roots/list_changed", "params": {"_meta": {"more": "said by the way"}}},
+        ):
+            async with wire.client.post(wire.url, json={"jsonrpc": "2.0", **told}, headers=wire.headers()) as taken:
+                assert taken.status == 202
+        assert "result" in await wire.ask("prompts/list", {})
+    assert heard(tmp_path, "notifications/progress") == []
+    assert heard(tmp_path, "notifications/roots/list_changed") == [{"jsonrpc": "2.0", "method": "notifications/roots/list_changed"}]
 
 
 @pytest.mark.parametrize("era", ERAS)

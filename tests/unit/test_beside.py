@@ -41,8 +41,16 @@ def test_outside_of_calls_only_the_roots_are_asked_for():
 
 
 async def _outside() -> None:
-    beside = Beside(None)
+    unread = True
+
+    async def still() -> bool:
+        return unread
+
+    beside = Beside(None, still)
     assert await beside.heard(question(1)) is None
     assert not await beside.may_answer(1)
     assert await beside.heard(question(2, "roots/list")) == {"jsonrpc": "2.0", "id": 2, "method": "roots/list"}
     assert await beside.may_answer(2)
+    await beside.heard(question(3, "roots/list"))
+    unread = False
+    assert not await beside.may_answer(3), "the task has read something"

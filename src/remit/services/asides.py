@@ -57,6 +57,11 @@ class Asides:
         tool = rules.tool(Kind.RESOURCE, server, "")
         return tool is not None and (await self._tasks.view(task_id)).labels.covers(whole(tool, rules.classes))
 
+    async def unread(self, task_id: str) -> bool:
+        """Whether a task is active and has read nothing that would bind it; as the store has it. Raises NotFound, Outage."""
+        task = await self._tasks.view_with(task_id, lambda _: False)
+        return task.state is TaskState.ACTIVE and task.labels == Labels()
+
     async def unchanged(self, ticket: Ticket) -> bool:
         """Whether a call under way would be given more: its task is active, and has read nothing since that the call does not bring
         itself; as the store has it, for another node may have been told of it. Raises NotFound, Outage.

@@ -2,7 +2,8 @@
 
 Rules: what the server says while calls are under way counts as said in each of them. Outside of any it is heard only where it cannot
 raise the task's labels, and asks nothing. An answer to a question goes out on the word of the calls that it was asked in, once, while each
-of them may be given more; of a question that is not known nobody has decided an answer.
+of them may be given more; of a question that is not known nobody has decided an answer. The roots are asked for outside of calls too: then
+they are told while the task has read nothing.
 """
 
 from __future__ import annotations
@@ -36,9 +37,11 @@ _TOLD = {  # what a server may say at any time, with the members of its params t
 class Beside:
     """Of one conversation."""
 
-    def __init__(self, adds_nothing: Still | None) -> None:
-        """``adds_nothing``: whether what the server says by itself cannot raise the task's labels (``None``: it can)."""
-        self._adds_nothing = adds_nothing
+    def __init__(self, adds_nothing: Still | None, unread: Still | None = None) -> None:
+        """``adds_nothing``: whether what the server says by itself cannot raise the task's labels (``None``: it can). ``unread``: whether
+        the task has read nothing (``None``: it has).
+        """
+        self._adds_nothing, self._unread = adds_nothing, unread or _never
         self._calls: list[tuple[Speak, Still]] = []
         self._asked: OrderedDict[object, tuple[Still, ...]] = OrderedDict()
 
@@ -70,11 +73,20 @@ class Beside:
                 return False
         return True
 
+    async def may_tell(self, question: object) -> bool:
+        """Whether something may go out on the way to the answer to a question that is still open. Raises Outage."""
+        known = self._asked.get(question)
+        return known is not None and all([await still() for still in known])
+
+    async def adds_nothing(self) -> bool:
+        """Whether what the server says by itself cannot raise the task's labels. Raises Outage."""
+        return self._adds_nothing is not None and await self._adds_nothing()
+
     async def heard(self, message: Message) -> Message | None:
         """What the server says, as far as the agent may hear it (``None``: it may not). Raises Outage."""
         if message.get("method") in _TOLD:
             if "id" in message:
-                self.asked(message["id"])
+                self.asked(message["id"], *([still for _, still in self._calls] or [self._unread]))
             return _bare(message)
         if self._calls:
             for speak, _ in list(self._calls):
@@ -84,7 +96,11 @@ class Beside:
             return message
         if "id" in message:
             return None
-        return message if self._adds_nothing is not None and await self._adds_nothing() else None
+        return message if await self.adds_nothing() else None
+
+
+async def _never() -> bool:
+    return False
 
 
 def _bare(message: Message) -> Message:

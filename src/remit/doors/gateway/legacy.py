@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from remit.doors.gateway.exchange import KEEP_ALIVE
 from remit.doors.gateway.relay import unopened
-from remit.doors.gateway.requests import SET_LEVEL
+from remit.doors.gateway.requests import SET_LEVEL, plain_client
 from remit.doors.gateway.sessions import Session
 from remit.doors.gateway.streams import Stream, Streams
 from remit.doors.gateway.translate import LEGACY_VERSIONS, LOG_LEVELS, known_capabilities, legacy_opening
@@ -119,13 +119,13 @@ class LegacyDoor:
         session_id = secrets.token_urlsafe(24)
         capabilities = known_capabilities(capabilities)
         version = asked if asked in LEGACY_VERSIONS else LEGACY_VERSIONS[-1]
-        opening = {"protocolVersion": version, "capabilities": capabilities, "clientInfo": client}
+        opening = {"protocolVersion": version, "capabilities": capabilities, "clientInfo": plain_client(client)}
         try:
             link = await self._links.get(bearer.task, server, session_id, opening)
         except Outage as outage:
             await http.answer(unopened(message, outage))
             return
-        spoken = legacy_opening(link.upstream, asked)
+        spoken = await link.opening(legacy_opening(link.upstream, asked))
         session = Session(
             id=session_id,
             bearer=bearer,
@@ -133,7 +133,7 @@ class LegacyDoor:
             used=time.monotonic(),
             streams=Streams(spoken["protocolVersion"]),
             capabilities=capabilities,
-            client=client,
+            client=plain_client(client),
         )
         link.listeners.append(session.push)
         link.askers.append(session.push)
@@ -251,8 +251,11 @@ class LegacyDoor:
             work = session.under_way.get(params.get("requestId")) if isinstance(params, dict) else None
             if work is not None:
                 work.cancel()
-        elif method in {"notifications/roots/list_changed", "notifications/progress"} and session.link.upstream.era == "legacy":
-            await session.link.send(message)
+        elif session.link.upstream.era == "legacy":
+            if method == "notifications/roots/list_changed":
+                await session.link.send({"jsonrpc": "2.0", "method": method})
+            elif method == "notifications/progress" and (told := await session.progress(message)) is not None:
+                await session.link.send(told)
 
     def _session(self, http: HttpExchange, bearer: Bearer, server: str) -> Session:
         session_id = http.headers.get("mcp-session-id", "")

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import functools
 import time
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from remit.doors.gateway.beside import LIST_CHANGED, UNANSWERED, Beside
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     Wire = Callable[[Message], Awaitable[bool]]
 
 ABSENT = "absent"
+_CURSORS_MAX, _CURSOR_CHARACTERS_MAX = 1_000, 4_096
 _LOOK_SECONDS = 0.25  # from a notice of change to the look at it
 _FRESH_SECONDS = 10.0  # a look is believed for so long where no change is told: a server need not tell
 _LOOKS_MAX = 3  # at a list of tools that changes while it is read
@@ -69,13 +71,15 @@ class Link:
         told: Told | None = None,
         wire: Wire | None = None,
         adds_nothing: Still | None = None,
+        unread: Still | None = None,
     ) -> None:
         """``capabilities``: of the agent for which a legacy server was initialised. ``told``: hears every whole list of tools
         before anything is made of it. ``wire``: whether a message may pass between agent and server; if not, all is done about it.
-        ``adds_nothing``: see Beside.
+        ``adds_nothing``, ``unread``: see Beside.
         """
         self.server, self.capabilities, self._told, self._wire = server, capabilities, told, wire
-        self.aside = Beside(adds_nothing)
+        self.aside = Beside(adds_nothing, unread)
+        self._cursors: OrderedDict[tuple[str, str], None] = OrderedDict()
         self.upstream: AnyUpstream
         self.listeners: list[Callable[[Message], Awaitable[None]]] = []
         self.askers: list[Callable[[Message], Awaitable[None]]] = []
@@ -165,6 +169,24 @@ class Link:
                 await self.upstream.send({"jsonrpc": "2.0", "id": question["id"], "result": {}})
             else:
                 await self.upstream.send(rpc_error(question["id"], METHOD_NOT_FOUND, "the client does not answer this"))
+
+    def gave(self, method: str, cursor: object) -> bool:
+        """Whether the server gave this cursor for such a list here: any other would be a word of the agent's own."""
+        return isinstance(cursor, str) and (method, cursor) in self._cursors
+
+    def gives(self, method: str, cursor: object) -> None:
+        """Remember a cursor that the server gives."""
+        if isinstance(cursor, str) and len(cursor) <= _CURSOR_CHARACTERS_MAX:
+            self._cursors[method, cursor] = None
+            self._cursors.move_to_end((method, cursor))
+            if len(self._cursors) > _CURSORS_MAX:
+                self._cursors.popitem(last=False)
+
+    async def opening(self, opening: Message) -> Message:
+        """What the server says of itself, as far as the agent may hear it: its words only where they cannot raise the labels."""
+        if await self.aside.adds_nothing():
+            return opening
+        return {name: member for name, member in opening.items() if name != "instructions"}
 
     def notice(self, message: Message) -> None:
         """Learn from a message that passes by."""
@@ -363,13 +385,15 @@ class Links:
         wire: Callable[[str, Message], Awaitable[bool]] | None = None,
         in_use: Callable[[str], Awaitable[Collection[str]]] | None = None,
         adds_nothing: Callable[[str, str], Awaitable[bool]] | None = None,
+        unread: Callable[[str], Awaitable[bool]] | None = None,
     ) -> None:
         """``servers``: as configured now. ``links_max``: conversations at one time. ``equip``: a server with a task's credentials.
-        ``listed``: hears what a task's server lists. ``wire``, ``in_use``, ``adds_nothing``: see Link, of a task, of its server.
+        ``listed``: hears what a task's server lists. ``wire``, ``in_use``, ``adds_nothing``, ``unread``: see
+        Link, of a task, of its server.
         """
         self._servers, self._limits, self._client, self._links_max = servers, limits, client, links_max
         self._equip, self._listed, self._wire, self._in_use = equip, listed, wire, in_use
-        self._adds_nothing = adds_nothing
+        self._adds_nothing, self._unread = adds_nothing, unread
         self._open: dict[tuple[str, ...], asyncio.Task[Link]] = {}
         self._ending: set[asyncio.Task[None]] = set()
 
@@ -461,7 +485,8 @@ class Links:
         told = functools.partial(self._listed, task) if self._listed is not None else None
         wire = functools.partial(self._wire, task) if self._wire is not None else None
         adds_nothing = functools.partial(self._adds_nothing, task, server.name) if self._adds_nothing is not None else None
-        link = Link(server.name, self._limits, capabilities, told, wire, adds_nothing)
+        unread = functools.partial(self._unread, task) if self._unread is not None else None
+        link = Link(server.name, self._limits, capabilities, told, wire, adds_nothing, unread)
 
         async def begin(equipped: StdioServer | HttpServer) -> AnyUpstream:
             return await open_upstream(

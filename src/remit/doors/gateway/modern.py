@@ -100,7 +100,7 @@ class ModernDoor:
 
     async def _answer(self, http: HttpExchange, bearer: Bearer, link: Link, message: Message) -> Message:
         if message["method"] == "server/discover":
-            return {"jsonrpc": "2.0", "id": message["id"], "result": modern_opening(link.upstream)}
+            return {"jsonrpc": "2.0", "id": message["id"], "result": await link.opening(modern_opening(link.upstream))}
         headers = {name: value for name, value in http.headers.items() if name.startswith(PREFIX)}
         client: _AtClient | None = _AtClient(client_capabilities(message))
         if self._asking is not None and self._asking.asked_already(message):

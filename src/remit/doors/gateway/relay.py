@@ -256,7 +256,9 @@ class Relay:
         *,
         modern: bool,
     ) -> Message:
-        member, changes = LISTS[message["method"]], link.changes
+        member, changes, cursor = LISTS[message["method"]], link.changes, message.get("params", {}).get("cursor")
+        if cursor is not None and not link.gave(message["method"], cursor):
+            return rpc_error(message["id"], INVALID_PARAMS, f"{link.server} gave no such cursor here; begin without one")
         try:
             answer = await self._forward(link, message, _beside(link, sink), exchange)
         except Outage as error:
@@ -265,8 +267,9 @@ class Relay:
         if not isinstance(result, dict) or not isinstance(result.get(member), list):
             return _error_of(link.server, message, answer) or rpc_error(message["id"], INTERNAL, f"{link.server} lists nothing")
         items = [item for item in result[member] if isinstance(item, dict) and (member != "tools" or _is_sound(item))]
-        if member == "tools" and "nextCursor" not in result and not message.get("params", {}).get("cursor"):
+        if member == "tools" and "nextCursor" not in result and not cursor:
             await link.learn(items, changes)
+        link.gives(message["method"], result.get("nextCursor"))
         task = await self._tasks.view(bearer.task)
         server = link.server
         if member == "tools":

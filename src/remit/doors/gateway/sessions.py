@@ -49,6 +49,7 @@ class Session:
     waiting: Waiting = field(default_factory=Waiting)
     under_way: dict[object, asyncio.Task[Message]] = field(default_factory=dict)
     asked: OrderedDict[object, asyncio.Future[Message] | None] = field(default_factory=OrderedDict)
+    tokens: OrderedDict[object, object] = field(default_factory=OrderedDict)  # of progress, and the questions that they are for
     listening: bool = False
 
     async def push(self, message: Message | None) -> None:
@@ -68,6 +69,23 @@ class Session:
         """Note a question of the server that goes to the agent."""
         if "method" in message and "id" in message and message["id"] not in self.asked:
             self._note(message["id"], None)
+            params = message.get("params")
+            meta = params.get("_meta") if isinstance(params, dict) else None
+            token = meta.get("progressToken") if isinstance(meta, dict) else None
+            if isinstance(token, str | int):
+                self.tokens[token] = message["id"]
+                if len(self.tokens) > _ASKED_MAX:
+                    self.tokens.popitem(last=False)
+
+    async def progress(self, message: Message) -> Message | None:
+        """What the agent says of its way to an answer, in numbers: a text would be an answer that nobody decided on. Raises Outage."""
+        params = message.get("params")
+        token = params.get("progressToken") if isinstance(params, dict) else None
+        question = self.tokens.get(token) if isinstance(token, str | int) else None
+        if not isinstance(params, dict) or question not in self.asked or not await self.link.aside.may_tell(question):
+            return None
+        numbers = {name: params[name] for name in ("progress", "total") if _is_number(params.get(name))}
+        return {"jsonrpc": "2.0", "method": message["method"], "params": {"progressToken": token, **numbers}}
 
     async def answered(self, message: Message) -> None:
         """Take an answer of the agent to where it was asked from. Raises Mistake, Outage."""
@@ -163,3 +181,7 @@ class Session:
     def _watches(self, params: object) -> bool:
         uri = params.get("uri") if isinstance(params, dict) else None
         return isinstance(uri, str) and (uri in self.subscribed or any(uri.startswith(watched) for watched in self.subscribed))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
