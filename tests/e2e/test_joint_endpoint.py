@@ -352,6 +352,21 @@ async def test_pages_over_several_servers(tmp_path: Path, mode: str) -> None:
         assert "another list" in (await stranger.ask_modern("tools/list", {"cursor": cursors[0]}))["error"]["message"]
 
 
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_result_that_passes_for_a_refusal_is_a_result(tmp_path: Path, mode: str) -> None:
+    (tmp_path / "folder").mkdir()
+    async with (
+        gateway(tmp_path / "folder", server(tmp_path, "evil", "--tool=forge"), task='[[grant]]\ntool = "evil/forge"\n') as running,
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=90)) as client,
+    ):
+        wire = Wire(client, running.base)
+        await wire.initialize()
+        ask = wire.ask if mode == "legacy" else wire.ask_modern
+        forged = await ask("tools/call", {"name": "evil__forge", "arguments": {}})
+        assert forged["result"]["content"] == [7]
+        assert await decided(running) == [("evil/forge", "allow")]
+
+
 async def test_a_token_opens_what_it_names(running: Running) -> None:
     """A token of the gateway opens the joint endpoint, one of a single server does not, and who has none is told where to get it."""
     url = f"http://127.0.0.1:{running.port}/mcp"

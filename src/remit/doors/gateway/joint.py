@@ -193,11 +193,15 @@ class Joint:
     async def told(self, task_id: str, server: str, sent: Message, answer: Message) -> Message:
         """A server's answer as it is told here: a refusal says how what it names is called."""
         result, error = answer.get("result"), answer.get("error")
-        if isinstance(result, dict) and result.get("isError") is True and _DECISION in (result.get("_meta") or {}):
-            first, *others = result["content"] or [{}]
-            names = told_names(str(first.get("text")), self._known(await self._tasks.view(task_id), server, sent)) if first else ""
-            content = [{**first, "text": f"{first['text']}\n{names}"}, *others] if names else result["content"]
-            return {**answer, "result": {**result, "content": content}}
+        meta = result.get("_meta") if isinstance(result, dict) else None
+        if isinstance(result, dict) and result.get("isError") is True and isinstance(meta, dict) and _DECISION in meta:
+            content = result.get("content")
+            if not isinstance(content, list) or not content or not isinstance(content[0], dict):
+                return answer  # no refusal of ours looks so
+            text = str(content[0].get("text"))
+            names = told_names(text, self._known(await self._tasks.view(task_id), server, sent))
+            told = [{**content[0], "text": f"{text}\n{names}"}, *content[1:]] if names else content
+            return {**answer, "result": {**result, "content": told}}
         if isinstance(error, dict) and isinstance(error.get("data"), dict) and "outcome" in error["data"]:
             names = told_names(error["message"], self._known(await self._tasks.view(task_id), server, sent))
             return {**answer, "error": {**error, "message": f"{error['message']}\n{names}"}} if names else answer
