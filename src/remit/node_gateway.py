@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from remit.doors.gateway.asking import Asking
 from remit.doors.gateway.gate import Gate
-from remit.doors.gateway.legacy import LegacyDoor
+from remit.doors.gateway.joint import Joint
+from remit.doors.gateway.joint_sessions import JointLegacyDoor
+from remit.doors.gateway.joint_stateless import JointModernDoor
 from remit.doors.gateway.links import Links
 from remit.doors.gateway.mcp import GatewayLimits, McpGateway
-from remit.doors.gateway.modern import ModernDoor
 from remit.doors.gateway.open_streams import OpenStreams
 from remit.doors.gateway.relay import Relay
 from remit.drivers.base import UpstreamLimits
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     import aiohttp
 
+    from remit.doors.gateway.legacy import LegacyDoor
     from remit.drivers.sealing import Sealer
     from remit.drivers.spans import Spans
     from remit.node_leases import LeaseParts
@@ -86,11 +88,18 @@ def gateway_parts(
     transactions = tokens.transactions(tasks, rules, clock)
     relay = Relay(mediation, tasks, limits.result_bytes, asking, asides=asides, saw=manifests.saw, transactions=transactions, spans=spans)
     gate = Gate(tokens.bearers, tasks, clock)
-    legacy, streams = LegacyDoor(relay, links, limits.sessions, limits.session_idle_seconds), OpenStreams(tasks)
+    joint = Joint(
+        tasks,
+        lambda: rules.configuration.servers,
+        sealer,
+        patience_seconds=limits.joint_server_seconds,
+        page_bytes_max=limits.result_bytes,
+    )
+    legacy, streams = JointLegacyDoor(relay, links, limits.sessions, limits.session_idle_seconds, joint), OpenStreams(tasks)
     door = McpGateway(
         gate,
         legacy,
-        ModernDoor(relay, links, asking),
+        JointModernDoor(relay, links, asking, joint),
         streams,
         GatewayLimits(body_bytes_max=limits.body_bytes, depth_max=limits.json_depth),
         issuer=settings.issuer,

@@ -46,6 +46,7 @@ class Limits:
     calls_under_way: int = 64
     call_seconds: int = 300
     server_start_seconds: int = 60
+    joint_server_seconds: int = 10
     tasks_in_memory: int = 10_000
     values_per_task: int = 50_000
     values_in_memory: int = 2_000_000

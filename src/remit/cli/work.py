@@ -58,7 +58,7 @@ async def serve(folder: Path) -> None:
         ):
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, stop.set)
-            say(f"remit serves http{'s' if tls else ''}://{settings.host}:{port}/mcp/<server> and the control API; Ctrl-C stops it")
+            say(f"remit serves http{'s' if tls else ''}://{settings.host}:{port}/mcp/<server>, /mcp and the control API; Ctrl-C stops it")
             say("`remit console` prints a link to the console")
             await stop.wait()
 

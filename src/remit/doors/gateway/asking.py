@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 STATE = "approval-"
 _KEY = "approve"
+_ROUND = "round of a question"
 _HELD_MAX = 1_000
 _SHOWN_MAX = 10_000
 _MESSAGE_CHARACTERS_MAX = 4_000
@@ -124,6 +125,16 @@ class Asking:
         """Whether this request answers a round of ours: then it is not asked once more."""
         return str(message.get("params", {}).get("requestState", "")).startswith(STATE)
 
+    def made(self, state: object) -> bool:
+        """Whether a round's state was made here, and by no server."""
+        if not isinstance(state, str) or not state.startswith(STATE):
+            return False
+        try:
+            self._sealer.open(state.removeprefix(STATE), _ROUND)
+        except Unauthenticated:
+            return False
+        return True
+
     async def _ask_now(self, client: Client, question: Question, person: Person, mode: Elicitation, params: Message, wait: float) -> bool:
         """Ask on the agent's stream, unless somebody else answers first. True where deciding again may help."""
         seconds = max(wait, _PROMPT_SECONDS)
@@ -191,7 +202,7 @@ class Asking:
     def _input_required(self, bearer: Bearer, question: Question, message: Message, mode: Elicitation, params: Message) -> Message:
         until = int(self._clock().astimezone(UTC).timestamp()) + _ROUND_SECONDS
         this = _Round(bearer.task, request_digest(message), question.approval.id, mode.value, until)
-        state = STATE + self._sealer.seal(msgspec.json.encode(this), "round of a question")
+        state = STATE + self._sealer.seal(msgspec.json.encode(this), _ROUND)
         requests = {_KEY: {"method": "elicitation/create", "params": {"mode": "form", **params}}}
         result = {"resultType": "input_required", "inputRequests": requests, "requestState": state}
         return {"jsonrpc": "2.0", "id": message["id"], "result": result}
@@ -199,7 +210,7 @@ class Asking:
     def _round(self, bearer: Bearer, state: str, message: Message) -> _Round | None:
         """The round of a state, if it belongs to this task and this request and is not too old."""
         try:
-            this = msgspec.json.decode(self._sealer.open(state.removeprefix(STATE), "round of a question"), type=_Round)
+            this = msgspec.json.decode(self._sealer.open(state.removeprefix(STATE), _ROUND), type=_Round)
         except (Unauthenticated, msgspec.MsgspecError):
             return None
         fresh = self._clock().astimezone(UTC).timestamp() < this.until

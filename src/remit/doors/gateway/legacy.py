@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from remit.doors.gateway.exchange import KEEP_ALIVE
 from remit.doors.gateway.relay import unopened
 from remit.doors.gateway.requests import SET_LEVEL, plain_client
-from remit.doors.gateway.sessions import Session
+from remit.doors.gateway.sessions import AgentSession, Session
 from remit.doors.gateway.streams import Stream, Streams
 from remit.doors.gateway.translate import LEGACY_VERSIONS, LOG_LEVELS, known_capabilities, legacy_opening
 from remit.doors.problems import INVALID_PARAMS, INVALID_REQUEST, rpc_error, rpc_problem, rpc_status
@@ -42,7 +42,7 @@ class LegacyDoor:
 
     def __init__(self, relay: Relay, links: Links, sessions_max: int, idle_seconds: float) -> None:
         self._relay, self._links, self._sessions_max, self._idle_seconds = relay, links, sessions_max, idle_seconds
-        self._sessions: dict[str, Session] = {}
+        self._sessions: dict[str, AgentSession] = {}
 
     async def post(self, http: HttpExchange, bearer: Bearer, server: str, message: Message) -> None:
         """Answer one POST."""
@@ -54,7 +54,7 @@ class LegacyDoor:
             await session.answered(message)
             await http.respond(_ACCEPTED)
         elif "id" not in message:
-            await self._notified(session, message)
+            await self.notified(session, message)
             await http.respond(_ACCEPTED)
         else:
             await self._request(http, session, message)
@@ -121,26 +121,32 @@ class LegacyDoor:
         version = asked if asked in LEGACY_VERSIONS else LEGACY_VERSIONS[-1]
         opening = {"protocolVersion": version, "capabilities": capabilities, "clientInfo": plain_client(client)}
         try:
-            link = await self._links.get(bearer.task, server, session_id, opening)
+            session, spoken = await self.opened(bearer, server, session_id, opening)
         except Outage as outage:
             await http.answer(unopened(message, outage))
             return
-        spoken = await link.opening(legacy_opening(link.upstream, asked))
+        self._sessions[session_id] = session
+        http.extra.append((b"mcp-session-id", session_id.encode()))
+        await http.answer({"jsonrpc": "2.0", "id": message["id"], "result": spoken})
+
+    async def opened(self, bearer: Bearer, server: str, session_id: str, opening: Message) -> tuple[AgentSession, Message]:
+        """A session, and the result of ``initialize``; ``opening``: its params. Raises NotFound, Outage."""
+        link = await self._links.get(bearer.task, server, session_id, opening)
+        spoken = await link.opening(legacy_opening(link.upstream, opening["protocolVersion"]))
         session = Session(
             id=session_id,
             bearer=bearer,
+            server=server,
             link=link,
             used=time.monotonic(),
             streams=Streams(spoken["protocolVersion"]),
-            capabilities=capabilities,
-            client=plain_client(client),
+            capabilities=opening["capabilities"],
+            client=opening["clientInfo"],
         )
         link.listeners.append(session.push)
         link.askers.append(session.push)
         link.subscriptions[session_id] = session.subscribed
-        self._sessions[session_id] = session
-        http.extra.append((b"mcp-session-id", session_id.encode()))
-        await http.answer({"jsonrpc": "2.0", "id": message["id"], "result": spoken})
+        return session, spoken
 
     async def _make_room(self, task: str) -> None:
         """End the task's longest unused session where it has too many. Raises Outage where the node has."""
@@ -151,7 +157,7 @@ class LegacyDoor:
         elif len(own) >= _SESSIONS_OF_A_TASK_MAX or len(self._sessions) >= self._sessions_max:
             raise Outage("too many sessions are open", code="overload")
 
-    async def _request(self, http: HttpExchange, session: Session, message: Message) -> None:
+    async def _request(self, http: HttpExchange, session: AgentSession, message: Message) -> None:
         request_id = message["id"]
         if request_id in session.under_way:
             await http.answer(rpc_error(request_id, INVALID_REQUEST, "a request of this id is under way"), 400)
@@ -168,7 +174,7 @@ class LegacyDoor:
             with contextlib.suppress(OSError):  # the agent has gone; it may come back for the rest
                 await http.write_event(first + (stream.add(said) if said is not None else KEEP_ALIVE))
 
-        work = asyncio.create_task(self._answer(session, message, write))
+        work = asyncio.create_task(self.answer(session, message, write))
         session.under_way[request_id] = work
         try:
             patience = _PROMPT_SECONDS
@@ -195,7 +201,7 @@ class LegacyDoor:
         answer = work.result()
         await http.answer(answer, rpc_status(answer) if rpc_status(answer) != 404 else 200)
 
-    async def _resume(self, http: HttpExchange, session: Session) -> None:
+    async def _resume(self, http: HttpExchange, session: AgentSession) -> None:
         """Give an agent the rest of an answer whose connection broke."""
         found = session.streams.resume(http.headers["last-event-id"])
         if found is None:
@@ -222,8 +228,9 @@ class LegacyDoor:
             with contextlib.suppress(OSError):
                 await http.end_stream()
 
-    async def _answer(self, session: Session, message: Message, write: Callable[[Message], Awaitable[None]]) -> Message:
+    async def answer(self, session: AgentSession, message: Message, write: Callable[[Message], Awaitable[None]]) -> Message:
         """Answer one request: what a stateless server does not keep is kept here."""
+        assert isinstance(session, Session)
 
         async def sink(said: Message) -> None:
             if session.refuses(said):
@@ -244,26 +251,30 @@ class LegacyDoor:
             await session.watch(str(params.get("uri")), on=method == "resources/subscribe")
         return answer
 
-    async def _notified(self, session: Session, message: Message) -> None:
+    async def notified(self, session: AgentSession, message: Message) -> None:
+        """Take a notification of the agent. Raises Outage."""
         method = message.get("method")
         if method == "notifications/cancelled":
             params = message.get("params")
             work = session.under_way.get(params.get("requestId")) if isinstance(params, dict) else None
             if work is not None:
                 work.cancel()
-        elif session.link.upstream.era == "legacy":
+        elif method in {"notifications/roots/list_changed", "notifications/progress"}:
+            assert isinstance(session, Session)
+            if session.link.upstream.era != "legacy":
+                return
             if method == "notifications/roots/list_changed":
                 await session.link.send({"jsonrpc": "2.0", "method": method})
-            elif method == "notifications/progress" and (told := await session.progress(message)) is not None:
+            elif (told := await session.progress(message)) is not None:
                 await session.link.send(told)
 
-    def _session(self, http: HttpExchange, bearer: Bearer, server: str) -> Session:
+    def _session(self, http: HttpExchange, bearer: Bearer, server: str) -> AgentSession:
         session_id = http.headers.get("mcp-session-id", "")
         if not session_id:
             raise Mistake("the header Mcp-Session-Id is missing", code="session", hint="send initialize first")
         session = self._sessions.get(session_id)
-        whose = (session.bearer.task, session.bearer.agent, session.link.server) if session is not None else None
-        if session is None or whose != (bearer.task, bearer.agent, server) or session.link.gone:
+        whose = (session.bearer.task, session.bearer.agent, session.server) if session is not None else None
+        if session is None or whose != (bearer.task, bearer.agent, server) or session.gone:
             raise NotFound("there is no such session", code="session", hint="send initialize first")
         version = http.headers.get("mcp-protocol-version")
         if version is not None and version not in LEGACY_VERSIONS:
@@ -271,12 +282,17 @@ class LegacyDoor:
         session.used = time.monotonic()
         return session
 
-    async def _end(self, session: Session) -> None:
+    async def _end(self, session: AgentSession) -> None:
         if self._sessions.pop(session.id, None) is None:
             return
         for work in list(session.under_way.values()):
             work.cancel()
-        await session.push(None)
+        session.waiting.put(None)
+        await self.left(session)
+
+    async def left(self, session: AgentSession) -> None:
+        """Let go of what a session held."""
+        assert isinstance(session, Session)
         for hearers in (session.link.listeners, session.link.askers):
             if session.push in hearers:
                 hearers.remove(session.push)

@@ -1,7 +1,8 @@
 """The MCP gateway's endpoint on ASGI: checks what HTTP can tell, finds out who speaks, hands over to the era's door.
 
 Paths: ``/mcp/{server}`` with a task token as Bearer, or as DPoP where it is bound to a key, and ``/run/{endpoint}/mcp/{server}``,
-where the path itself is the secret of one task's own endpoint, opened by ``remit run`` and closed with the task. Who shows no token that
+where the path itself is the secret of one task's own endpoint, opened by ``remit run`` and closed with the task. Without a server they
+lead to all servers of the task in one (``joint.py``); the doors know that as the server "". Who shows no token that
 opens a server is told where the server's metadata stands (RFC 9728 §5.1), and finds the token service by it.
 """
 
@@ -119,20 +120,21 @@ class McpGateway:
 
     async def _who(self, http: HttpExchange, path: str) -> tuple[Bearer, str]:
         match path.strip("/").split("/"):
-            case ["mcp", server]:
+            case ["mcp"] | ["mcp", _] as parts:
+                server = "".join(parts[1:])
                 bearer, nonce = await self._gatekeeper.bearer(http.credential(self._issuer), server)
                 if nonce:
                     http.extra.append((b"dpop-nonce", nonce.encode()))
                 return bearer, server
-            case ["run", secret, "mcp", server]:
-                return await self._gatekeeper.endpoint(secret), server
+            case ["run", secret, "mcp", *server] if len(server) <= 1:
+                return await self._gatekeeper.endpoint(secret), "".join(server)
             case _:
-                raise NotFound("there is nothing here", hint="the gateway serves /mcp/<server>")
+                raise NotFound("there is nothing here", hint="the gateway serves /mcp and /mcp/<server>")
 
     def _challenge(self, path: str, error: Unauthenticated) -> list[tuple[bytes, bytes]]:
         parts = path.strip("/").split("/")
         is_server = len(parts) == 2 and parts[0] == "mcp" and parts[1].isascii() and parts[1].replace("-", "").replace("_", "").isalnum()
-        metadata = f"{self._issuer}/.well-known/oauth-protected-resource/mcp/{parts[1]}" if is_server else ""
+        metadata = f"{self._issuer}/.well-known/oauth-protected-resource/{'/'.join(parts)}" if is_server or parts == ["mcp"] else ""
         return challenge(error, self._gatekeeper.nonce, metadata)
 
     async def _post(self, http: HttpExchange, bearer: Bearer, server: str) -> None:

@@ -7,7 +7,7 @@ An agent that goes away cancels its request.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from remit.doors.gateway.headers import PREFIX, decoded
 from remit.doors.gateway.relay import unopened
@@ -65,6 +65,15 @@ def is_modern(http: HttpExchange, message: Message) -> bool:
     return http.headers.get("mcp-protocol-version", "") >= MODERN_VERSION
 
 
+class Asked(Protocol):
+    """What a request came with, and where what comes before its answer goes."""
+
+    headers: dict[str, str]
+
+    async def interim(self, message: Message) -> None:
+        """Send a message that comes before the answer."""
+
+
 class ModernDoor:
     """Stateless requests."""
 
@@ -82,14 +91,9 @@ class ModernDoor:
             status = 400 if wrong["error"]["code"] == INVALID_PARAMS else rpc_status(wrong)
             await http.answer(wrong, status)
             return
-        try:
-            link = await self._links.get(bearer.task, server, "", None, client_capabilities(message))
-        except Outage as outage:
-            await http.answer(_complete(unopened(message, outage)))
-            return
         watch = _Watch(http, asyncio.current_task())
         try:
-            answer = _complete(await self._answer(http, bearer, link, message))
+            answer = await self.served(http, bearer, server, message)
         except asyncio.CancelledError:
             if not watch.gone:
                 raise
@@ -98,7 +102,15 @@ class ModernDoor:
             watch.end()
         await http.answer(answer, rpc_status(answer))
 
-    async def _answer(self, http: HttpExchange, bearer: Bearer, link: Link, message: Message) -> Message:
+    async def served(self, http: Asked, bearer: Bearer, server: str, message: Message) -> Message:
+        """The answer to a request that is well formed. Raises NotFound, and Outage where remit itself is short."""
+        try:
+            link = await self._links.get(bearer.task, server, "", None, client_capabilities(message))
+        except Outage as outage:
+            return _complete(unopened(message, outage))
+        return _complete(await self._answer(http, bearer, link, message))
+
+    async def _answer(self, http: Asked, bearer: Bearer, link: Link, message: Message) -> Message:
         if message["method"] == "server/discover":
             return {"jsonrpc": "2.0", "id": message["id"], "result": await link.opening(modern_opening(link.upstream))}
         headers = {name: value for name, value in http.headers.items() if name.startswith(PREFIX)}

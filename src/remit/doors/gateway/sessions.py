@@ -31,26 +31,52 @@ _QUESTIONS_MAX = 16  # of one round
 _SUBSCRIBED_MAX = 1_000
 _PAUSE_SECONDS = 0.05  # before a round in which a stateless server asks nothing
 _UPDATED = "notifications/resources/updated"
+OWN = "approval-"  # so begin the numbers of questions of remit itself
 
 
-@dataclass(slots=True, eq=False)
-class Session:
-    """One agent's legacy session. ``asked``: questions shown to the agent; a future where the gateway itself waits for it."""
+@dataclass(slots=True, eq=False, kw_only=True)
+class AgentSession:
+    """What every session of an agent has, whatever it is a session with. ``server`` is "" where that is more than one."""
 
     id: str
     bearer: Bearer
-    link: Link
     used: float
     streams: Streams
     capabilities: Message = field(default_factory=dict)
     client: Message = field(default_factory=dict)
     level: str = ""
-    subscribed: set[str] = field(default_factory=set)
     waiting: Waiting = field(default_factory=Waiting)
     under_way: dict[object, asyncio.Task[Message]] = field(default_factory=dict)
+    listening: bool = False
+    server: str = ""
+
+    @property
+    def gone(self) -> bool:
+        """Whether nothing can be asked any more."""
+        raise NotImplementedError
+
+    def shown(self, message: Message) -> None:
+        """Note a question that goes to the agent."""
+        raise NotImplementedError
+
+    async def answered(self, message: Message) -> None:
+        """Take an answer of the agent to where it was asked from. Raises Mistake, Outage."""
+        raise NotImplementedError
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Session(AgentSession):
+    """One with one server. ``asked``: questions shown to the agent; a future where the gateway itself waits for it."""
+
+    link: Link
+    subscribed: set[str] = field(default_factory=set)
     asked: OrderedDict[object, asyncio.Future[Message] | None] = field(default_factory=OrderedDict)
     tokens: OrderedDict[object, object] = field(default_factory=OrderedDict)  # of progress, and the questions that they are for
-    listening: bool = False
+
+    @property
+    def gone(self) -> bool:
+        """See AgentSession."""
+        return self.link.gone
 
     async def push(self, message: Message | None) -> None:
         """Queue what the server says by itself (``None``: the end). A question that the agent did not offer to answer is refused."""
@@ -66,7 +92,7 @@ class Session:
         return "method" in message and "id" in message and not can_answer(self.capabilities, message)
 
     def shown(self, message: Message) -> None:
-        """Note a question of the server that goes to the agent."""
+        """See AgentSession."""
         if "method" in message and "id" in message and message["id"] not in self.asked:
             self._note(message["id"], None)
             params = message.get("params")
@@ -88,7 +114,7 @@ class Session:
         return {"jsonrpc": "2.0", "method": message["method"], "params": {"progressToken": token, **numbers}}
 
     async def answered(self, message: Message) -> None:
-        """Take an answer of the agent to where it was asked from. Raises Mistake, Outage."""
+        """See AgentSession."""
         answers = message.get("id")
         if answers not in self.asked:
             raise Mistake("this answers nothing that was asked here", code="json")
@@ -147,19 +173,21 @@ class Session:
         """Show the person at the agent's client a question of remit itself; its result, or ``None`` where there is none in time."""
         try:
             async with asyncio.timeout(seconds):
-                (reply,) = (await self._ask_all({"remit": request}, sink)).values()
+                (reply,) = (await self._ask_all({"remit": request}, sink, OWN)).values()
         except TimeoutError:
             return None
         result = reply.get("result")
         return result if isinstance(result, dict) else None
 
-    async def _ask_all(self, requests: Mapping[str, Any], sink: Callable[[Message], Awaitable[None]]) -> dict[str, Message]:
+    async def _ask_all(
+        self, requests: Mapping[str, Any], sink: Callable[[Message], Awaitable[None]], kind: str = "remit-"
+    ) -> dict[str, Message]:
         """Show a round of questions to the agent and wait for all answers, by the numbers that they were asked under."""
         waiting: list[asyncio.Future[Message]] = []
         numbers = []
         try:
             for request in requests.values():
-                number = f"remit-{secrets.token_hex(8)}"
+                number = f"{kind}{secrets.token_hex(8)}"
                 answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
                 waiting.append(answer)
                 numbers.append(number)
@@ -170,6 +198,10 @@ class Session:
         finally:
             for number in numbers:
                 self.asked.pop(number, None)
+
+    def is_own(self, question: object) -> bool:
+        """Whether it is remit that asks, and no server: of a question that was just asked."""
+        return isinstance(question, str) and question.startswith(OWN) and self.asked.get(question) is not None
 
     def _note(self, number: object, answer: asyncio.Future[Message] | None) -> None:
         self.asked[number] = answer
