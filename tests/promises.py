@@ -251,6 +251,11 @@ PROMISES = (
         ),
     ),
     Promise(
+        says="Where all servers stand at one address, no server's name for a tool leads to another server's.",
+        against=("hostile or changed tool server",),
+        tests=("tests/property/test_joint_names.py", "tests/e2e/test_joint_endpoint.py"),
+    ),
+    Promise(
         says=(
             "An agent that is no longer what it was when its task began is refused until a person has accepted exactly that change, "
             "and taking a change back does not undo it."
