@@ -223,11 +223,12 @@ class Node:
             await asyncio.sleep(_KEYS_CHECK_SECONDS)
 
     async def _drop_questions(self) -> None:
-        """Delete what was kept of questions that are over, and of proofs that expired."""
+        """Delete what was kept of questions that are over, of proofs that expired, and of requests that nobody came for."""
         while True:
             with contextlib.suppress(Outage):  # tried again a minute later
                 await self.questions.sweep()
                 await self.replays.sweep()
+                await self.token_parts.pushed.sweep()
             await asyncio.sleep(_DROP_SECONDS)
 
     async def _reload(self) -> None:

@@ -22,6 +22,7 @@ from remit.services.front_channel import FrontChannel, make_front
 from remit.services.introspection import Introspection
 from remit.services.missions import Missions
 from remit.services.possession import Possessions
+from remit.services.pushed_requests import PushedRequests
 from remit.services.refusals import Refusals
 from remit.services.rotation import Rotation
 from remit.services.status_lists import StatusLists, StatusNumbers
@@ -57,6 +58,7 @@ class TokenParts:
     bearers: Bearers
     transaction_signer: TokenSigner
     front_sealer: Sealer
+    pushed: PushedRequests
 
     def transactions(self, tasks: Tasks, rules: Rules, clock: Callable[[], datetime]) -> Transactions:
         """Transaction tokens for the servers that ask for them."""
@@ -89,6 +91,7 @@ def token_parts(
     numbers = StatusNumbers(store, new_id) if rules.status_list else None
     tokens = Tokens(tasks, signer, clock, new_id, issuer=settings.issuer, token_ttl=settings.token_ttl, rules=rules, numbers=numbers)
     age_max = timedelta(days=rules.rotate_days) if rules.rotate_days else None
+    front_sealer = Sealer(keys.derived("front channel"))
     possessions = Possessions(keys.derived("DPoP nonces"), replays, clock, alone=not settings.storage_url)
     return TokenParts(
         signer=signer,
@@ -98,7 +101,8 @@ def token_parts(
         tokens=tokens,
         bearers=Bearers(tokens, possessions),
         transaction_signer=TokenSigner(token_key(settings.keys / "transactions.key", keys.folder_key)),
-        front_sealer=Sealer(keys.derived("front channel")),
+        front_sealer=front_sealer,
+        pushed=PushedRequests(store, replays, front_sealer, clock),
     )
 
 
@@ -151,7 +155,7 @@ def token_doors(
         servers=servers,
         front=front.clients if front else None,
     )
-    return (door, FrontDoor(channel=front, issuer=issuer)) if front else (door,)
+    return (door, FrontDoor(channel=front, issuer=issuer, possessions=parts.possessions)) if front else (door,)
 
 
 def _front(
@@ -172,6 +176,8 @@ def _front(
         parts.replays,
         parts.front_sealer,
         store,
+        parts.pushed,
+        parts.possessions,
         clock,
         issuer=settings.issuer,
         end_task=end_task,

@@ -55,6 +55,9 @@ _OAUTH = {
     "unauthorized_client": 400,
     "unsupported_grant_type": 400,
     "access_denied": 400,
+    "unsupported_response_type": 400,
+    "request_not_supported": 400,
+    "request_uri_not_supported": 400,
 }
 _OAUTH_OF_MISSION = {
     "parent_not_active": "invalid_grant",
@@ -67,6 +70,7 @@ _OAUTH_OF_MISSION = {
 }
 """What the mission drafts lay their reasons of a refused child upon (child delegation, denial reasons)."""
 _OAUTH_OF_HTTP = {"too_large": 413, "too_slow": 408}
+_OAUTH_OF_OUTAGE = {"too_many": 429}  # RFC 9126 §2.3
 _UNPROVED = "the proof of identity does not hold"  # whatever was wrong with it
 
 
@@ -75,7 +79,7 @@ def oauth_error(error: RemitError) -> tuple[int, Json, dict[str, str]]:
     headers = {"Cache-Control": "no-store"}
     if isinstance(error, Outage):
         headers["Retry-After"] = str(error.retry_after_seconds)
-        return 503, {"error": "temporarily_unavailable", "error_description": "try again"}, headers
+        return _OAUTH_OF_OUTAGE.get(error.code, 503), {"error": "temporarily_unavailable", "error_description": "try again"}, headers
     if isinstance(error, Unauthenticated) and error.code not in {"use_dpop_nonce", "invalid_dpop_proof"}:
         return 401, {"error": "invalid_client", "error_description": _UNPROVED}, headers
     if not isinstance(error, Refusal | Mistake):

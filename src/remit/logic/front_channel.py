@@ -1,7 +1,7 @@
 """Authorization requests, clients' documents and people: what must hold before anything of them counts. Pure.
 
 Sources: RFC 6749 §4.1 with RFC 9700 and RFC 7636 (PKCE, S256 only), RFC 8252 §7 (loopback and private-use addresses), RFC 7591
-(registration), draft-ietf-oauth-client-id-metadata-document, OpenID Connect Core §3.1.3.7.
+(registration), RFC 9126 (pushed requests), draft-ietf-oauth-client-id-metadata-document, OpenID Connect Core §3.1.3.7.
 
 Rules: an address to be sent to is one of the client's own, letter by letter; only a loopback address may differ in its port. A client
 has no secret. A name that a client gives itself is shown as such, never believed.
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 REDIRECTS_MAX = 16
+PUSHED = "urn:ietf:params:oauth:request_uri:"  # RFC 9126 §2.2
 _URI_CHARACTERS_MAX = 1_024
 _STATE_CHARACTERS_MAX = 2_048
 _NAME_CHARACTERS_MAX = 100
@@ -47,8 +48,12 @@ def read_wish(form: Form) -> tuple[Wish, tuple[str, ...]]:
         raise Mistake("only response_type=code is supported", code="unsupported_response_type")
     if one(form, "code_challenge_method") != "S256" or not _CHALLENGE.match(one(form, "code_challenge")):
         raise Mistake("code_challenge with code_challenge_method=S256 is needed (RFC 7636)", code="invalid_request")
-    if one(form, "response_mode") not in {"", "query"} or "request" in form or "request_uri" in form:
-        raise Mistake("plain parameters and an answer in the query are what is supported", code="invalid_request")
+    if one(form, "response_mode") not in {"", "query"}:
+        raise Mistake("an answer in the query is what is supported", code="invalid_request")
+    check_plain(form)
+    key = one(form, "dpop_jkt")
+    if key and not _CHALLENGE.match(key):
+        raise Mistake("dpop_jkt is the SHA-256 thumbprint of a key (RFC 9449 section 10)", code="invalid_request")
     asked = TokenRequest(grant_type="", scope=one(form, "scope"), authorization_details=one(form, "authorization_details"))
     wanted = task_wanted(asked) if asked.authorization_details or asked.scope.startswith("task:") else None
     if wanted is not None and (wanted.task or wanted.agent or wanted.on_behalf_of):
@@ -60,8 +65,34 @@ def read_wish(form: Form) -> tuple[Wish, tuple[str, ...]]:
         challenge=one(form, "code_challenge"),
         task_type=wanted.task_type if wanted else "",
         inputs=wanted.inputs if wanted else {},
+        key=key,
     )
     return wish, form.get("resource", ())
+
+
+def check_plain(form: Form) -> None:
+    """Whether a request is made of plain parameters. Raises Mistake (OpenID Connect Core §3.1.2.6)."""
+    if "request" in form:
+        raise Mistake("request objects are not supported: push plain parameters", code="request_not_supported")
+    if "request_uri" in form:
+        raise Mistake("a request_uri is one that /oauth/par has given", code="request_uri_not_supported")
+
+
+def check_beside(beside: Form, pushed: Form) -> None:
+    """What may stand beside a ``request_uri``: what was pushed, as it was pushed. Raises Mistake.
+
+    RFC 9101 §6.3 has such parameters ignored; one that says something else is somebody's trick or mistake, and refused.
+    """
+    other = sorted(name for name, values in beside.items() if name != "request_uri" and pushed.get(name) != values)
+    if other:
+        raise Mistake(f"{other[0][:40]} beside request_uri is not what was pushed", code="invalid_request")
+
+
+def with_key(form: Form, key: str) -> Form:
+    """A pushed request with the key that its DPoP proof shows ("" : there was none). Raises Mistake: it names another (RFC 9449 §10.1)."""
+    if key and one(form, "dpop_jkt") not in {"", key}:
+        raise Mistake("dpop_jkt names another key than the DPoP proof", code="invalid_request")
+    return {**form, "dpop_jkt": (key,)} if key else form
 
 
 def check_state(state: str) -> None:
@@ -121,8 +152,10 @@ def is_document_address(client_id: str) -> bool:
     )
 
 
-def read_client(told: object, client_id: str = "") -> tuple[str, tuple[str, ...]]:
-    """Name and addresses of a client, from its document or its registration. ``client_id``: what the document must say of itself.
+def read_client(told: object, client_id: str = "") -> tuple[str, tuple[str, ...], bool]:
+    """Name and addresses of a client, and whether it only ever pushes its requests, from its document or its registration.
+
+    ``client_id``: what the document must say of itself.
 
     Raises Mistake (invalid_client_metadata, invalid_redirect_uri: RFC 7591 §3.2.2).
     """
@@ -146,7 +179,10 @@ def read_client(told: object, client_id: str = "") -> tuple[str, tuple[str, ...]
     name = told.get("client_name", "")
     if not isinstance(name, str) or len(name) > _NAME_CHARACTERS_MAX or not (name.isprintable() or not name):
         raise _metadata(f"client_name is a text of at most {_NAME_CHARACTERS_MAX} characters")
-    return name.strip(), tuple(dict.fromkeys(check_redirect(uri) for uri in uris))
+    must_push = told.get("require_pushed_authorization_requests", False)  # RFC 9126 §6
+    if not isinstance(must_push, bool):
+        raise _metadata("require_pushed_authorization_requests is true or false")
+    return name.strip(), tuple(dict.fromkeys(check_redirect(uri) for uri in uris)), must_push
 
 
 def verifier_fits(challenge: str, verifier: str) -> bool:

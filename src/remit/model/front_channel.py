@@ -26,13 +26,17 @@ class Known(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublicClient:
-    """A client of people. ``name``: as it calls itself, which nobody has checked. ``agent``: the declared agent it acts as."""
+    """A client of people. ``name``: as it calls itself, which nobody has checked. ``agent``: the declared agent it acts as.
+
+    ``must_push``: its requests count only as pushed ones (RFC 9126 §6).
+    """
 
     id: str
     name: str
     redirect_uris: tuple[str, ...]
     known: Known
     agent: str
+    must_push: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +44,7 @@ class ClientRule:
     """``[sign_in.clients.NAME]``: which clients act as ``agent``.
 
     ``documents``: addresses of client metadata documents; ``redirect_uris``: of a client whose id is NAME; ``registered``: any that
-    registers itself.
+    registers itself. ``must_push``: their requests count only as pushed ones.
     """
 
     name: str
@@ -48,13 +52,15 @@ class ClientRule:
     documents: tuple[str, ...] = ()
     redirect_uris: tuple[str, ...] = ()
     registered: bool = False
+    must_push: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignIn:
     """``[sign_in]``: the OIDC provider at which people sign in. ``claim``: what names a person here; ``people``: who may consent.
 
-    ``audiences``: other clients of the provider, whose ID tokens prove for whom an agent works.
+    ``audiences``: other clients of the provider, whose ID tokens prove for whom an agent works. ``must_push``: as of
+    a client, for all of them.
     """
 
     issuer: str
@@ -67,6 +73,7 @@ class SignIn:
     algorithms: frozenset[str] = frozenset({"RS256", "ES256"})
     jwks_uri: str = ""
     endpoint: Endpoint = field(default_factory=Endpoint)
+    must_push: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +81,7 @@ class Wish:
     """An authorization request (RFC 6749 §4.1.1) of a client that is known: nothing of it is trusted but that it is well formed.
 
     ``challenge``: of PKCE, S256. ``server``: the resource it names ("" : the gateway). ``task_type``, ``inputs``: as far as it says.
+    ``key``: the DPoP key that alone may redeem the code ("" : any; RFC 9449 §10).
     """
 
     client: str
@@ -83,3 +91,4 @@ class Wish:
     server: str = ""
     task_type: str = ""
     inputs: Mapping[str, Any] = field(default_factory=dict)
+    key: str = ""

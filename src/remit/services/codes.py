@@ -1,7 +1,8 @@
 """What a client of people gets for a consent: a code once, then tokens for the task, as long as it lives.
 
 Rules
-* A code holds for a minute, for the client, the address and the verifier it was made for (RFC 6749 §4.1.3, RFC 7636 §4.6).
+* A code holds for a minute, for the client, the address, the verifier and the DPoP key it was made for (RFC 6749 §4.1.3, RFC 7636 §4.6,
+  RFC 9449 §10).
 * A refresh token is good for one use and brings the next (RFC 9700 §4.14.2); it ends with the task, and is bound to the DPoP key of
   whoever got it.
 * Whoever shows the right verifier, or the token itself, a second time ends the task: one of the two is a thief.
@@ -43,7 +44,7 @@ _PROOF = "consent"
 
 
 class _Given(msgspec.Struct, frozen=True):
-    """A code or a refresh token. ``client``: digest of its id; ``redirect``, ``challenge``: of a code; ``key``: of a refresh token."""
+    """A code or a refresh token. ``client``: digest of its id; ``redirect``, ``challenge``: of a code; ``key``: of DPoP, or ""."""
 
     id: str
     task: str
@@ -81,8 +82,8 @@ class Codes:
         self._tasks, self._replays, self._sealer, self._clock = tasks, replays, sealer, clock
         self._agents, self._end_task = agents, end_task
 
-    def code(self, task: Task, client_id: str, redirect: str, challenge: str, server: str) -> str:
-        """A code for a task that a person has just consented to."""
+    def code(self, task: Task, client_id: str, redirect: str, challenge: str, server: str, key: str = "") -> str:
+        """A code for a task that a person has just consented to. ``key``: whose DPoP proof it needs ("" : none; RFC 9449 §10)."""
         given = _Given(
             id=secrets.token_urlsafe(16),
             task=task.id,
@@ -91,14 +92,17 @@ class Codes:
             until=int((self._clock() + _CODE_TTL).timestamp()),
             redirect=redirect,
             challenge=challenge,
+            key=key,
         )
         return self._seal(given, _CODE)
 
-    async def redeemed(self, asked: TokenRequest) -> Redeemed:
+    async def redeemed(self, asked: TokenRequest, held: Possession) -> Redeemed:
         """What a code stands for, once. Raises Mistake (invalid_grant), Outage."""
         code = self._opened(asked.code, _CODE, asked.client_id)
         if asked.redirect_uri not in {"", code.redirect} or not verifier_fits(code.challenge, asked.code_verifier):
             raise Mistake("the code is for another client", code="invalid_grant")
+        if code.key not in {"", held.key}:
+            raise Mistake("the code is bound to another key", code="invalid_grant")
         return await self._used(code, _CODE)
 
     async def refreshed(self, asked: TokenRequest, held: Possession) -> Redeemed:

@@ -128,7 +128,7 @@ class Exchange:
         """A client of people, for what a person has consented to (RFC 6749 §4.1.3)."""
         assert self._codes is not None
         await self._hold(held)
-        return await self._continued(await self._codes.redeemed(asked), asked, held)
+        return await self._continued(await self._codes.redeemed(asked, held.possession), asked, held)
 
     async def _refresh(self, asked: TokenRequest, held: Held) -> TokenAnswer:
         """The same client, while the task lives (RFC 6749 §6)."""

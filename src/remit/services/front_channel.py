@@ -6,9 +6,11 @@ Rules
 * Consent is what opens the task: by that person, on their behalf, proved by the provider; its grant is shown before, in plain words.
 * Nothing is kept here between steps: what a browser carries is sealed, short-lived and of one use; a form counts only with the cookie of
   the browser it was shown to.
+* A request may be pushed beforehand (RFC 9126): it is then checked where it is pushed, and anew, alone, where it is used.
 * Where a client is not known, or the address is not its own, nothing is sent anywhere: the person reads why.
 
-Left out: pages (``doors/oauth/pages.py``), who is which client (``services/public_clients.py``), codes (``services/codes.py``).
+Left out: pages (``doors/oauth/pages.py``), who is which client (``services/public_clients.py``), codes (``services/codes.py``),
+where pushed requests are kept (``services/pushed_requests.py``).
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ import msgspec
 from remit.drivers.fetching import Fetcher
 from remit.drivers.provider import Provider
 from remit.errors import Conflict, Mistake, NotFound, Refusal, RemitError, Unauthenticated
-from remit.logic.front_channel import check_state, person_of, read_wish, redirect_of
+from remit.logic.front_channel import PUSHED, check_beside, check_plain, check_state, person_of, read_wish, redirect_of, with_key
 from remit.logic.task_types import checked_inputs, fill_objective, open_grant
 from remit.logic.token_requests import one, resource_server
 from remit.services.codes import Codes
@@ -44,7 +46,10 @@ if TYPE_CHECKING:
     from remit.model.front_channel import PublicClient, SignIn
     from remit.model.grant import Grant
     from remit.model.task_type import TaskType
+    from remit.model.token import Credential
     from remit.services.opening import Dispatcher
+    from remit.services.possession import Possessions
+    from remit.services.pushed_requests import Pushed, PushedRequests
     from remit.services.replays import Replays
     from remit.services.rules import Rules
     from remit.services.tasks import Tasks
@@ -55,6 +60,7 @@ CALLBACK = "/oauth/callback"
 _BROWSER_TTL = timedelta(minutes=15)
 _SEALED_CHARACTERS_MAX = 11_000  # what three cookies hold
 _STATE_CHARACTERS_MAX = 1_000
+_SECRETS = ("client_secret", "client_assertion", "client_assertion_type")
 
 
 class _Begun(msgspec.Struct, frozen=True):
@@ -72,6 +78,7 @@ class _Begun(msgspec.Struct, frozen=True):
     verifier: str
     until: int
     person: str = ""
+    key: str = ""
 
 
 class _Shown(msgspec.Struct, frozen=True):
@@ -130,6 +137,8 @@ class FrontChannel:
         replays: Replays,
         sealer: Sealer,
         refusals: Refusals,
+        pushed: PushedRequests,
+        possessions: Possessions,
         clock: Callable[[], datetime],
         *,
         issuer: str,
@@ -139,19 +148,60 @@ class FrontChannel:
         self._rule, self._provider, self.clients, self.codes, self.people = rule, provider, clients, codes, people
         self._dispatcher, self._rules = dispatcher, rules
         self._replays, self._sealer, self._refusals, self._clock = replays, sealer, refusals, clock
+        self._pushed, self._possessions = pushed, possessions
         self._issuer, self._servers = issuer, servers
 
     async def begin(self, form: Form) -> Step:
         """Send a person to sign in. Raises Refusal where the client or its address is not known, Outage."""
-        client = await self.clients.known(one(form, "client_id"))
+        client, address, beside = await self.clients.known(one(form, "client_id")), one(form, "request_uri"), form
+        pushed = address.startswith(PUSHED)
+        if pushed:
+            form = await self._pushed.taken(client, address)
         redirect = redirect_of(one(form, "redirect_uri"), client.redirect_uris)
         state = one(form, "state")
         try:
-            check_state(state)
-            wish, resources = read_wish(form)
-            server = resource_server(resources, f"{self._issuer}/mcp", self._servers())
+            if pushed:
+                check_beside(beside, form)
+            elif client.must_push:
+                raise Mistake("requests of this client are pushed first (RFC 9126)", code="invalid_request")
+            begun, cookie = self._begun(client, redirect, form)
         except Mistake as mistake:
             return self._back(redirect, state if len(state) <= _STATE_CHARACTERS_MAX else "", mistake.code, mistake.message)
+        challenge = base64.urlsafe_b64encode(hashlib.sha256(begun.verifier.encode()).digest()).rstrip(b"=").decode()
+        return Step(to=await self._provider.address(state=_mark(begun.browser), nonce=begun.nonce, challenge=challenge), cookie=cookie)
+
+    async def push(self, form: Form, credential: Credential) -> Pushed:
+        """Keep a request for a client that is about to send its person (RFC 9126 §2). ``credential``: what the client shows to hold.
+
+        Raises Unauthenticated (the client, a DPoP proof), Mistake (everything else that ``begin`` would tell the client), Outage.
+        """
+        if any(name in form for name in _SECRETS):
+            raise Unauthenticated("a client of people has no secret, and proves nothing", code="invalid_client")
+        try:
+            client = await self.clients.known(one(form, "client_id"))
+        except Refusal as refusal:
+            raise Unauthenticated(refusal.message, code="invalid_client") from None
+        check_plain(form)
+        try:
+            redirect = redirect_of(one(form, "redirect_uri"), client.redirect_uris)
+        except Refusal as refusal:
+            raise Mistake(refusal.message, code="invalid_request", hint=refusal.hint) from None
+        held = self._possessions.shown(credential)
+        form = with_key(form, held.possession.key)
+        self._begun(client, redirect, form)
+        await self._pushed.make_room(client)
+        await self._possessions.spend_for_all(held)
+        return await self._pushed.keep(client, form)
+
+    def _begun(self, client: PublicClient, redirect: str, form: Form) -> tuple[_Begun, str]:
+        """What a browser carries for a request, open and sealed. Raises Mistake."""
+        state = one(form, "state")
+        check_state(state)
+        wish, resources = read_wish(form)
+        server = resource_server(resources, f"{self._issuer}/mcp", self._servers())
+        if wish.task_type and wish.task_type not in {kind.name for kind in self._types(client)}:
+            code = "invalid_authorization_details" if "authorization_details" in form else "invalid_scope"
+            raise Mistake("there is no such task type for you", code=code)
         verifier, browser, nonce = (secrets.token_urlsafe(32) for _ in range(3))
         begun = _Begun(
             browser=browser,
@@ -165,12 +215,12 @@ class FrontChannel:
             nonce=nonce,
             verifier=verifier,
             until=self._until(_BROWSER_TTL),
+            key=wish.key,
         )
         cookie = self._seal(begun, "sign-in begun")
         if len(cookie) > _SEALED_CHARACTERS_MAX:
-            return self._back(redirect, "", "invalid_request", "the request is too long")
-        challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
-        return Step(to=await self._provider.address(state=_mark(browser), nonce=nonce, challenge=challenge), cookie=cookie)
+            raise Mistake("the request is too long", code="invalid_request")
+        return begun, cookie
 
     async def returned(self, form: Form, cookie: str) -> Step:
         """A person comes back from the provider. Raises Refusal (another browser, not among the people), Unauthenticated, Outage."""
@@ -198,9 +248,7 @@ class FrontChannel:
         """
         signed_in = self._open(cookie, "signed in", _Begun)
         client = await self.clients.known(signed_in.client)
-        configuration, rulebook = self._rules.configuration, self._rules.rulebook
-        declared = configuration.agents.get(client.agent)
-        types = tuple(configuration.task_types[name] for name in declared.tasks if name in configuration.task_types) if declared else ()
+        rulebook, types = self._rules.rulebook, self._types(client)
         name = task_type or signed_in.task_type
         given = dict(inputs if inputs is not None else signed_in.inputs)
         chosen = next((one for one in types if one.name == name), None)
@@ -220,6 +268,12 @@ class FrontChannel:
             grants=tuple(Granted(grant=grant, facts=rulebook.tool(grant.kind, grant.server, grant.name)) for grant in grants),
             form=self._seal(shown, "consent form"),
         )
+
+    def _types(self, client: PublicClient) -> tuple[TaskType, ...]:
+        """What the agent that a client acts as may be given."""
+        configuration = self._rules.configuration
+        declared = configuration.agents.get(client.agent)
+        return tuple(configuration.task_types[name] for name in declared.tasks if name in configuration.task_types) if declared else ()
 
     async def declined(self, cookie: str) -> Step:
         """A person says no: the client is told so. Raises Refusal, Outage."""
@@ -251,7 +305,7 @@ class FrontChannel:
         except (NotFound, Conflict, Refusal, Mistake) as refusal:  # the configuration has changed meanwhile
             await self._refused(refusal, signed_in.client)
             return self._back(signed_in.redirect, signed_in.state, "access_denied", "the task cannot be opened any more")
-        code = self.codes.code(task, signed_in.client, signed_in.redirect, signed_in.challenge, signed_in.server)
+        code = self.codes.code(task, signed_in.client, signed_in.redirect, signed_in.challenge, signed_in.server, signed_in.key)
         return self._to(signed_in.redirect, {"code": code, **_state(signed_in.state)})
 
     async def _once_only(self, signed_in: _Begun) -> None:
@@ -312,6 +366,8 @@ def make_front(
     replays: Replays,
     sealer: Sealer,
     store: Store,
+    pushed: PushedRequests,
+    possessions: Possessions,
     clock: Callable[[], datetime],
     *,
     issuer: str,
@@ -336,6 +392,8 @@ def make_front(
         replays,
         sealer,
         Refusals(store, clock),
+        pushed,
+        possessions,
         clock,
         issuer=issuer,
         servers=lambda: rules.configuration.servers,

@@ -39,6 +39,7 @@ class _Registered(msgspec.Struct, array_like=True, frozen=True):
     name: str
     redirect_uris: tuple[str, ...]
     at: int
+    must_push: bool = False
 
 
 class PublicClients:
@@ -74,14 +75,17 @@ class PublicClients:
         """Whether clients may register themselves."""
         return self._for_registered is not None
 
+    @property
+    def all_push(self) -> bool:
+        """Whether requests of every client count only as pushed ones."""
+        return self._rule.must_push
+
     async def known(self, client_id: str) -> PublicClient:
         """The client of an id. Raises Refusal (client): nobody, or its document cannot be had now."""
         unknown = Refusal("this client is not known here", code="client", hint="[sign_in.clients] names those that are")
         declared = self._rule.clients.get(client_id)
         if declared is not None and declared.redirect_uris:
-            return PublicClient(
-                id=client_id, name=client_id, redirect_uris=declared.redirect_uris, known=Known.DECLARED, agent=declared.agent
-            )
+            return self._client(declared, client_id, client_id, declared.redirect_uris, Known.DECLARED)
         if client_id in self._documents:
             try:
                 return await self._documents[client_id][1].current()
@@ -94,16 +98,14 @@ class PublicClients:
             told = msgspec.json.decode(self._sealer.open(client_id.removeprefix(_REGISTERED), _PURPOSE), type=_Registered)
         except (Unauthenticated, msgspec.MsgspecError):
             raise unknown from None
-        return PublicClient(
-            id=client_id, name=told.name, redirect_uris=told.redirect_uris, known=Known.REGISTERED, agent=self._for_registered.agent
-        )
+        return self._client(self._for_registered, client_id, told.name, told.redirect_uris, Known.REGISTERED, must_push=told.must_push)
 
     def register(self, body: bytes) -> Json:
         """Register a client (RFC 7591 §3.2.1). Raises Refusal (nobody may), Mistake (invalid_client_metadata, invalid_redirect_uri)."""
         if self._for_registered is None:
             raise Refusal("clients do not register themselves here", code="access_denied")
         try:
-            name, uris = read_client(parse_json(body, depth_max=_BODY_DEPTH_MAX, bytes_max=len(body)))
+            name, uris, must_push = read_client(parse_json(body, depth_max=_BODY_DEPTH_MAX, bytes_max=len(body)))
         except Mistake as mistake:
             code = mistake.code if mistake.code == "invalid_redirect_uri" else "invalid_client_metadata"
             raise Mistake(mistake.message, code=code) from None
@@ -112,7 +114,7 @@ class PublicClients:
                 "who registers itself returns to the person's own machine", code="invalid_redirect_uri", hint="http://127.0.0.1/…"
             )
         at = int(self._clock().timestamp())
-        client_id = _REGISTERED + self._sealer.seal(msgspec.json.encode(_Registered(name, uris, at)), _PURPOSE)
+        client_id = _REGISTERED + self._sealer.seal(msgspec.json.encode(_Registered(name, uris, at, must_push)), _PURPOSE)
         if len(client_id) > _ID_CHARACTERS_MAX:
             raise Mistake("name and addresses are too long together", code="invalid_client_metadata")
         return {
@@ -123,16 +125,22 @@ class PublicClients:
             "grant_types": ["authorization_code", "refresh_token"],
             "response_types": ["code"],
             "token_endpoint_auth_method": "none",
+            **({"require_pushed_authorization_requests": True} if must_push else {}),
         }
 
     def _reads(self, address: str, rule: ClientRule) -> Callable[[], Awaitable[tuple[PublicClient, float | None]]]:
         async def read() -> tuple[PublicClient, float | None]:
             found = await self._fetcher.get(address, self._endpoint)
             try:
-                name, uris = read_client(read_object(found.data, "the client's document"), address)
+                name, uris, must_push = read_client(read_object(found.data, "the client's document"), address)
             except Mistake as mistake:
                 raise Outage(mistake.message, code="trust_fetch") from None
-            client = PublicClient(id=address, name=name, redirect_uris=uris, known=Known.DOCUMENT, agent=rule.agent)
-            return client, found.max_age_seconds
+            return self._client(rule, address, name, uris, Known.DOCUMENT, must_push=must_push), found.max_age_seconds
 
         return read
+
+    def _client(
+        self, rule: ClientRule, client_id: str, name: str, uris: tuple[str, ...], known: Known, *, must_push: bool = False
+    ) -> PublicClient:
+        pushes = must_push or rule.must_push or self._rule.must_push
+        return PublicClient(id=client_id, name=name, redirect_uris=uris, known=known, agent=rule.agent, must_push=pushes)

@@ -60,6 +60,7 @@ def read_sign_in(root: Reader, folder: Path, agents: Mapping[str, Agent], *, con
         algorithms=frozenset(algorithms),
         jwks_uri=read_address(table, "jwks_uri", endpoint, needed=False),
         endpoint=endpoint,
+        must_push=table.value("require_par", bool, default=False),
     )
     table.done()
     return found
@@ -92,6 +93,7 @@ def _client(reader: Reader, name: str, agents: Mapping[str, Agent]) -> ClientRul
         reader.wrong(f"agent {agent[:80]!r} is not declared", near(agent, agents), "agent")
     documents, uris = reader.texts("documents"), reader.texts("redirect_uris")
     registered = reader.value("registered", bool, default=False)
+    must_push = reader.value("require_par", bool, default=False)
     for document in documents:
         if not is_document_address(document):
             reader.wrong(f"{document[:120]!r} is no address of a client metadata document", "https://host/path", "documents")
@@ -103,4 +105,4 @@ def _client(reader: Reader, name: str, agents: Mapping[str, Agent]) -> ClientRul
     if not documents and not uris and not registered:
         reader.wrong(f"client {name} is nobody", "documents, redirect_uris, or registered = true")
     reader.done()
-    return ClientRule(name=name, agent=agent, documents=documents, redirect_uris=uris, registered=registered)
+    return ClientRule(name=name, agent=agent, documents=documents, redirect_uris=uris, registered=registered, must_push=must_push)

@@ -8,6 +8,7 @@ Json = dict[str, Any]
 _FORM = "application/x-www-form-urlencoded"
 _ASSERTION = ("client_id", "client_assertion_type", "client_assertion")
 _ASKED = ("response_type", "client_id", "redirect_uri", "state", "code_challenge", "code_challenge_method", "resource", "scope")
+_ASKED_MORE = ("authorization_details", "dpop_jkt")
 _TOKEN = (
     "grant_type",
     *_ASSERTION,
@@ -38,8 +39,14 @@ def token_paths() -> Json:
         },
         "/oauth/revoke": {"post": _posted("Take a token back (RFC 7009)", "", ("token", "token_type_hint", *_ASSERTION), "token")},
         "/oauth/authorize": {
-            "get": _page("Send a person to sign in and consent (RFC 6749 §4.1, RFC 7636); refused where nobody can sign in", *_ASKED)
+            "get": _page(
+                "Send a person to sign in and consent (RFC 6749 §4.1, RFC 7636); refused where nobody can sign in",
+                *_ASKED,
+                *_ASKED_MORE,
+                "request_uri",
+            )
         },
+        "/oauth/par": {"post": _pushed()},
         "/oauth/callback": {"get": _page("Where the provider sends people back to; only with [sign_in]", "code", "state", "error", "iss")},
         "/oauth/consent": {
             "get": _page("The tasks that a person may open; only with [sign_in]"),
@@ -129,6 +136,15 @@ def _page(summary: str, *names: str) -> Json:
     asked = [{"name": name, "in": "query", "schema": {"type": "string"}} for name in names]
     page = {"description": "a page", "content": {"text/html": {}}}
     return {"summary": summary, "responses": {"303": {"description": "on"}, "default": page}} | ({"parameters": asked} if asked else {})
+
+
+def _pushed() -> Json:
+    number, text = {"type": "integer"}, {"type": "string"}
+    answer = {"type": "object", "required": ["request_uri", "expires_in"], "properties": {"request_uri": text, "expires_in": number}}
+    told = _posted("Push a request before its person is sent (RFC 9126); only with [sign_in]", "", (*_ASKED, *_ASKED_MORE), "client_id")
+    told["responses"]["201"] = {"description": "the request", "content": {"application/json": {"schema": answer}}}
+    del told["responses"]["200"]
+    return told
 
 
 def _registered() -> Json:

@@ -1,4 +1,5 @@
-"""The front channel over HTTP: what a person's browser asks for, and the registration of clients. Translates; decides nothing.
+"""The front channel over HTTP: what a person's browser asks for, requests that clients push beforehand, and the
+registration of clients. Translates; decides nothing.
 
 Rules: a cookie is sealed, for this path only, and read by no script. A form counts only where the browser says that it comes from our
 own page (``Sec-Fetch-Site``, ``Origin``), and the service asks for the cookie besides. Nobody is sent anywhere by an address that is
@@ -19,7 +20,8 @@ from starlette.routing import Route
 
 from remit.doors.bodies import whole_body
 from remit.doors.html import from_own_page, headers
-from remit.doors.oauth.metadata import AUTHORIZE, REGISTER
+from remit.doors.oauth.forms import credential_of, posted_form
+from remit.doors.oauth.metadata import AUTHORIZE, PAR, REGISTER
 from remit.doors.oauth.pages import choose_page, consent_page, notice
 from remit.doors.problems import http_status, oauth_error
 from remit.errors import Broken, Mistake, Outage, Refusal, RemitError, Unauthenticated
@@ -33,8 +35,10 @@ if TYPE_CHECKING:
 
     from remit.logic.token_requests import Form
     from remit.services.front_channel import FrontChannel, Offer, Step
+    from remit.services.possession import Possessions
 
 _BODY_BYTES_MAX = 65_536
+_PUSHED_BYTES_MAX = 32_768  # percent signs and all; what is kept fits into the cookies that a browser will carry
 _COOKIE = "remit_sign_in"
 _PIECES = 3
 _PIECE_CHARACTERS = 3_700  # browsers keep 4,096 bytes of a cookie with its name and attributes
@@ -49,11 +53,13 @@ class FrontDoor:
 
     channel: FrontChannel
     issuer: str
+    possessions: Possessions
 
     def routes(self) -> list[Route]:
         """The endpoints."""
         registered = [Route(REGISTER, self._registering, methods=["POST"])] if self.channel.clients.registration else []
         return [
+            Route(PAR, self._pushing, methods=["POST"]),
             Route(AUTHORIZE, self._guarded(self._authorize), methods=["GET"]),
             Route(CALLBACK, self._guarded(self._callback), methods=["GET"]),
             Route(CONSENT, self._guarded(self._look), methods=["GET"]),
@@ -99,6 +105,23 @@ class FrontDoor:
             return _oauth(mistake)
         except RemitError as error:
             return _oauth(error)
+        except Exception as error:
+            _LOG.error("a fault of remit", exc_info=error)
+            return _oauth(Broken("fault"))
+
+    async def _pushing(self, request: Request) -> Response:
+        """RFC 9126 §2."""
+        try:
+            form = await posted_form(request, _PUSHED_BYTES_MAX)
+            if "authorization" in request.headers:
+                raise Mistake("a client of people proves nothing, and is named by client_id in the body", code="invalid_request")
+            pushed = await self.channel.push(form, credential_of(request, self.issuer + PAR))
+            return _json({"request_uri": pushed.request_uri, "expires_in": pushed.expires_in}, 201)
+        except RemitError as error:
+            answer = _oauth(error)
+            if error.code == "use_dpop_nonce":
+                answer.headers["DPoP-Nonce"] = self.possessions.nonce()
+            return answer
         except Exception as error:
             _LOG.error("a fault of remit", exc_info=error)
             return _oauth(Broken("fault"))

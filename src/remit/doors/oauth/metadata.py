@@ -23,7 +23,7 @@ METADATA = "/.well-known/oauth-authorization-server"
 OPENID = "/.well-known/openid-configuration"
 RESOURCE = "/.well-known/oauth-protected-resource"
 TOKEN, INTROSPECT, REVOKE, JWKS = "/oauth/token", "/oauth/introspect", "/oauth/revoke", "/oauth/jwks"
-AUTHORIZE, REGISTER = "/oauth/authorize", "/oauth/register"
+AUTHORIZE, REGISTER, PAR = "/oauth/authorize", "/oauth/register", "/oauth/par"
 STATUS_LIST = "/oauth/status/{which:int}"
 MISSION_STATUS, MISSION_LIFECYCLE = "/oauth/mission/status", "/oauth/mission/lifecycle"
 AUTHENTICATION = ["private_key_jwt", "spiffe_jwt"]
@@ -60,6 +60,10 @@ def server_metadata(issuer: str, grant_types: Iterable[str], rules: TokenRules, 
             "token_endpoint_auth_methods_supported": [*AUTHENTICATION, "none"],
             "authorization_response_iss_parameter_supported": True,
             "client_id_metadata_document_supported": front.documents,
+            "pushed_authorization_request_endpoint": issuer + PAR,
+            "require_pushed_authorization_requests": front.all_push,
+            "request_parameter_supported": False,
+            "request_uri_parameter_supported": False,  # but what was pushed here (RFC 9126 §5)
             **({"registration_endpoint": issuer + REGISTER} if front.registration else {}),
         }
     if rules.mission:

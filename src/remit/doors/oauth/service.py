@@ -15,7 +15,7 @@ import msgspec
 from starlette.responses import Response
 from starlette.routing import Route
 
-from remit.doors.bodies import whole_body
+from remit.doors.oauth.forms import credential_of, posted_form
 from remit.doors.oauth.metadata import (
     AUTHORIZE,
     INTROSPECT,
@@ -32,14 +32,12 @@ from remit.doors.oauth.metadata import (
     resource_metadata,
     server_metadata,
 )
-from remit.doors.peer import peer_certificate
 from remit.doors.problems import oauth_error
-from remit.errors import Broken, Mistake, NotFound, RemitError, Unauthenticated
+from remit.errors import Broken, Mistake, NotFound, RemitError
 from remit.logic.missions import STATUS_TYPE
 from remit.logic.status_list import STATUS_LIST_TYPE
-from remit.logic.token_requests import one, read_form, token_request
+from remit.logic.token_requests import one, token_request
 from remit.model.access import Caller
-from remit.model.token import Credential
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
@@ -58,7 +56,6 @@ if TYPE_CHECKING:
     from remit.services.status_lists import StatusLists
 
 _BODY_BYTES_MAX = 262_144  # three tokens of the largest kind and the task's inputs
-_FORM = "application/x-www-form-urlencoded"
 _ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - the name of a type
 _LOG = logging.getLogger("remit")
 Json = dict[str, Any]
@@ -100,28 +97,28 @@ class TokenDoor:
         ]
 
     async def _token(self, request: Request) -> Response:
-        asked = token_request(await _form(request))
-        return _json(_answer(await self.exchange.answer(asked, self._shown(request))), secret=True)
+        asked = token_request(await posted_form(request, _BODY_BYTES_MAX))
+        return _json(_answer(await self.exchange.answer(asked, credential_of(request, self.issuer + TOKEN))), secret=True)
 
     async def _introspect(self, request: Request) -> Response:
-        form = await _form(request)
+        form = await posted_form(request, _BODY_BYTES_MAX)
         caller = await self._caller(request, form)
         return _json(await self.introspection.introspect(caller, _token_of(form)), secret=True)
 
     async def _revoke(self, request: Request) -> Response:
-        form = await _form(request)
+        form = await posted_form(request, _BODY_BYTES_MAX)
         client = await self._client(form, "revoke")
         await self.introspection.revoke(client.agent, _token_of(form))
         return Response(status_code=200, headers={"Cache-Control": "no-store"})
 
     async def _mission_status(self, request: Request) -> Response:
-        form = await _form(request)
+        form = await posted_form(request, _BODY_BYTES_MAX)
         client = await self._client(form, "mission status")
         told = await self.missions.status(client, one(form, "mission_id"), one(form, "nonce"))
         return Response(told, headers={"Cache-Control": "no-store"}, media_type=f"application/{STATUS_TYPE}")
 
     async def _mission_lifecycle(self, request: Request) -> Response:
-        form = await _form(request)
+        form = await posted_form(request, _BODY_BYTES_MAX)
         client = await self._client(form, "mission lifecycle")
         state = await self.missions.change(client, one(form, "mission_id"), one(form, "operation"))
         return _json({"mission_id": one(form, "mission_id"), "state": state.value}, secret=True)
@@ -161,14 +158,6 @@ class TokenDoor:
         client = await self._client(form, "introspect")
         return Caller(name=client.name, agent=client.agent)
 
-    def _shown(self, request: Request) -> Credential:
-        proofs = request.headers.getlist("dpop")
-        if len(proofs) > 1:
-            raise Unauthenticated("there are several DPoP proofs", code="invalid_dpop_proof")
-        return Credential(
-            proof=proofs[0] if proofs else "", method=request.method, url=self.issuer + TOKEN, certificate=peer_certificate(request.scope)
-        )
-
     def _guarded(self, endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
         """Errors in OAuth's form; no caller sees a stack trace."""
 
@@ -195,16 +184,6 @@ def _token_of(form: Form) -> str:
     if not token:
         raise Mistake("token is missing", code="invalid_request")
     return token
-
-
-async def _form(request: Request) -> Form:
-    """The parameters of a request. Raises Mistake."""
-    body = await whole_body(request.receive, _BODY_BYTES_MAX)
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _FORM:
-        raise Mistake(f"the body must be {_FORM}", code="invalid_request")
-    if request.url.query:
-        raise Mistake("parameters belong into the body", code="invalid_request")  # an address ends up in logs
-    return read_form(body)
 
 
 def _answer(given: TokenAnswer) -> Json:
