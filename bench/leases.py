@@ -21,7 +21,8 @@ from bench.common import row
 from remit.drivers.keys import load_or_make_keys
 from remit.drivers.targets.base import TargetSettings
 from remit.logic.checkpoint import Checkpoint, sign_checkpoint
-from remit.model.record import LeaseLine, TaskOpened
+from remit.model.lease_record import LeaseLine
+from remit.model.record import TaskOpened
 from remit.model.task import TaskState
 from remit.node import new_id, utc_now
 from remit.node_leases import LeaseParts, lease_parts

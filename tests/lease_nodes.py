@@ -17,7 +17,8 @@ from remit.logic.checkpoint import Checkpoint, sign_checkpoint
 from remit.logic.life import fold
 from remit.logic.records import encode, leaf_hash
 from remit.model.delegation_record import PurseLine, TaskDelegated
-from remit.model.record import Body, LeaseIntended, LeaseIssued, LeaseLine, Record, TaskMoved, TaskOpened
+from remit.model.lease_record import LeaseIntended, LeaseIssued, LeaseLine
+from remit.model.record import Body, Record, TaskMoved, TaskOpened
 from remit.model.task import TaskState
 from remit.node import new_id
 from remit.node_leases import LeaseParts, lease_parts, new_lease

@@ -16,7 +16,7 @@ from pathlib import Path
 from remit.application import application
 from remit.cli.server import serving
 from remit.logic.records import decode
-from remit.model.record import CallDecided, CallFinished
+from remit.model.call_record import CallDecided, CallFinished
 from remit.model.task import Task, TaskState
 from remit.node import Node, open_node
 from remit.services.configuration import load_configuration

@@ -26,9 +26,9 @@ from remit.cli.main import main
 from remit.errors import Mistake
 from remit.logic.arguments import make_call
 from remit.logic.records import decode
+from remit.model.call_record import ApprovalAnswered, CallDecided
 from remit.model.catalog import Kind
 from remit.model.identity import Bearer
-from remit.model.record import ApprovalAnswered, CallDecided
 from remit.node import open_node
 from remit.services.configuration import load_configuration
 from remit.services.mediation import Refused

@@ -28,7 +28,7 @@ from remit.doors.api.openapi import openapi
 from remit.doors.metrics import PATH as METRICS
 from remit.drivers.signing import TokenSigner
 from remit.logic.claims import SVID_TYPE, TASK_TYPE, svid_claims, task_claims
-from remit.model.record import CallDecided
+from remit.model.call_record import CallDecided
 from remit.model.task import TaskState
 from tests.e2e.gateway import Running, gateway, stdio
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from remit.model.record import CallDecided
+from remit.model.call_record import CallDecided
 from remit.model.task import TaskState
 from tests.e2e.gateway import http_server
 from tests.e2e.python_door import Place, place, write_folder

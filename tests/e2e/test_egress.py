@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from remit.logic.records import decode
-from remit.model.record import CallDecided, CallFinished
+from remit.model.call_record import CallDecided, CallFinished
 from remit.model.task import TaskState
 from remit.model.tripwire import SecretFound
 from remit.services.approvals import Person

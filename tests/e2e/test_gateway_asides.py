@@ -12,8 +12,8 @@ import aiohttp
 import pytest
 
 from remit.logic.records import decode
+from remit.model.call_record import CallDecided
 from remit.model.labels import Labels
-from remit.model.record import CallDecided
 from remit.services.pinning import pin_servers
 from tests.e2e.gateway import Running, gateway, stdio, until
 from tests.e2e.test_gateway_life import Wire, events, text

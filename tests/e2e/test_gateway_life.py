@@ -12,7 +12,8 @@ import aiohttp
 import pytest
 
 from remit.logic.records import decode
-from remit.model.record import CallDecided, CallFinished, TaskMoved
+from remit.model.call_record import CallDecided, CallFinished
+from remit.model.record import TaskMoved
 from remit.model.task import TaskState
 from tests.e2e.gateway import Running, gateway, stdio, until
 

@@ -27,7 +27,8 @@ from remit.application import application
 from remit.cli.server import serving
 from remit.cli.tls import ServerTls, trusting
 from remit.logic.records import decode
-from remit.model.record import TaskOpened, TokenIssued, TokenRefused
+from remit.model.record import TaskOpened
+from remit.model.token_record import TokenIssued, TokenRefused
 from remit.model.trust import TrustRules
 from remit.node import Node, open_node
 from remit.services.pins import Pins

@@ -14,7 +14,7 @@ import pytest
 from mcp.client.client import Client
 
 from remit.logic.joint_names import joint_name
-from remit.model.record import CallDecided, CallFinished
+from remit.model.call_record import CallDecided, CallFinished
 from tests.e2e.gateway import Running, gateway, stdio, until
 from tests.e2e.test_gateway_eras import Agent, text
 from tests.e2e.test_gateway_life import Wire, events

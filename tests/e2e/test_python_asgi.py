@@ -18,7 +18,7 @@ from starlette.routing import Route, WebSocketRoute
 
 import remit
 from remit.cli.server import serving
-from remit.model.record import CallDecided, CallFinished
+from remit.model.call_record import CallDecided, CallFinished
 from tests.e2e.gateway import http_server
 from tests.e2e.python_door import Place, async_echo, place, write_folder
 

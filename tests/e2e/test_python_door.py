@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from remit.model.record import CallDecided
+from remit.model.call_record import CallDecided
 from tests.e2e.gateway import http_server
 from tests.e2e.python_door import FORMS, TABLE, place, prepare, write_folder
 

@@ -19,7 +19,7 @@ import remit
 from remit.cli.main import main
 from remit.errors import Conflict, Unauthenticated
 from remit.logic.records import decode
-from remit.model.record import CallDecided, CallFinished
+from remit.model.call_record import CallDecided, CallFinished
 from remit.model.task import TaskState
 from remit.node import open_node
 from tests.e2e.python_door import place

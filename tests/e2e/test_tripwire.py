@@ -14,7 +14,7 @@ import pytest
 from mcp import Client, MCPError
 
 from remit.logic.records import decode
-from remit.model.record import CallDecided, CallFinished
+from remit.model.call_record import CallDecided, CallFinished
 from remit.model.task import TaskState
 from remit.model.tripwire import SecretFound
 from remit.node import Node

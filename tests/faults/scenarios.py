@@ -20,7 +20,7 @@ import psycopg
 
 from remit.errors import RemitError
 from remit.logic.records import decode
-from remit.model.record import LeaseRevoked
+from remit.model.lease_record import LeaseRevoked
 from remit.model.task import TaskState
 from tests.faults.parts import NO_QUOTAS, Line, Wire, killed_often, morning, own_roles, tried
 from tests.lease_nodes import SCOPE, Working, target, working

@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 
 from remit.logic.audit import Verified, verify_export
-from remit.model.record import CallDecided, CallFinished
+from remit.model.call_record import CallDecided, CallFinished
 from tests.e2e.gateway import Running, gateway, stdio
 from tests.e2e.test_gateway_life import Wire, text
 

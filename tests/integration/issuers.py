@@ -26,7 +26,7 @@ from remit.errors import Unauthenticated
 from remit.logic.identity_mapping import parse_template
 from remit.logic.records import decode
 from remit.model.identity import SpiffeId
-from remit.model.record import TokenRefused
+from remit.model.token_record import TokenRefused
 from remit.model.trust import DomainRule, Endpoint, IdentityRule, IssuerRule, TrustRules
 from remit.node import new_id
 from remit.services.declared import Declared

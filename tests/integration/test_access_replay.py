@@ -13,7 +13,8 @@ from remit.errors import Broken
 from remit.logic.applications import Application
 from remit.logic.replay import Verdict
 from remit.logic.replay_answers import before_policies, compare_answer, compare_refusal, kept_properties
-from remit.model.record import AccessDecided, ReasonLine
+from remit.model.call_record import ReasonLine
+from remit.model.record import AccessDecided
 from remit.services.access_configuration import kept_application
 from remit.services.history import Answered
 from remit.services.replay import verify

@@ -12,7 +12,7 @@ import pytest
 from remit.logic.approvals import Wish
 from remit.logic.records import decode
 from remit.model.call import Ending
-from remit.model.record import CallDecided
+from remit.model.call_record import CallDecided
 from remit.services.mediation import Refused, Ticket
 from tests.integration.test_context import ENTRIES, LINES, TOOLS, made
 from tests.support import World, call, grant, rulebook

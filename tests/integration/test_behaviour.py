@@ -9,7 +9,8 @@ import pytest
 from remit.logic.behaviour import TASKS_MIN
 from remit.logic.records import decode
 from remit.model.call import Ending
-from remit.model.record import CallDecided, SumLine
+from remit.model.call_record import CallDecided
+from remit.model.record import SumLine
 from remit.model.task import TaskState
 from remit.services.mediation import Ticket
 from tests.support import World, call, rulebook

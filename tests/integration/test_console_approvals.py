@@ -25,8 +25,8 @@ from bench.common import free_port
 from remit.errors import Refusal
 from remit.logic.records import decode
 from remit.model.approval import ApprovalState
+from remit.model.call_record import ApprovalAnswered
 from remit.model.console import PasskeyAdded, PasskeyRemoved, Role, Via
-from remit.model.record import ApprovalAnswered
 from remit.model.task import Task
 from remit.node_console import console_passkeys
 from remit.services.mediation import Ticket

@@ -11,7 +11,7 @@ import pytest
 from bench.common import free_port
 from remit.drivers.keys import load_or_make_keys
 from remit.logic.records import decode
-from remit.model.record import ApprovalAnswered
+from remit.model.call_record import ApprovalAnswered
 from tests.console_node import console_node
 from tests.servers.postgres import postgres
 

@@ -11,7 +11,8 @@ import pytest
 
 from remit.logic.records import decode
 from remit.model.console import Role
-from remit.model.record import Body, LeaseIntended, LeaseIssued, LeaseRevoking, LeaseStuck, TaskMoved
+from remit.model.lease_record import LeaseIntended, LeaseIssued, LeaseRevoking, LeaseStuck
+from remit.model.record import Body, TaskMoved
 from remit.model.task import TaskState
 from tests.console_node import HOSTILE, TASK, ConsoleNode, console_node
 

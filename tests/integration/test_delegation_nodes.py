@@ -12,8 +12,9 @@ import pytest
 from remit.errors import RemitError
 from remit.logic.checkpoint import Checkpoint, sign_checkpoint
 from remit.logic.records import decode
+from remit.model.call_record import CallDecided
 from remit.model.delegation_record import AgentsStopped
-from remit.model.record import CallDecided, TaskMoved
+from remit.model.record import TaskMoved
 from remit.model.task import TaskState
 from remit.services.mediation import Ticket
 from remit.services.replay import verify

@@ -25,8 +25,8 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from bench.common import free_port
-from remit.model.record import TokenIssued, TokenRefused
 from remit.model.task import TaskState
+from remit.model.token_record import TokenIssued, TokenRefused
 from remit.services.sparing import PER_MINUTE
 from tests.certificates import Authority
 from tests.integration.token_service import Service, token_service

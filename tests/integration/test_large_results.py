@@ -10,7 +10,7 @@ import pytest
 from remit.logic.records import decode
 from remit.logic.values import tokens
 from remit.model.call import Ending
-from remit.model.record import CallDecided
+from remit.model.call_record import CallDecided
 from remit.services import mediation
 from remit.services.mediation import Ticket
 from tests.support import World, call

@@ -18,7 +18,7 @@ from remit.model.delegation import Wanted, WantedLine
 from remit.model.delegation_record import DelegableLine
 from remit.model.egress import Egress
 from remit.model.lease import LeaseState
-from remit.model.record import LeaseLine, LeasePartLine
+from remit.model.lease_record import LeaseLine, LeasePartLine
 from remit.model.task import TaskState
 from remit.node import utc_now
 from remit.node_leases import LeaseParts, lease_parts

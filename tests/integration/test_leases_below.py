@@ -16,7 +16,7 @@ from remit.model.catalog import Kind
 from remit.model.delegation import Wanted, WantedLine
 from remit.model.delegation_record import DelegableLine
 from remit.model.lease import LeaseState
-from remit.model.record import LeaseLine
+from remit.model.lease_record import LeaseLine
 from remit.model.task import TaskState
 from tests.lease_nodes import roles, target, working
 from tests.servers.postgres import PostgresTarget, postgres, postgres_target

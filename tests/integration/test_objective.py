@@ -16,8 +16,8 @@ from remit.logic.authorize import authorize
 from remit.logic.life import fold
 from remit.logic.records import decode
 from remit.logic.replay import facts_at
+from remit.model.call_record import CallDecided
 from remit.model.decision import Allow
-from remit.model.record import CallDecided
 from remit.node import open_node
 from remit.services.configuration import load_configuration
 from remit.services.mediation import Ticket

@@ -8,7 +8,7 @@ import pytest
 
 from remit.logic.records import decode
 from remit.model.call import Ending
-from remit.model.record import CallFinished
+from remit.model.call_record import CallFinished
 from remit.services.mediation import Ticket
 from remit.services.tickets import Tickets
 from tests.support import World, call

@@ -8,9 +8,9 @@ import pytest
 
 from remit.logic.records import decode
 from remit.model.call import Ending
+from remit.model.call_record import CallDecided, LabelsRaised
 from remit.model.decision import Code
 from remit.model.labels import Labels
-from remit.model.record import CallDecided, LabelsRaised
 from remit.model.task import TaskState
 from remit.services.mediation import Refused, Ticket
 from tests.integration.test_context import ENTRIES, LINES, TOOLS

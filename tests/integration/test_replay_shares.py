@@ -9,7 +9,7 @@ import pytest
 from msgspec import structs
 
 from remit.logic.records import decode, encode
-from remit.model.record import CallDecided
+from remit.model.call_record import CallDecided
 from remit.model.task import TaskState
 from remit.services import history
 from remit.services.history import Share

@@ -12,7 +12,7 @@ from remit.cli.main import main
 from remit.drivers.value_sealing import ValueSealer
 from remit.errors import Mistake, Outage
 from remit.logic.records import decode
-from remit.model.record import ValuesForgotten
+from remit.model.call_record import ValuesForgotten
 from remit.services.retention import Retention
 from tests.support import World, call
 

@@ -9,8 +9,8 @@ import pytest
 from remit.errors import Unauthenticated
 from remit.logic.arguments import make_call
 from remit.model.catalog import Kind
-from remit.model.record import TokenIssued
 from remit.model.task import TaskState
+from remit.model.token_record import TokenIssued
 from tests.e2e.gateway import stdio
 from tests.integration.token_service import (
     CREDENTIALS,

@@ -34,8 +34,8 @@ from remit.errors import Mistake, Outage, Refusal, Unauthenticated
 from remit.logic.records import decode
 from remit.model.attestation import Process, Run
 from remit.model.identity import PeerCertificate, SpiffeId, Workload
-from remit.model.record import AuthorityMade, TokenIssued, TokenRefused
 from remit.model.task import TaskState
+from remit.model.token_record import AuthorityMade, TokenIssued, TokenRefused
 from remit.node import open_node
 from remit.services.receipt import make_receipt
 from tests.support import Clock

@@ -21,7 +21,7 @@ from remit.logic.approvals import Bounds, Wish
 from remit.logic.consent import Consent
 from remit.logic.records import decode
 from remit.model.approver import Approver, Scope
-from remit.model.record import ApprovalAnswered, CallDecided
+from remit.model.call_record import ApprovalAnswered, CallDecided
 from remit.services.approvals import Person
 from tests.support import World, call, grant, rulebook
 

@@ -10,17 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remit.logic.exposure import Trace, count, joined, next_review
-from remit.model.record import (
-    CallDecided,
-    CallFinished,
-    GrantLine,
-    LeaseIntended,
-    LeaseIssued,
-    LeaseRevoked,
-    Record,
-    TaskMoved,
-    TaskOpened,
-)
+from remit.model.call_record import CallDecided, CallFinished
+from remit.model.lease_record import LeaseIntended, LeaseIssued, LeaseRevoked
+from remit.model.record import GrantLine, Record, TaskMoved, TaskOpened
 
 T0 = datetime(2026, 11, 1, tzinfo=UTC)
 AGENT = "spiffe://remit.test/agent/payer"

@@ -20,9 +20,9 @@ from remit.logic.authorize import authorize
 from remit.logic.life import fold
 from remit.logic.records import decode, leaf_hash
 from remit.model.call import Ending
+from remit.model.call_record import CallDecided
 from remit.model.decision import Ask
 from remit.model.labels import Labels
-from remit.model.record import CallDecided
 from remit.model.task import TaskState
 from remit.services.mediation import Refused, Ticket
 from tests.support import World, call, facts, grant

@@ -12,7 +12,8 @@ from remit.errors import Broken, Conflict
 from remit.logic.leases import check_lease, due_at, in_use
 from remit.logic.life import fold
 from remit.model.lease import LEASE_MOVES, LEASE_ORDER, MINT_WINDOW, ROTATION_GRACE, STUCK_RETRY, LeaseState
-from remit.model.record import LeaseIntended, LeaseIssued, LeaseRevoked, LeaseRevoking, LeaseStuck, Record, TaskMoved
+from remit.model.lease_record import LeaseIntended, LeaseIssued, LeaseRevoked, LeaseRevoking, LeaseStuck
+from remit.model.record import Record, TaskMoved
 from remit.model.task import TASK_MOVES, TaskState, amended
 from remit.model.tripwire import Place, SecretFound
 from tests.support import NOW, task

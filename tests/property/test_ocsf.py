@@ -16,7 +16,9 @@ from ocsf_json_schema import OcsfJsonSchemaEmbedded, get_ocsf_schema
 from remit.logic.ocsf import UNREADABLE, VERSION, entry_event
 from remit.logic.ocsf_classes import BY_KIND
 from remit.logic.records import encode
-from remit.model.record import KINDS, CallDecided, LeaseLine, Record, TaskOpened
+from remit.model.call_record import CallDecided
+from remit.model.lease_record import LeaseLine
+from remit.model.record import KINDS, Record, TaskOpened
 from tests.support import NOW
 
 SECRET = "s3cret-input-value"

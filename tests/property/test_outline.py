@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from remit.logic.life import fold
 from remit.logic.outline import Outline
 from remit.logic.timeline import steps_of
-from remit.model.record import CallDecided, CallFinished, GrantLine, LabelsLowered, LabelsRaised, Record, TaskMoved, TaskOpened, TokenIssued
+from remit.model.call_record import CallDecided, CallFinished, LabelsLowered, LabelsRaised
+from remit.model.record import GrantLine, Record, TaskMoved, TaskOpened
+from remit.model.token_record import TokenIssued
 from tests.support import AGENT, NOW
 
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from remit.errors import Mistake
 from remit.logic.arguments import check_json, digest_bytes, digest_json, parse_json
 from remit.logic.records import decode, encode
-from remit.model.record import CallDecided, GrantLine, ReasonLine, Record, TaskOpened
+from remit.model.call_record import CallDecided, ReasonLine
+from remit.model.record import GrantLine, Record, TaskOpened
 from tests.support import NOW
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=40)

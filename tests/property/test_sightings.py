@@ -18,8 +18,8 @@ from remit.logic.records import decode
 from remit.logic.rulebook import CatalogEntry
 from remit.logic.tracing import recorded_origins
 from remit.model.call import Ending
+from remit.model.call_record import CallDecided, CallFinished
 from remit.model.catalog import Effect, Sends, Trust
-from remit.model.record import CallDecided, CallFinished
 from remit.services.mediation import Ticket
 from tests.support import World, call, grant, rulebook
 

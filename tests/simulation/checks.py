@@ -16,10 +16,12 @@ from remit.logic.authorize import authorize
 from remit.logic.life import fold
 from remit.logic.records import decode
 from remit.logic.tracing import recorded_origins, recorded_references
+from remit.model.call_record import ApprovalAnswered, CallDecided, CallFinished
 from remit.model.decision import Allow
 from remit.model.identity import SpiffeId
-from remit.model.record import ApprovalAnswered, CallDecided, CallFinished, Record, TaskMoved, TokenIssued
+from remit.model.record import Record, TaskMoved
 from remit.model.task import Task
+from remit.model.token_record import TokenIssued
 from tests.simulation.world import APPROVALS_MAX, rulebooks
 from tests.support import CLASSES, STATED, facts
 

@@ -25,17 +25,8 @@ from remit.logic.leases import in_use
 from remit.logic.records import decode
 from remit.model.delegation_record import PurseLine, TaskDelegated
 from remit.model.lease import LeaseState
-from remit.model.record import (
-    LeaseIntended,
-    LeaseIssued,
-    LeaseLine,
-    LeaseRevoked,
-    LeaseRevoking,
-    LeaseStuck,
-    LeaseSwept,
-    TaskMoved,
-    TaskOpened,
-)
+from remit.model.lease_record import LeaseIntended, LeaseIssued, LeaseLine, LeaseRevoked, LeaseRevoking, LeaseStuck, LeaseSwept
+from remit.model.record import TaskMoved, TaskOpened
 from remit.model.task import TaskState
 from remit.services.delegation import _opening
 from remit.services.lease_rotation import LeaseRotation

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import pytest
 
-from remit.model.record import LeaseIntended, LeaseIssued, LeaseRevoked
+from remit.model.lease_record import LeaseIntended, LeaseIssued, LeaseRevoked
 from remit.services.leases import Leases
 from remit.services.revocations import Revocations
 from remit.services.subtrees import Subtrees

@@ -13,9 +13,9 @@ from remit.logic.labelling import ResultRules
 from remit.logic.records import decode, encode, leaf_hash
 from remit.model.approval import ApprovalState
 from remit.model.budget import Spent
+from remit.model.call_record import CallDecided
 from remit.model.catalog import ToolFacts
 from remit.model.decision import Allow
-from remit.model.record import CallDecided
 from remit.services.mediation import Mediation, Ticket
 from remit.store.database import Entry, StaleTask
 from tests.simulation.schedule import spawn

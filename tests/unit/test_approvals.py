@@ -14,11 +14,12 @@ from remit.logic.consent import Consent
 from remit.logic.life import fold
 from remit.model.approval import Answer, Approval, ApprovalState, Widening
 from remit.model.approver import ApprovalRule, Approver, Elicitation, Scope, Terms
+from remit.model.call_record import ApprovalAnswered, CallDecided, QuestionTerms
 from remit.model.catalog import Kind
 from remit.model.decision import Ask, Code, Deny
 from remit.model.labels import Labels
 from remit.model.origin import Traced
-from remit.model.record import ApprovalAnswered, CallDecided, QuestionTerms, Record
+from remit.model.record import Record
 from remit.model.task import amended
 from tests.support import AGENT, CLASSES, NOW, call, facts, grant, rulebook, task
 

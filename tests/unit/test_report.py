@@ -19,6 +19,16 @@ from remit.logic.report_rules import BY_KEY, RULES
 from remit.logic.report_text import escaped, report_markdown
 from remit.logic.tally import ENTRIES_KEPT, NAMES_MAX, Count, Names, Tally
 from remit.logic.tally_words import ACROSS, COUNTERS, counted
+from remit.model.call_record import (
+    ApprovalAnswered,
+    CallDecided,
+    CallFinished,
+    LabelsLowered,
+    LabelsRaised,
+    LeafLine,
+    ReasonLine,
+    ValuesForgotten,
+)
 from remit.model.console import PasskeyAdded, PasskeyRemoved, PersonSignedIn, PersonSignedOut, SignInRefused
 from remit.model.decision import Code
 from remit.model.delegation_record import (
@@ -31,38 +41,13 @@ from remit.model.delegation_record import (
     TaskReturned,
 )
 from remit.model.drill import DrillRan, Incident, Outcome
+from remit.model.lease_record import LeaseIntended, LeaseIssued, LeaseRevoked, LeaseRevoking, LeaseStuck, LeaseSwept, TargetSecretSet
 from remit.model.manifest import ManifestAccepted, ManifestChanged
-from remit.model.record import (
-    AccessDecided,
-    ApprovalAnswered,
-    AuthorityMade,
-    CallDecided,
-    CallFinished,
-    GrantLine,
-    KeysRotated,
-    LabelsLowered,
-    LabelsRaised,
-    LeafLine,
-    LeaseIntended,
-    LeaseIssued,
-    LeaseRevoked,
-    LeaseRevoking,
-    LeaseStuck,
-    LeaseSwept,
-    PolicyActivated,
-    ReasonLine,
-    Record,
-    TargetSecretSet,
-    TaskMoved,
-    TaskOpened,
-    TokenIssued,
-    TokenRefused,
-    TokenRevoked,
-    ValuesForgotten,
-)
+from remit.model.record import AccessDecided, GrantLine, PolicyActivated, Record, TaskMoved, TaskOpened
 from remit.model.report import Coverage, Covered, Framework, Gap, InForce, ItemState, LiveSetting, Period, Read, State
 from remit.model.signal import SignalFollowed, SignalReceived
 from remit.model.task import TaskState
+from remit.model.token_record import AuthorityMade, KeysRotated, TokenIssued, TokenRefused, TokenRevoked
 from remit.model.tripwire import SecretFound
 from tests.support import AGENT, NOW
 

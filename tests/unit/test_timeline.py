@@ -14,25 +14,11 @@ from remit.logic.reason_words import MEANINGS, meaning
 from remit.logic.records import encode, leaf_hash
 from remit.logic.static_role import static_role
 from remit.logic.timeline import Step, steps_of
+from remit.model.call_record import ApprovalAnswered, CallDecided, CallFinished, LeafLine, QuestionTerms, ReasonLine, SourceLine
 from remit.model.catalog import Effect, Kind, Sends, ToolFacts
 from remit.model.decision import Code
-from remit.model.record import (
-    ApprovalAnswered,
-    Body,
-    CallDecided,
-    CallFinished,
-    GrantLine,
-    LeafLine,
-    LeaseIntended,
-    LeaseIssued,
-    LeaseRevoked,
-    QuestionTerms,
-    ReasonLine,
-    Record,
-    SourceLine,
-    TaskMoved,
-    TaskOpened,
-)
+from remit.model.lease_record import LeaseIntended, LeaseIssued, LeaseRevoked
+from remit.model.record import Body, GrantLine, Record, TaskMoved, TaskOpened
 from remit.model.tripwire import SecretFound
 from tests.support import NOW, task
 

@@ -27,8 +27,9 @@ from remit.drivers.key_encryption import withheld_variables
 from remit.errors import Mistake, NotFound
 from remit.logic.records import decode
 from remit.model.attestation import Run
+from remit.model.call_record import ApprovalAnswered, CallDecided
 from remit.model.manifest import ManifestAccepted, ManifestChanged
-from remit.model.record import ApprovalAnswered, CallDecided, TaskMoved
+from remit.model.record import TaskMoved
 from remit.model.task import TaskState
 from remit.model.tripwire import SecretFound
 from remit.node import open_node, utc_now

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from remit.logic.budgets import spent_by
 from remit.model.behaviour import Profile, Signal
 from remit.model.budget import Spent
-from remit.model.record import CallDecided
+from remit.model.call_record import CallDecided
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

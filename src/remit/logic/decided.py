@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from remit.logic.labelling import whole
 from remit.logic.tracing import origin_lines
+from remit.model.call_record import CallDecided, QuestionTerms, ReasonLine
 from remit.model.decision import Allow, Ask, Code
 from remit.model.delegation_record import AncestorLine
 from remit.model.labels import Labels
-from remit.model.record import CallDecided, QuestionTerms, ReasonLine
 
 if TYPE_CHECKING:
     from datetime import datetime

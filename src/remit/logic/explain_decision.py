@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from remit.logic.policy import Policies
+    from remit.model.call_record import CallDecided
     from remit.model.facts import Facts
-    from remit.model.record import CallDecided
 
 World = tuple["Facts", "Policies"]
 _ORDER = {"deny": 0, "ask": 1, "allow": 2}

@@ -16,8 +16,10 @@ from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+from remit.model.call_record import CallDecided, CallFinished
 from remit.model.exposure import Excess, Exposure, Span, Standing
-from remit.model.record import CallDecided, CallFinished, LeaseIntended, LeaseIssued, LeaseRevoked, TaskMoved, TaskOpened
+from remit.model.lease_record import LeaseIntended, LeaseIssued, LeaseRevoked
+from remit.model.record import TaskMoved, TaskOpened
 from remit.model.task import TaskState
 
 if TYPE_CHECKING:

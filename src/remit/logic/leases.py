@@ -17,7 +17,16 @@ from remit.errors import Broken, Conflict
 from remit.logic.lease_parts import parts_held
 from remit.logic.task_types import filled
 from remit.model.lease import LEASE_MOVES, MINT_WINDOW, ROTATION_GRACE, STUCK_RETRY, Lease, LeasePart, LeaseState, LeaseTerms
-from remit.model.record import LeaseIntended, LeaseIssued, LeaseLine, LeasePartLine, LeaseRecord, LeaseRevoked, LeaseRevoking, LeaseStuck
+from remit.model.lease_record import (
+    LeaseIntended,
+    LeaseIssued,
+    LeaseLine,
+    LeasePartLine,
+    LeaseRecord,
+    LeaseRevoked,
+    LeaseRevoking,
+    LeaseStuck,
+)
 from remit.model.task import Task, TaskState
 
 if TYPE_CHECKING:

@@ -19,29 +19,18 @@ from remit.logic.tree import delegable_of, delegated, narrowed, returned, source
 from remit.model.approval import APPROVAL_MOVES, Answer, Approval, ApprovalState, Widening
 from remit.model.budget import Budget, Spent, SumBudget
 from remit.model.call import Ending
+from remit.model.call_record import ApprovalAnswered, CallDecided, CallFinished, LabelsLowered, LabelsRaised
 from remit.model.catalog import Kind
 from remit.model.delegation_record import TaskDelegated, TaskNarrowed, TaskReturned
 from remit.model.grant import Grant
 from remit.model.identity import SpiffeId
 from remit.model.labels import Labels
+from remit.model.lease_record import LeaseRecord
 from remit.model.manifest import ManifestAccepted, ManifestChanged
 from remit.model.permit import Permit
-from remit.model.record import (
-    ApprovalAnswered,
-    CallDecided,
-    CallFinished,
-    GrantLine,
-    LabelsLowered,
-    LabelsRaised,
-    LeaseRecord,
-    Record,
-    TaskMoved,
-    TaskOpened,
-    TokenIssued,
-    TokenRefused,
-    TokenRevoked,
-)
+from remit.model.record import GrantLine, Record, TaskMoved, TaskOpened
 from remit.model.task import TASK_MOVES, Task, TaskState, amended
+from remit.model.token_record import TokenIssued, TokenRefused, TokenRevoked
 from remit.model.tripwire import SecretFound
 
 if TYPE_CHECKING:

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from remit.logic.life import fold
-from remit.model.record import CallDecided, CallFinished, TaskMoved, TokenIssued
+from remit.model.call_record import CallDecided, CallFinished
+from remit.model.record import TaskMoved
 from remit.model.task import TaskState
+from remit.model.token_record import TokenIssued
 
 if TYPE_CHECKING:
     from datetime import datetime

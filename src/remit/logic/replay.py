@@ -31,8 +31,9 @@ from remit.model.task import amended
 if TYPE_CHECKING:
     from remit.logic.policy import Policies
     from remit.logic.rulebook import Rulebook
+    from remit.model.call_record import CallDecided
     from remit.model.grant import Grant
-    from remit.model.record import CallDecided, Record
+    from remit.model.record import Record
     from remit.model.task import Task
 
 BY_ARGUMENTS = frozenset({Code.ARGUMENTS_INVALID, Code.ARGUMENTS_OUTSIDE_GRANT, Code.SUM_EXCEEDED, Code.AMOUNT_UNCLEAR})

@@ -19,22 +19,16 @@ from typing import TYPE_CHECKING
 from remit.errors import Broken
 from remit.logic.life import fold
 from remit.logic.tally_words import counted
+from remit.model.call_record import ApprovalAnswered, CallDecided
 from remit.model.catalog import Kind
 from remit.model.delegation_record import AgentsRestored, AgentsStopped
 from remit.model.drill import DrillRan, Incident
 from remit.model.lease import LeaseState
-from remit.model.record import (
-    NAMES,
-    ApprovalAnswered,
-    CallDecided,
-    LeaseRevoked,
-    PolicyActivated,
-    TargetSecretSet,
-    TaskOpened,
-    TokenIssued,
-)
+from remit.model.lease_record import LeaseRevoked, TargetSecretSet
+from remit.model.record import NAMES, PolicyActivated, TaskOpened
 from remit.model.report import InForce
 from remit.model.task import TaskState
+from remit.model.token_record import TokenIssued
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta

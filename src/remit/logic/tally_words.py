@@ -9,37 +9,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from remit.model.call_record import ApprovalAnswered, CallDecided, CallFinished, LabelsLowered, LabelsRaised, ValuesForgotten
 from remit.model.catalog import Effect
 from remit.model.console import PasskeyAdded, PasskeyRemoved, PersonSignedIn, PersonSignedOut, SignInRefused, Via
 from remit.model.decision import Code
 from remit.model.delegation_record import AgentsRestored, AgentsStopped, DelegationRefused, TaskDelegated, TaskNarrowed, TaskReturned
 from remit.model.drill import DrillRan, Incident, Outcome
+from remit.model.lease_record import LeaseIntended, LeaseIssued, LeaseRevoked, LeaseStuck, LeaseSwept, TargetSecretSet
 from remit.model.manifest import Follows, ManifestAccepted, ManifestChanged
-from remit.model.record import (
-    AccessDecided,
-    ApprovalAnswered,
-    AuthorityMade,
-    CallDecided,
-    CallFinished,
-    KeysRotated,
-    LabelsLowered,
-    LabelsRaised,
-    LeaseIntended,
-    LeaseIssued,
-    LeaseRevoked,
-    LeaseStuck,
-    LeaseSwept,
-    PolicyActivated,
-    TargetSecretSet,
-    TaskMoved,
-    TaskOpened,
-    TokenIssued,
-    TokenRefused,
-    TokenRevoked,
-    ValuesForgotten,
-)
+from remit.model.record import AccessDecided, PolicyActivated, TaskMoved, TaskOpened
 from remit.model.signal import SignalFollowed, SignalReceived
 from remit.model.task import TaskState
+from remit.model.token_record import AuthorityMade, KeysRotated, TokenIssued, TokenRefused, TokenRevoked
 from remit.model.tripwire import SecretFound
 
 if TYPE_CHECKING:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from remit.logic.arguments import digest_json
 from remit.model.delegation_record import AgentsRestored, AgentsStopped
-from remit.model.record import TaskMoved, TaskOpened, TokenRevoked
+from remit.model.record import TaskMoved, TaskOpened
 from remit.model.signal import ACCOUNT_DISABLED, ACCOUNT_ENABLED, SESSION_REVOKED, VERIFICATION, Stream, Told
 from remit.model.task import TASK_MOVES, TaskState
+from remit.model.token_record import TokenRevoked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

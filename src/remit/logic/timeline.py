@@ -11,25 +11,12 @@ from typing import TYPE_CHECKING
 
 from remit.logic.reason_words import meaning
 from remit.logic.tracing import explained, recorded_origins, recorded_references
+from remit.model.call_record import ApprovalAnswered, CallDecided, CallFinished, LabelsLowered, LabelsRaised
 from remit.model.delegation_record import TaskDelegated, TaskNarrowed, TaskReturned
+from remit.model.lease_record import LeaseIntended, LeaseIssued, LeaseRevoked, LeaseRevoking, LeaseStuck
 from remit.model.manifest import ManifestAccepted, ManifestChanged
-from remit.model.record import (
-    ApprovalAnswered,
-    CallDecided,
-    CallFinished,
-    LabelsLowered,
-    LabelsRaised,
-    LeaseIntended,
-    LeaseIssued,
-    LeaseRevoked,
-    LeaseRevoking,
-    LeaseStuck,
-    TaskMoved,
-    TaskOpened,
-    TokenIssued,
-    TokenRefused,
-    TokenRevoked,
-)
+from remit.model.record import TaskMoved, TaskOpened
+from remit.model.token_record import TokenIssued, TokenRefused, TokenRevoked
 from remit.model.tripwire import SecretFound
 
 if TYPE_CHECKING:

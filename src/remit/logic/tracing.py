@@ -11,9 +11,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from remit.logic.values import composed, escaped, normal, parts, references, stands_in, tokens
+from remit.model.call_record import CallDecided, LeafLine, SourceLine
 from remit.model.catalog import Trust
 from remit.model.origin import APPROVAL, TASK, TRUSTED, Source, SourceKind, Traced
-from remit.model.record import CallDecided, LeafLine, SourceLine
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

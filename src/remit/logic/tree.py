@@ -12,11 +12,11 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from remit.errors import Broken
+from remit.model.call_record import SourceLine
 from remit.model.catalog import Trust
 from remit.model.delegation import Delegable, Purse
 from remit.model.delegation_record import DelegableLine, PurseLine
 from remit.model.origin import Source, SourceKind
-from remit.model.record import SourceLine
 from remit.model.task import TaskState, amended
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""What the ledger holds of delegation and of stopped agents: part of ``record.py``, whose rules it keeps."""
+"""What the ledger holds of delegation and of stopped agents (``model/record.py`` has the rules)."""
 
 from __future__ import annotations
 

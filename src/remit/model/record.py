@@ -6,6 +6,7 @@ Rules
 * No secret and no argument or result value: digests only. A task's inputs are in its opening record, because the
   grant is made from them; do not put a secret into a task's inputs.
 * What is made most often is a struct, which is made in a tenth of a dataclass's time.
+* Records of calls, leases, tokens, delegation and other things stand in modules of their own, under these rules.
 * Left out: who reads them (``logic/life.py`` folds, ``logic/audit.py`` verifies).
 """
 
@@ -17,11 +18,20 @@ from typing import Any
 
 from msgspec import Struct
 
+from remit.model.call_record import (
+    ApprovalAnswered,
+    CallDecided,
+    CallFinished,
+    LabelsLowered,
+    LabelsRaised,
+    ReasonLine,
+    SourceLine,
+    ValuesForgotten,
+)
 from remit.model.console import PasskeyAdded, PasskeyRemoved, PersonSignedIn, PersonSignedOut, SignInRefused
 from remit.model.delegation_record import (
     AgentsRestored,
     AgentsStopped,
-    AncestorLine,
     DelegableLine,
     DelegationRefused,
     TaskDelegated,
@@ -29,8 +39,25 @@ from remit.model.delegation_record import (
     TaskReturned,
 )
 from remit.model.drill import DrillRan
+from remit.model.lease_record import (
+    LeaseIntended,
+    LeaseIssued,
+    LeaseLine,
+    LeaseRevoked,
+    LeaseRevoking,
+    LeaseStuck,
+    LeaseSwept,
+    TargetSecretSet,
+)
 from remit.model.manifest import ManifestAccepted, ManifestChanged
 from remit.model.signal import SignalFollowed, SignalReceived, SignalRefused, StreamChanged
+from remit.model.token_record import (
+    AuthorityMade,
+    KeysRotated,
+    TokenIssued,
+    TokenRefused,
+    TokenRevoked,
+)
 from remit.model.tripwire import SecretFound
 
 VERSION = 1
@@ -59,52 +86,6 @@ class SumLine:
     argument: str
     maximum: str
     counted: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceLine:
-    """Where a value was seen first, as recorded (``model/origin.py``)."""
-
-    kind: str
-    name: str
-    trusted: bool
-    field: str = ""
-    number: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeafLine:
-    """A leaf of the arguments, by JSON pointer; ``sources`` index the record's; none: unknown."""
-
-    pointer: str
-    sources: list[int] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeasePartLine:
-    """A part of a lease's scope, as recorded: for whom may call one of ``tools`` with such ``arguments`` ("" : any). JSON texts."""
-
-    tools: list[str]
-    scope: str
-    arguments: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeaseLine:
-    """What the task may have on a target, as recorded. ``scope``: JSON text in the target's own words."""
-
-    name: str
-    target: str
-    scope: str
-    parts: list[LeasePartLine] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReasonLine:
-    """A reason as recorded. The sentence is left out: it can hold values."""
-
-    code: str
-    where: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,198 +141,6 @@ class TaskMoved:
     by: str
     reason: str = ""
     undetermined: list[str] = field(default_factory=list)
-
-
-class TokenIssued(Struct, frozen=True, kw_only=True):
-    """A token exchange. ``subject_proof``: how the agent proved itself; ``jti`` identifies the token, it is no secret.
-
-    ``audience``: where it opens, where that is less than the whole gateway. ``bound``: what its holder must prove (thumbprints).
-    ``exchange``: the OAuth grant type it was given by. ``status_number``: its place in the status lists (-1: in none).
-    """
-
-    agent: str
-    use: str
-    jti: str
-    expires_at: datetime
-    subject_proof: str
-    audience: str = ""
-    bound: str = ""
-    exchange: str = ""
-    status_number: int = -1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenRefused:
-    """A proof that did not hold, or an exchange that was refused. ``claimed``: what it claimed to be, unverified and cut short.
-
-    ``exchange``: the OAuth grant type that was tried, cut short; ``code``: what was answered. ``skipped``: refusals before it that were
-    too many to be recorded.
-    """
-
-    why: str
-    claimed: str = ""
-    exchange: str = ""
-    code: str = ""
-    skipped: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenRevoked:
-    """One token of a task opens nothing any more; the task lives on (RFC 7009)."""
-
-    jti: str
-    by: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeysRotated:
-    """Another key signs tokens from here on; keys by their thumbprints (RFC 7638). ``compromised``: the old one verifies nothing more."""
-
-    retired: str
-    current: str
-    by: str
-    compromised: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuthorityMade:
-    """A signing certificate of the trust domain: published from now on, gone at ``ends_at``. ``fingerprint``: its SHA-256, hexadecimal."""
-
-    number: int
-    fingerprint: str
-    begins_at: datetime
-    ends_at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QuestionTerms:
-    """What holds for a question: how many must say yes, whether by four eyes, and how many there were who might."""
-
-    needed: int
-    four_eyes: bool
-    approvers: int
-    passkey: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallDecided:
-    """A decision. An allowed call raises the task's labels to ``rank``/``untrusted`` here, before anything is released.
-
-    ``approval``: for *ask* the question's id, for an approved *allow* the approval of which this was one use. ``sources`` and ``leaves``:
-    where the arguments came from; ``references``: where what leads somewhere in their texts did. ``sums``: amounts spent, in decimal
-    digits. ``resource``: digest of what the call names. ``signals``: what of it was unlike the past of the task type. ``rulebook``:
-    digest of all that it was decided by (``logic/rulebook_text.py``). ``question``: for *ask*, and where nobody could have been asked.
-    ``learnt``: what a person approved in it is among the task's sightings. ``leans_on``: the decision that preauthorized it;
-    ``preauthorizes``: for how many seconds it does so, by ``class_policies``.
-    ``ancestors``: of a child task, as they were known. ``stopped``: agents of the chain that were stopped.
-    ``leaked``: names of leases whose secrets stood in the call.
-    """
-
-    decision: str
-    agent: str
-    outcome: str
-    tool_kind: str
-    server: str
-    name: str
-    arguments_digest: str
-    effect: str = ""
-    reasons: list[ReasonLine] = field(default_factory=list)
-    policies: list[str] = field(default_factory=list)
-    policy_set: str = ""
-    tool_digest: str = ""
-    grant: int = -1
-    rank: int = 0
-    untrusted: bool = False
-    approval: str = ""
-    approval_expires_at: datetime | None = None
-    sources: list[SourceLine] = field(default_factory=list)
-    leaves: list[LeafLine] = field(default_factory=list)
-    sums: dict[str, str] = field(default_factory=dict)
-    resource: str = ""
-    data_class: str = ""
-    trust: str = ""
-    signals: list[str] = field(default_factory=list)
-    rulebook: str = ""
-    question: QuestionTerms | None = None
-    references: list[LeafLine] = field(default_factory=list)
-    learnt: bool = False
-    leans_on: str = ""
-    preauthorizes: int = 0
-    class_policies: list[str] = field(default_factory=list)
-    ancestors: list[AncestorLine] = field(default_factory=list)
-    stopped: list[str] = field(default_factory=list)
-    leaked: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallFinished:
-    """How an allowed call ended. ``size`` in bytes of the result; no value of it.
-
-    ``rank``, ``untrusted``: what the result itself raises the labels to. ``learnt``: its values are among the task's sightings.
-    ``late``: a program told of it after its permit had run out, so only that program knows whether it began in time.
-    """
-
-    decision: str
-    ending: str
-    result_digest: str = ""
-    size: int = 0
-    rank: int = 0
-    untrusted: bool = False
-    learnt: bool = False
-    late: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LabelsRaised:
-    """A call under way has let something through before its result, or a child has read something: the labels count.
-
-    ``child``: the task below whose call it is ("" : the task's own).
-    """
-
-    decision: str
-    rank: int = 0
-    untrusted: bool = False
-    child: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LabelsLowered:
-    """Declassification: a person answers for it that what the task has read is of this class and trust after all."""
-
-    rank: int
-    untrusted: bool
-    by: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApprovalAnswered:
-    """A person's answer to a question, and its state after it (still pending where more must say yes).
-
-    ``until``: set where the approver widened it to a class of calls (``model/approval.py``), as far as all agree so far. ``shown``: the
-    call's values stood before who answered. ``passkey``: digest of the one that they answered with ("" : none).
-    """
-
-    approval: str
-    state: str
-    by: str
-    reason: str = ""
-    via: str = ""
-    calls: int = 1
-    until: datetime | None = None
-    free: list[str] = field(default_factory=list)
-    fixed: str = ""
-    shown: bool = False
-    passkey: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ValuesForgotten:
-    """The sealed values kept of calls that were decided before a time are deleted after this. ``calls``: decisions of that time."""
-
-    before: datetime
-    calls: int
-    by: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -411,78 +200,6 @@ class AccessSearched:
     resource: str = ""
     found: int = 0
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeaseIntended:
-    """A credential is about to be made on a target. ``mark``: the name that it carries there. ``name``: of the task's terms.
-
-    ``replaces``: the lease in whose place it comes once it is issued, as ``by`` wants it. ``stands``: a secret that outlives it.
-    ``parts``: of the scope in the task's terms, by number.
-    """
-
-    lease: str
-    name: str
-    target: str
-    mark: str
-    expires_at: datetime
-    replaces: str = ""
-    by: str = ""
-    stands: bool = False
-    parts: list[int] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeaseIssued:
-    """It was made, and is sealed in the store."""
-
-    lease: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeaseRevoking:
-    """It has to go, though its task goes on. With the end or suspension of a task all its leases have to, without records of their own."""
-
-    lease: str
-    by: str
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeaseRevoked:
-    """The target confirmed that nothing of it is left. ``absent``: there was nothing when we came."""
-
-    lease: str
-    absent: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeaseStuck:
-    """It is still not gone after many tries: an alarm. It is tried on. ``code``: of the last failure."""
-
-    lease: str
-    code: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeaseSwept:
-    """A credential of ours stands on a target that no lease accounts for (an old backup, say): it is removed now."""
-
-    target: str
-    mark: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TargetSecretSet:
-    """A target's own secret, by which remit manages it, was replaced: by a person (``rotation`` ""), or by remit itself, which first says
-    that it is about to (``begun``), then that the target has taken it (``done``).
-    """
-
-    target: str
-    by: str
-    rotation: str = ""
-
-
-LeaseRecord = LeaseIntended | LeaseIssued | LeaseRevoking | LeaseRevoked | LeaseStuck
 
 Body = (
     TaskOpened

@@ -22,10 +22,11 @@ from remit.logic.records import encode
 from remit.logic.replay_answers import properties_of
 from remit.logic.task_questions import TASK_BOUND, is_call, named_agent, named_call, named_task
 from remit.model.access import Caller, Entity, Question, Semantic, Verdict
+from remit.model.call_record import ReasonLine
 from remit.model.catalog import Kind
 from remit.model.decision import Code, Reason
 from remit.model.identity import Bearer, SpiffeId
-from remit.model.record import AccessDecided, AccessSearched, ReasonLine, Record
+from remit.model.record import AccessDecided, AccessSearched, Record
 from remit.services.mediation import Ticket
 from remit.store.database import Append, ValueRow
 

@@ -11,9 +11,9 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from remit.logic.labelling import whole
+from remit.model.call_record import LabelsRaised
 from remit.model.catalog import Kind
 from remit.model.labels import Labels
-from remit.model.record import LabelsRaised
 from remit.model.task import TaskState
 from remit.services.upwards import tell_above
 

@@ -15,8 +15,9 @@ from remit.drivers.x509 import AuthorityKey, authority_jwk, make_authority, make
 from remit.errors import Outage, Unauthenticated
 from remit.logic.records import encode
 from remit.logic.x509_svid import next_is_due, prepared_for, published, sequence, signing
-from remit.model.record import AuthorityMade, Record
+from remit.model.record import Record
 from remit.model.svid import DomainKeys
+from remit.model.token_record import AuthorityMade
 from remit.store.database import Append
 
 if TYPE_CHECKING:

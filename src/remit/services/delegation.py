@@ -19,7 +19,8 @@ from remit.logic.leases import terms_line
 from remit.logic.life import fold, grant_of
 from remit.logic.records import encode, leaf_hash
 from remit.model.delegation_record import DelegationRefused, TaskDelegated
-from remit.model.record import Body, LeaseLine, Record, TaskMoved, TaskOpened
+from remit.model.lease_record import LeaseLine
+from remit.model.record import Body, Record, TaskMoved, TaskOpened
 from remit.model.task import Task, TaskState
 from remit.services.equipment import http_server, leases_of
 from remit.services.sparing import Sparing

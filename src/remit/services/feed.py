@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from remit.errors import Outage
 from remit.logic.records import decode
 from remit.model.delegation_record import TaskNarrowed
+from remit.model.lease_record import LeaseRevoking
 from remit.model.manifest import Follows, ManifestChanged
-from remit.model.record import LeaseRevoking, TaskMoved
+from remit.model.record import TaskMoved
 from remit.model.task import TASK_MOVES, TaskState
 from remit.model.tripwire import SecretFound
 

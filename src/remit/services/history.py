@@ -22,7 +22,8 @@ from remit.logic.records import decode
 from remit.logic.replay import Compared, facts_at, kept_arguments
 from remit.logic.replay_answers import before_policies, compare_answer, compare_refusal, kept_properties
 from remit.logic.rulebook_text import read_policies, read_rules, rulebook_of
-from remit.model.record import AccessDecided, CallDecided
+from remit.model.call_record import CallDecided
+from remit.model.record import AccessDecided
 from remit.services.access_configuration import kept_application
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from remit.errors import NotFound, Unauthenticated
 from remit.logic.claims import SVID_TYPE, check_svid, svid_claims
 from remit.logic.records import encode
 from remit.model.identity import PeerCertificate, Workload
-from remit.model.record import Record, TokenIssued, TokenRefused
+from remit.model.record import Record
+from remit.model.token_record import TokenIssued, TokenRefused
 from remit.services.sparing import Sparing
 from remit.store.database import Append
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from remit.errors import Conflict, Outage
 from remit.logic.leases import check_lease
 from remit.model.lease import LeaseState
-from remit.model.record import Body, LeaseIssued, LeaseRevoked, LeaseRevoking, LeaseStuck
+from remit.model.lease_record import LeaseIssued, LeaseRevoked, LeaseRevoking, LeaseStuck
+from remit.model.record import Body
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -28,7 +28,8 @@ from remit.drivers.targets.base import MINT_SECONDS, Minted
 from remit.errors import Broken, Conflict, Mistake, NotFound, Outage, Refusal, RemitError, Unauthenticated
 from remit.logic.lease_parts import parts_held, scope_of
 from remit.logic.leases import exceeding, in_use, usable
-from remit.model.record import Body, LeaseIntended, LeaseIssued, LeaseRevoked, LeaseRevoking
+from remit.model.lease_record import LeaseIntended, LeaseIssued, LeaseRevoked, LeaseRevoking
+from remit.model.record import Body
 from remit.services.lease_records import record_lease
 from remit.services.task_rows import lease_row
 

@@ -34,10 +34,11 @@ from remit.logic.telemetry import DECIDE, OBSERVE, decision_attributes
 from remit.logic.tracing import large, pointed, trace, trace_references
 from remit.model.approver import Terms
 from remit.model.call import Ending
+from remit.model.call_record import CallFinished, LabelsRaised
 from remit.model.decision import Allow, Ask, Decision, Deny
 from remit.model.facts import Facts
 from remit.model.labels import Labels
-from remit.model.record import Body, CallFinished, LabelsRaised
+from remit.model.record import Body
 from remit.model.tripwire import Place
 from remit.services.sightings import Laundered
 from remit.services.upwards import tell_above

@@ -21,8 +21,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 
 from remit.errors import NotFound, Outage
 from remit.logic.records import decode
+from remit.model.call_record import CallDecided
 from remit.model.lease import LEASE_MOVES, LeaseState
-from remit.model.record import CallDecided, LeaseRevoked, TaskMoved
+from remit.model.lease_record import LeaseRevoked
+from remit.model.record import TaskMoved
 from remit.model.task import TASK_MOVES, TaskState
 from remit.services.tasks import LIVE_STATES
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from remit.logic.records import decode
+from remit.model.call_record import CallDecided
 from remit.model.lease import LeaseState
-from remit.model.record import CallDecided
 from remit.model.task import TaskState
 from remit.services.tasks import LIVE_STATES
 

@@ -11,7 +11,7 @@ from remit.logic.records import decode
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from remit.model.record import CallDecided
+    from remit.model.call_record import CallDecided
     from remit.services.ledger import Ledger
     from remit.store.database import Store
 

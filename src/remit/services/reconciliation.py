@@ -20,7 +20,8 @@ from remit.drivers.targets.base import ForgetsInCrashes
 from remit.errors import NotFound, Outage, RemitError
 from remit.logic.records import encode
 from remit.model.lease import MINT_WINDOW, LeaseState
-from remit.model.record import LeaseSwept, Record
+from remit.model.lease_record import LeaseSwept
+from remit.model.record import Record
 from remit.store.database import Append
 
 if TYPE_CHECKING:

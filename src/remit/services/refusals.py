@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from remit.logic.records import encode
-from remit.model.record import Record, TokenRefused
+from remit.model.record import Record
+from remit.model.token_record import TokenRefused
 from remit.services.sparing import Sparing
 from remit.store.database import Append
 

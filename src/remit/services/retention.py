@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from remit.errors import Mistake
 from remit.logic.records import decode, encode
-from remit.model.record import AccessDecided, CallDecided, Record, ValuesForgotten
+from remit.model.call_record import CallDecided, ValuesForgotten
+from remit.model.record import AccessDecided, Record
 from remit.store.database import Append
 
 if TYPE_CHECKING:

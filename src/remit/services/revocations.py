@@ -23,7 +23,7 @@ from remit.drivers.targets.base import REVOKE_SECONDS
 from remit.errors import Conflict, NotFound, Outage, RemitError
 from remit.logic.leases import due_at
 from remit.model.lease import LEASE_ORDER, LeaseState
-from remit.model.record import LeaseRevoked, LeaseRevoking, LeaseStuck
+from remit.model.lease_record import LeaseRevoked, LeaseRevoking, LeaseStuck
 from remit.services.lease_records import record_lease
 
 if TYPE_CHECKING:

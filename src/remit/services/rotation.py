@@ -10,7 +10,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from remit.logic.records import encode
-from remit.model.record import KeysRotated, Record
+from remit.model.record import Record
+from remit.model.token_record import KeysRotated
 from remit.store.database import Append
 
 if TYPE_CHECKING:

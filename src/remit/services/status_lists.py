@@ -18,8 +18,8 @@ from remit.errors import NotFound, Outage, RemitError
 from remit.logic.claims import LEEWAY, LIFETIME_MAX
 from remit.logic.records import decode
 from remit.logic.status_list import LIST_SIZE, STATUS_LIST_TYPE, Status, list_claims
-from remit.model.record import TokenIssued
 from remit.model.task import TaskState
+from remit.model.token_record import TokenIssued
 
 if TYPE_CHECKING:
     from collections.abc import Callable

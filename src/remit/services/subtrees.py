@@ -18,7 +18,8 @@ from remit.errors import Broken, Conflict, Outage, RemitError
 from remit.logic.leases import exceeding
 from remit.logic.tree import capped, purse_line, spent_in_all
 from remit.model.delegation_record import TaskReturned
-from remit.model.record import Body, LeaseRevoking
+from remit.model.lease_record import LeaseRevoking
+from remit.model.record import Body
 from remit.model.task import Task, TaskState
 from remit.services.lease_records import record_lease
 

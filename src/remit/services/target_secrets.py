@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 
 from remit.errors import Conflict, Mistake, Outage
 from remit.logic.records import encode
-from remit.model.record import Record, TargetSecretSet
+from remit.model.lease_record import TargetSecretSet
+from remit.model.record import Record
 from remit.store.database import Append, Given, MarkRow, StaleTask
 
 if TYPE_CHECKING:

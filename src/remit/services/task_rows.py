@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from remit.logic.leases import due_at
+from remit.model.call_record import ApprovalAnswered, CallDecided
 from remit.model.delegation_record import TaskDelegated, TaskReturned
-from remit.model.record import ApprovalAnswered, Body, CallDecided
+from remit.model.record import Body
 from remit.store.database import ApprovalRow, ChildRow, Given, LeaseRow, MarkRow, TaskRow
 
 if TYPE_CHECKING:

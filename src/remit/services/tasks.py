@@ -26,21 +26,12 @@ from remit.logic.records import decode, encode, leaf_hash
 from remit.logic.telemetry import RECORD
 from remit.logic.tree import cut_off
 from remit.model.approval import ApprovalState
+from remit.model.call_record import ApprovalAnswered, CallDecided, CallFinished, LabelsLowered
 from remit.model.delegation_record import TaskDelegated
-from remit.model.record import (
-    ApprovalAnswered,
-    Body,
-    CallDecided,
-    CallFinished,
-    LabelsLowered,
-    LeaseIntended,
-    LeaseIssued,
-    Record,
-    TaskMoved,
-    TaskOpened,
-    TokenIssued,
-)
+from remit.model.lease_record import LeaseIntended, LeaseIssued
+from remit.model.record import Body, Record, TaskMoved, TaskOpened
 from remit.model.task import TASK_MOVES, Task, TaskState
+from remit.model.token_record import TokenIssued
 from remit.services.task_rows import authority_of, rows_of, task_row
 from remit.store.database import Append, Entry, StaleTask, TaskRow
 

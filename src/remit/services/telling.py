@@ -21,9 +21,10 @@ from remit.logic.arguments import parse_json
 from remit.logic.records import decode, encode
 from remit.logic.signals import CODES
 from remit.logic.telling import after_acks, agents_told, its_own, set_claims, token_id, token_told, told, verification, wanted
-from remit.model.record import Record, TaskMoved, TaskOpened, TokenRevoked
+from remit.model.record import Record, TaskMoved, TaskOpened
 from remit.model.signal import PUSH, SignalRefused, Stream, StreamChanged
 from remit.model.task import TaskState
+from remit.model.token_record import TokenRevoked
 from remit.services.turns import Turn
 from remit.store.database import Append
 

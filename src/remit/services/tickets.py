@@ -21,9 +21,9 @@ from remit.logic.labelling import whole
 from remit.logic.records import decode
 from remit.logic.tracing import recorded_origins
 from remit.model.budget import Spent
+from remit.model.call_record import CallDecided
 from remit.model.catalog import Kind, ToolFacts, Trust
 from remit.model.decision import Allow, Code, Reason
-from remit.model.record import CallDecided
 from remit.services.mediation import Mediation, Observed, Refused, Ticket
 
 if TYPE_CHECKING:

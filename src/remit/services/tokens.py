@@ -19,9 +19,10 @@ from remit.logic.claims import TASK_TYPE, audience_of, check_bearer, check_held,
 from remit.logic.missions import mission_claim
 from remit.logic.status_list import status_claim
 from remit.logic.tree import cut_off
-from remit.model.record import Body, TokenIssued, TokenRevoked
+from remit.model.record import Body
 from remit.model.task import TaskState
 from remit.model.token import NOTHING, Bound, Possession, TaskToken, TokenRules
+from remit.model.token_record import TokenIssued, TokenRevoked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from remit.model.record import Body, LabelsRaised
+from remit.model.call_record import LabelsRaised
+from remit.model.record import Body
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -17,9 +17,10 @@ from remit.errors import Mistake, NotFound, Outage, Refusal
 from remit.logic.attestation import attested, told
 from remit.logic.claims import SVID_TYPE, check_svid, svid_claims
 from remit.logic.records import encode
-from remit.model.record import Body, Record, TokenIssued, TokenRefused
+from remit.model.record import Body, Record
 from remit.model.svid import DomainKeys, JwtSvid, X509Svid
 from remit.model.task import TaskState
+from remit.model.token_record import TokenIssued, TokenRefused
 from remit.store.database import Append
 
 if TYPE_CHECKING:
