@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 SCOPE = {"scope": ["orders.read"], "resource": ["https://orders.example"]}
+DETAILS = {"authorization_details": [{"type": "order", "identifier": "A-1"}]}
 
 
 class Refused(Exception):
@@ -69,13 +70,18 @@ class OauthCase:
         return [
             {},
             {"resource": ["https://orders.example"]},
+            DETAILS,
+            {**DETAILS, "resource": ["https://orders.example"]},
             {**SCOPE, "more": 1},
             *(
                 {"scope": words}
                 for words in ([], "orders.read", ["orders.read salaries.read"], [""], ['a"b'], ["a\\b"], ["é"], ["a\n"], [7])
             ),
             *({**SCOPE, "resource": places} for places in ([], ["orders"], ["https://orders.example#x"], ["https://a b"], [""], [7])),
-            *({"authorization_details": what} for what in ([], {}, [{}], [{"type": 7}], ["x"], [{"type": "x", "y": "z" * 20_000}])),
+            *(
+                {**SCOPE, "authorization_details": what}
+                for what in ([], {}, [{}], [{"type": 7}], ["x"], [{"type": "x", "y": "z" * 20_000}])
+            ),
             {**SCOPE, "resource": ["https://elsewhere.example"]},
         ]
 
@@ -196,6 +202,22 @@ async def test_a_token_is_exchanged_for_a_narrower_one(case, server, tmp_path):
         assert caught.value.unsent
     await target.close()
     assert server.live() == set()
+
+
+async def test_a_scope_that_nobody_named_is_never_given(case, server, tmp_path):
+    """This provider gives the default without a word of it (RFC 6749 §3.3, §5.1): by its answer alone nobody could tell."""
+    wide = await case.target.mint(mark(56), {"scope": ["orders.read", "orders.write"], "resource": SCOPE["resource"]}, soon())
+    before = server.live()
+    target = opened(server.url, grant="token_exchange", subject_token_file=subject_file(tmp_path, wide.parts["token"]))
+    with pytest.raises(Mistake, match="default") as caught:
+        await target.mint(mark(57), DETAILS, soon())
+    assert "scope.scope" in caught.value.hint
+    assert server.live() == before
+    named = await target.mint(mark(57), {"scope": ["orders.read"], **DETAILS}, soon())
+    assert server.introspected(named.parts["token"])["scope"] == "orders.read"
+    await target.revoke(mark(57), named)
+    await case.target.revoke(mark(56), wide)
+    await target.close()
 
 
 async def test_a_token_that_does_not_fit_its_lease_is_given_back(server):

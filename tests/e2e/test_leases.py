@@ -246,6 +246,30 @@ def test_what_the_configuration_refuses(folder, server):
         assert wrong in told.stderr + told.stdout, (wrong, told.stderr)
 
 
+def test_a_lease_that_a_child_gets_whole_or_not_at_all_is_warned_of(folder, server):
+    task = (folder.path / "tasks" / "look.toml").read_text()
+    delegable = task + '\n[delegation]\nto = ["clerk"]\n'
+    (folder.path / "tasks" / "look.toml").write_text(delegable)
+    assert folder.remit("pin").returncode == 0
+    told = folder.remit("policy", "check", "--json")
+    assert told.returncode == 0, "a warning"
+    (one,) = json.loads(told.stdout)["findings"]
+    assert (one["level"], one["code"], one["policy"]) == ("warning", "undivided", "lease orders")
+    line = task.splitlines().index("[[lease]]") + 1
+    assert (one["place"]["file"], one["place"]["line"], one["place"]["key"]) == ("tasks/look.toml", line, "lease.0")
+    assert "lease_not_divisible" in one["text"]
+    assert "[[lease.part]]" in one["hint"]
+    assert "schemas, sequences, tables" in one["hint"]
+    assert f"tasks/look.toml:{line}: lease.0: warning: lease orders: it has no parts" in told.stderr
+    assert folder.remit("policy", "check", "--strict").returncode == 1
+    parts = "part = [{ tools = ['db/whoami'], scope.sequences = [{ schema = 'public', sequence = 'orders_id', allow = ['usage'] }] }]"
+    (folder.path / "tasks" / "look.toml").write_text(delegable.replace("scope.tables", f"{parts}\nscope.tables", 1))
+    told = folder.remit("policy", "check", "--json")
+    assert json.loads(told.stdout)["findings"] == [], told.stdout
+    (folder.path / "tasks" / "look.toml").write_text(task)
+    assert json.loads(folder.remit("policy", "check", "--json").stdout)["findings"] == []
+
+
 def test_a_credential_taken_away_under_a_running_task_is_replaced(folder, server):
     """By an operator, while `remit run` serves the task: its process ends with its credential, and the next call has a new one."""
     agent = folder.agent("""

@@ -1,6 +1,7 @@
 // The certified provider `oidc-provider` as one that gives access tokens to machines: node oauth.mjs <port> <public JWK of the client `signer`>
 // Client credentials, revocation, introspection and rich authorization requests are its own; token exchange it leaves to its users, so that
-// grant is written here: a subject token is what the client `machine` was given. A line on standard input changes its clock, the life of
+// grant is written here: a subject token is what the client `machine` was given, and who names no scope gets all of it without being told, as
+// RFC 6749 §3.3 lets a provider do. A line on standard input changes its clock, the life of
 // its tokens, or whether it listens.
 import { createRequire } from 'node:module';
 import { createInterface } from 'node:readline';
@@ -46,7 +47,7 @@ provider.registerGrantType(EXCHANGE, async (ctx) => {
   const { params, client } = ctx.oidc;
   const subject = await provider.ClientCredentials.find(params.subject_token);
   if (!subject) throw new errors.InvalidGrant('subject_token');
-  const token = new provider.ClientCredentials({ client, scope: params.scope });
+  const token = new provider.ClientCredentials({ client, scope: params.scope ?? subject.scope });
   const value = await token.save();
   ctx.body = { access_token: value, issued_token_type: 'urn:ietf:params:oauth:token-type:access_token', token_type: 'Bearer', expires_in: token.expiration, scope: params.scope };
 }, ['subject_token', 'subject_token_type', 'requested_token_type', 'scope', 'resource', 'audience']);

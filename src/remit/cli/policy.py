@@ -14,11 +14,12 @@ from remit.cli.common import REFUSED, emit, folder_option, json_option, reports_
 from remit.cli.replaying import replayed, verified
 from remit.drivers.key_wrapping import open_folder_key
 from remit.drivers.keys import bundle_key
+from remit.drivers.targets.kinds import TARGET_KINDS
 from remit.errors import Mistake, NotFound
 from remit.logic.bundle import SEQUENCE_MAX, make_bundle
 from remit.logic.checkpoint import Verifier
 from remit.logic.explain_decision import Explanation, explain
-from remit.logic.policy_review import review
+from remit.logic.policy_review import review, undivided
 from remit.node import load_rules, open_node
 from remit.services.candidates import read_candidate
 from remit.services.configuration import load_configuration
@@ -65,7 +66,11 @@ async def policy_check(schema: bool, strict: bool, folder: Path, as_json: bool) 
     nobody = unanswerable(configuration, rulebook)
     for why in nobody:
         say(f"note: {why}")
-    findings = review(rulebook.policies, known_names(configuration, rulebook))
+    divisible = {name: TARGET_KINDS[target.kind].divisible for name, target in configuration.targets.items()}
+    findings = (
+        *undivided(configuration.task_types.values(), divisible),
+        *review(rulebook.policies, known_names(configuration, rulebook)),
+    )
     for finding in findings:
         say("\n".join(safe(line) for line in str(finding).splitlines()))
     wrong = [finding for finding in findings if strict or finding.level == "error"]

@@ -1,4 +1,5 @@
-"""Policies looked at as a whole: names that nothing has, rules that no call can reach, permits that a forbid always undoes. Pure.
+"""Policies looked at as a whole: names that nothing has, rules that no call can reach, permits that a forbid always undoes; and leases
+of delegable task types that cannot be divided. Pure.
 
 Rules: only what can be proved is said. A scope is held against the catalog, the pinned tools, the agents and the task types there are;
 a forbid undoes a permit where its scope covers the permit's and each of its conditions is one of the permit's. A name that means nothing
@@ -13,16 +14,17 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
+from remit.errors import Place
 from remit.logic.cedar_schema import DELEGATE, ENTITY_TYPES, PROMPTS_GET, RESOURCES_READ
 from remit.model.behaviour import Signal
 from remit.model.catalog import Effect, Kind, Sends, Trust
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
-    from remit.errors import Place
     from remit.logic.policy import Policies, Policy
     from remit.model.catalog import ToolFacts
+    from remit.model.task_type import TaskType
 
 Json = dict[str, Any]
 _GROUPS = frozenset(effect.value for effect in Effect)
@@ -35,7 +37,7 @@ _ATTRIBUTES: dict[str, frozenset[str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """Something about one policy. ``level``: error or warning. ``hint``: how to mend it ("" where nothing helps)."""
+    """Something about one policy, or one ``lease NAME``. ``level``: error or warning. ``hint``: how to mend it ("" where nothing helps)."""
 
     level: str
     code: str
@@ -73,6 +75,25 @@ def review(policies: Policies, known: Known) -> tuple[Finding, ...]:
         found += _contradicts_itself(part)
     found += _undone(parts, known)
     return tuple(sorted(found, key=lambda one: (one.place.file, one.place.line)))
+
+
+def undivided(types: Iterable[TaskType], divisible: Mapping[str, Collection[str]]) -> tuple[Finding, ...]:
+    """Leases that a child task gets whole or not at all, although they could be in parts. ``divisible``: lists of a part, by target."""
+    return tuple(
+        Finding(
+            level="warning",
+            code="undivided",
+            policy=f"lease {lease.name}",
+            place=lease.place or Place(file=f"tasks/{kind.name}.toml", key="lease"),
+            text="it has no parts and the task type may be delegated: a child whose grant needs it gets all of it together with the whole "
+            "lines of its parent's grant, or is refused (lease_not_divisible)",
+            hint=f"[[lease.part]] with the tools that need it, and of its scope: {', '.join(sorted(divisible[lease.target]))}",
+        )
+        for kind in types
+        if kind.delegable
+        for lease in kind.leases
+        if lease.scope and not lease.parts and divisible.get(lease.target)
+    )
 
 
 def _finding(part: Policy, level: str, code: str, text: str, hint: str = "") -> Finding:

@@ -7,9 +7,13 @@ each lease reaches the end. A lease that was never seen to be issued may still c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from remit.errors import Place
 
 MINT_WINDOW = timedelta(seconds=60)
 STUCK_RETRY = timedelta(seconds=60)
@@ -74,12 +78,13 @@ class PartTemplate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseTemplate:
-    """Terms of a task type before the inputs are put in. ``scope``: JSON."""
+    """Terms of a task type before the inputs are put in. ``scope``: JSON. ``place``: where it stands."""
 
     name: str
     target: str
     scope: dict[str, object]
     parts: tuple[PartTemplate, ...] = ()
+    place: Place | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

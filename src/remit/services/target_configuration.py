@@ -114,7 +114,7 @@ def read_leases(
             table.wrong(f"{{{word}}} is not a declared input", near(word, declared), "scope")
         if not unknown:
             _check_scopes(table, kinds[targets[target].kind], scope, parts, inputs)
-        found[name] = LeaseTemplate(name=name, target=target, scope=scope, parts=parts)
+        found[name] = LeaseTemplate(name=name, target=target, scope=scope, parts=parts, place=table.toml.place(*table.path))
     if len(found) > _LEASES_MAX:
         root.wrong(f"more than {_LEASES_MAX} leases", "", "lease")
     return tuple(found.values())

@@ -1,7 +1,8 @@
 """What a lease asks of an OAuth provider, whether it got no more, and whether a target is configured to ask. Pure but for files named.
 
 Rules: a value of a scope is one value: no spaces in a scope token, no fragment in a resource. What a provider leaves out of its answer is
-what was asked for (RFC 6749 §5.1), what it adds was not.
+what was asked for (RFC 6749 §5.1), what it adds was not. So scope is always asked for, also beside authorization_details: without it a
+provider gives its default (§3.3) and need not say which.
 """
 
 from __future__ import annotations
@@ -49,8 +50,9 @@ def read_scope(scope: Scope) -> list[tuple[str, str]]:
             form.append(("scope", " ".join(dict.fromkeys(values))))
         elif word != "scope":
             form += [(word, value) for value in values]
-    if not any(word in scope for word in ("scope", "authorization_details")):
-        raise _wrong("a scope names scope or authorization_details: without them a provider gives what it likes")
+    if "scope" not in scope:
+        hint = f"scope.scope of the lease, also beside authorization_details: {_EXAMPLE}"
+        raise Mistake("a scope names scope: without it a provider may give its default, and not say so", code="lease_scope", hint=hint)
     if "authorization_details" in scope:
         form.append(("authorization_details", _details(scope["authorization_details"])))
     return form
