@@ -321,6 +321,9 @@ async def test_a_person_signs_in_at_the_provider(tmp_path, monkeypatch):
             came = await asyncio.to_thread(at_provider, idp, where, "ann@corp.example")
             stranger = here.browser()
             assert (await stranger.get(came))[0] == 403, "begun in another browser"
+            nameless = "&".join(part for part in came.split("&") if not part.startswith("iss="))
+            assert nameless != came
+            assert (await browser.get(nameless))[0] == 403, "RFC 9207: the provider has promised to say who it is"
             status, text, headers = await browser.ask("GET", came)
             assert status == 200, text
             assert "remit_console=" in headers.getall("Set-Cookie")[0]

@@ -251,6 +251,25 @@ def test_a_code_is_for_its_client_its_address_and_its_verifier(place):
     place.run(work)
 
 
+def test_an_answer_that_does_not_say_whose_it_is_counts_for_nothing(place):
+    """RFC 9207 §2.4: a provider that promises ``iss`` is believed with it only; so a mix-up is seen before the code goes anywhere."""
+
+    async def work(where: Front) -> None:
+        for said in ("", "https://evil.example", where.idp.issuer + "/", where.idp.issuer.upper()):
+            browser = a_browser()
+            _, to, _ = await off(visit, browser, where.asked())
+            back = await off(where.idp.signed_in, browser, to, PERSON, f"{where.service.url}/oauth/callback")
+            plain, _, query = back.partition("?")
+            told = {name: values[0] for name, values in parse_qs(query).items()}
+            assert told["iss"] == where.idp.issuer
+            changed = {name: value for name, value in {**told, "iss": said}.items() if value}
+            with pytest.raises(AssertionError, match="this answer is of another provider"):
+                await off(visit, browser, f"{plain}?{urlencode(changed)}")
+            assert (await off(visit, browser, back))[1] == f"{where.service.url}/oauth/consent", "the honest answer still counts"
+
+    place.run(work)
+
+
 def test_a_person_says_no(place):
     async def work(where: Front) -> None:
         browser = a_browser()

@@ -38,6 +38,7 @@ class _Endpoints:
     authorization: str
     token: str
     posts_secret: bool
+    names_itself: bool
 
 
 class Provider:
@@ -73,6 +74,10 @@ class Provider:
         }
         joined = "&" if urlsplit(endpoints.authorization).query else "?"
         return f"{endpoints.authorization}{joined}{urlencode(asked)}"
+
+    async def answers(self, issuer: str) -> bool:
+        """Whether an answer that says this of its issuer ("" : nothing) is the provider's (RFC 9207 §2.4). Raises Outage."""
+        return issuer == self._rule.issuer or (not issuer and not (await self._endpoints.current()).names_itself)
 
     async def signed_in(self, code: str, *, verifier: str, nonce: str, now: datetime) -> Claims:
         """Claims of the person who comes back with a code. Raises Unauthenticated (its sentence is for the ledger), Outage."""
@@ -124,4 +129,6 @@ class Provider:
             raise Outage("the discovery document names no endpoints", code="trust_fetch")
         methods = told.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])
         posts = isinstance(methods, list) and "client_secret_basic" not in methods and "client_secret_post" in methods
-        return _Endpoints(authorization=str(where[0]), token=str(where[1]), posts_secret=posts), found.max_age_seconds
+        names = told.get("authorization_response_iss_parameter_supported", False) is not False  # what is neither yes nor no counts as yes
+        endpoints = _Endpoints(authorization=str(where[0]), token=str(where[1]), posts_secret=posts, names_itself=names)
+        return endpoints, found.max_age_seconds

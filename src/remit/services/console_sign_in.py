@@ -158,7 +158,7 @@ class ConsoleSignIn:
         begun = self._begun(cookie)
         if not secrets.compare_digest(one(form, "state").encode(), _state(begun.browser).encode()):
             raise Refusal("this sign-in was begun in another browser", code="sign_in", hint="begin again")
-        if one(form, "iss") not in {"", self._sign_in.issuer}:  # RFC 9207
+        if not await self._provider.answers(one(form, "iss")):
             raise Refusal("this answer is of another provider", code="sign_in", hint="begin again")
         if one(form, "error") or not one(form, "code"):
             raise Refusal("nobody signed in at the provider", code="sign_in", hint="begin again")

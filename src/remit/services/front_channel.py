@@ -227,7 +227,7 @@ class FrontChannel:
         begun = self._open(cookie, "sign-in begun", _Begun)
         if not secrets.compare_digest(one(form, "state").encode(), _mark(begun.browser).encode()):
             raise Refusal("this sign-in was begun in another browser, or long ago", code="sign_in", hint="begin again at your client")
-        if one(form, "iss") not in {"", self._rule.issuer}:  # RFC 9207
+        if not await self._provider.answers(one(form, "iss")):
             raise Refusal("this answer is of another provider", code="sign_in", hint="begin again at your client")
         if one(form, "error") or not one(form, "code"):
             return self._back(begun.redirect, begun.state, "access_denied", "nobody signed in")
