@@ -41,6 +41,7 @@ PROMISES = (
             *_SIMULATION,
             "tests/e2e/test_gateway_life.py::test_what_ends_with_the_task",
             "tests/e2e/test_serve.py::test_an_end_at_the_command_line_holds_at_every_door_at_once",
+            "tests/e2e/test_kill_while_waiting.py",
             "tests/integration/test_upstream_stdio.py::test_a_server_that_will_not_die_dies_with_its_task",
             "tests/integration/test_postgres_node.py::test_two_nodes_are_one",
         ),
