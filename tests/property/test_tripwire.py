@@ -41,6 +41,15 @@ DRESSES: dict[str, Callable[[str], str]] = {
     "entities": lambda secret: "".join(f"&#{ord(letter)};" for letter in secret),
     "escapes": lambda secret: "".join(f"\\u{ord(letter):04x}" for letter in secret),
     "json in a text": json.dumps,
+    "base32": lambda secret: base64.b32encode(secret.encode()).decode(),
+    "base32 in small letters, with something after": lambda secret: base64.b32encode(f"{secret}!!".encode()).decode().lower().rstrip("="),
+    "base64 twice": lambda secret: base64.b64encode(base64.b64encode(secret.encode())).decode(),
+    "base64 for URLs twice": lambda secret: base64.urlsafe_b64encode(base64.urlsafe_b64encode(secret.encode()).rstrip(b"=")).decode(),
+    "hex of base64": lambda secret: base64.b64encode(secret.encode()).hex(),
+    "HEX of base64 for URLs": lambda secret: base64.urlsafe_b64encode(secret.encode()).hex(" ").upper(),
+    "base64 of UTF-16": lambda secret: base64.b64encode(secret.encode("utf-16-le")).decode(),
+    "UTF-16 read as bytes": "\0".join,
+    "zeros of JSON": lambda secret: "\\u0000".join(secret),
 }
 
 

@@ -3,10 +3,12 @@
 Rules
 * What is looked for is exactly known, so there is no guessing: a secret is found as it is, in base64 (either alphabet, at any offset),
   in hexadecimal (with or without separators), percent-encoded (also twice), as character references and escapes, split by whitespace
-  or characters without width, and split over the values of one message, one after the other or under keys of one name.
+  or characters without width or zeros (UTF-16), and split over the values of one message, one after the other or under keys of one name.
+* Each form is computed once and costs a search in each message, so of what begins with the secret only are there: base32, base64 of
+  UTF-16 (little end first), base64 of base64, hexadecimal of base64.
 * Who is found is told by the name the secret was given, never by its value. No exception and no ``repr`` holds a value.
-* Left out, and it cannot be otherwise: a secret that was encrypted, compressed, or sent in pieces over several calls. What leaves the
-  house is decided by origins and sinks as well; the tripwire is the last wire, not the fence.
+* Left out, and it cannot be otherwise: a secret that was encrypted, compressed, turned round, put into an encoding that is not named above, or
+  sent in pieces over several calls. What leaves the house is decided by origins and sinks as well; the tripwire is the last wire, not the fence.
 """
 
 from __future__ import annotations
@@ -27,31 +29,33 @@ _ESCAPE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|x([0-9A-Fa-f]{2}))")
 _INVISIBLE = re.compile(
     "[\\s\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff]"
 )
-_SPACES = b" \t\n\r\x0b\x0c\x1c\x1d\x1e\x1f"
+_SPACES = b"\0 \t\n\r\x0b\x0c\x1c\x1d\x1e\x1f"  # zeros: UTF-16 that is read as bytes
 _BETWEEN_DIGITS = b":,;.-_[]"
 _DIGITS = bytes(range(256)).lower()
-_STANDARD = bytes.maketrans(b"-_", b"+/")
+_STANDARD, _FOR_URLS = bytes.maketrans(b"-_", b"+/"), bytes.maketrans(b"+/", b"-_")
 _REMOVED = "[a line that held a leased credential was removed]"
 
 
 class Tripwire:
     """Looks for secrets, each known by a name (for instance the lease's id)."""
 
-    __slots__ = ("_base64", "_hex", "_plain")
+    __slots__ = ("_base64", "_low", "_plain")
 
     def __init__(self, secrets: Iterable[tuple[str, str]]) -> None:
         """``secrets``: name and value, each may stand with several of the other. Raises ValueError for a value that is too short."""
         self._plain: dict[bytes, set[str]] = {}
         self._base64: dict[bytes, set[str]] = {}
-        self._hex: dict[bytes, set[str]] = {}
+        self._low: dict[bytes, set[str]] = {}  # hexadecimal and base32
         for name, secret in secrets:
             plain = _squeezed(secret)
             if len(plain) < SECRET_BYTES_MIN:
                 raise ValueError(f"the secret of {name} is shorter than {SECRET_BYTES_MIN} bytes")
             for data in {secret.encode("utf-8", "surrogatepass"), plain}:
-                self._hex.setdefault(data.hex().encode(), set()).add(name)
-                for core in _base64_cores(data):
-                    self._base64.setdefault(core, set()).add(name)
+                wide, low = _twice(data, secret)
+                for form in (data.hex().encode(), *low):
+                    self._low.setdefault(form, set()).add(name)
+                for form in (*_base64_cores(data), *wide):
+                    self._base64.setdefault(form, set()).add(name)
             self._plain.setdefault(plain, set()).add(name)
 
     def __bool__(self) -> bool:
@@ -88,12 +92,10 @@ class Tripwire:
         names: set[str] = set()
         for view in _views(text):
             digits = view.translate(_DIGITS, _BETWEEN_DIGITS).replace(b"\\x", b"")
-            for forms, data in (
-                (self._plain, view),
-                (self._base64, view.translate(_STANDARD)),
-                (self._hex, digits),
-                (self._hex, digits.replace(b"0x", b"")),
-            ):
+            looks = [(self._plain, view), (self._base64, view.translate(_STANDARD)), (self._low, digits)]
+            if b"0x" in digits:
+                looks.append((self._low, digits.replace(b"0x", b"")))
+            for forms, data in looks:
                 names.update(*(bearers for form, bearers in forms.items() if form in data))
         return names
 
@@ -137,6 +139,20 @@ def _base64_cores(data: bytes) -> Iterable[bytes]:
         begin = -(-8 * offset // 6)
         end = 8 * (offset + len(data)) // 6
         yield encoded[begin:end]
+
+
+def _twice(data: bytes, text: str) -> tuple[set[bytes], set[bytes]]:
+    """Forms of what begins with a value: base64 of UTF-16 and of base64; then, in small letters, hexadecimal of base64 and base32."""
+    inner = _begun64(data)
+    within = {inner, inner.translate(_FOR_URLS)}
+    wide = _begun64(text.encode("utf-16-le", "surrogatepass"))
+    base32 = base64.b32encode(data)[: 8 * len(data) // 5].lower()
+    return {wide, *map(_begun64, within)}, {base32, *(one.hex().encode() for one in within)}
+
+
+def _begun64(data: bytes) -> bytes:
+    """What does not depend on what follows."""
+    return base64.b64encode(data)[: 8 * len(data) // 6]
 
 
 def _gather(value: Any, texts: list[tuple[str, str]], keys: list[str]) -> None:
