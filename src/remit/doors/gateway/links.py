@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from remit.doors.gateway.beside import LIST_CHANGED, UNANSWERED, Beside
 from remit.doors.gateway.headers import header_parameters, parameter_headers
+from remit.doors.gateway.requests import plain_request
 from remit.doors.problems import INTERNAL, METHOD_NOT_FOUND, rpc_error
 from remit.drivers.base import HttpServer, StdioServer, UpstreamLimits
 from remit.drivers.upstream_http import HttpUpstream
@@ -291,6 +292,13 @@ class Link:
                 again = {"jsonrpc": "2.0", "id": 0, "method": "resources/subscribe", "params": {"uri": uri}}
                 with contextlib.suppress(Outage):
                     await fresh.exchange(again, _unheard)
+
+    async def plain(self, message: Message) -> Message:
+        """A request with what its method knows. What is left out of it is searched all the same. Raises Outage: it held a secret."""
+        plain = plain_request(message)
+        if plain is not message:
+            await self._check_sent(message.get("params"))
+        return plain
 
     async def _check_sent(self, said: Any) -> None:
         if self._wire is not None and said and not await self._wire(said):

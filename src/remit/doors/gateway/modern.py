@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Protocol
 
 from remit.doors.gateway.headers import PREFIX, decoded
 from remit.doors.gateway.relay import unopened
-from remit.doors.gateway.requests import plain_request
 from remit.doors.gateway.rounds import HANDLE, Round, Rounds
 from remit.doors.gateway.translate import META, client_capabilities, known_capabilities, legacy_request, modern_opening, modern_result
 from remit.doors.problems import (
@@ -116,7 +115,10 @@ class ModernDoor:
         headers = {name: value for name, value in http.headers.items() if name.startswith(PREFIX)}
         client: _AtClient | None = _AtClient(client_capabilities(message))
         if self._asking is not None and self._asking.asked_already(message):
-            message, client = await self._asking.resumed(bearer, plain_request(message)), None
+            try:
+                message, client = await self._asking.resumed(bearer, await link.plain(message)), None
+            except Outage as outage:
+                return unopened(message, outage)
         if link.upstream.era == "legacy":
             return await self._translated(bearer, link, message, http.interim, headers, client)
         return await self._relay.request(bearer, link, _plain(message), http.interim, modern=True, headers=headers, client=client)

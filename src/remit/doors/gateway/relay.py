@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from remit.doors.gateway.headers import header_mismatch
 from remit.doors.gateway.links import ABSENT, Link
 from remit.doors.gateway.listening import listen
-from remit.doors.gateway.requests import LISTS, SET_LEVEL, call_of, plain_request
+from remit.doors.gateway.requests import LISTS, SET_LEVEL, call_of
 from remit.doors.gateway.traced import forwarding, tell_decision, tell_failure
 from remit.doors.gateway.translate import LOG_LEVELS
 from remit.doors.problems import (
@@ -101,7 +101,10 @@ class Relay:
             return rpc_error(request_id, INVALID_PARAMS, "params must be an object")
         if method == "ping":
             return {"jsonrpc": "2.0", "id": request_id, "result": {}}
-        message = plain_request(message)
+        try:
+            message = await link.plain(message)
+        except Outage as error:
+            return _failure(message, error)
         if method in LISTS:
             return await self._list(bearer, link, message, sink, exchange, modern=modern)
         if method == SET_LEVEL:

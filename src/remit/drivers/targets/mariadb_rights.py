@@ -7,6 +7,7 @@ where the rights are there.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -21,9 +22,11 @@ if TYPE_CHECKING:
 _CLOCK_SECONDS_MAX = 5.0
 _VERSION_MIN = (10, 5)
 _NAME_MAX = 64
+_WILD = re.compile(r"(?:\\.|[^%_\\])*", re.DOTALL)  # up to the first wildcard that is not escaped
 _OF_SERVER = "SELECT PRIVILEGE_TYPE, IS_GRANTABLE FROM information_schema.USER_PRIVILEGES WHERE GRANTEE IN (%s, %s)"
 _OF_DATABASE = (
-    "SELECT PRIVILEGE_TYPE, IS_GRANTABLE FROM information_schema.SCHEMA_PRIVILEGES WHERE GRANTEE IN (%s, %s) AND %s LIKE TABLE_SCHEMA"
+    "SELECT GRANTEE, TABLE_SCHEMA, PRIVILEGE_TYPE, IS_GRANTABLE FROM information_schema.SCHEMA_PRIVILEGES"
+    " WHERE GRANTEE IN (%s, %s) AND %s LIKE TABLE_SCHEMA"
 )
 _OF_TABLE = (
     "SELECT PRIVILEGE_TYPE, IS_GRANTABLE FROM information_schema.TABLE_PRIVILEGES"
@@ -96,7 +99,7 @@ def _lacking_of(db: Session, whom: tuple[str, str], entry: dict[str, Any]) -> Fi
     database, table, columns = str(entry["database"]), str(entry.get("table", "")), [str(one) for one in entry.get("columns", [])]
     held = _Held()
     held.add(db.run(_OF_SERVER, whom))
-    held.add(db.run(_OF_DATABASE, (*whom, database)))
+    held.add(_in_force(db.run(_OF_DATABASE, (*whom, database))))
     if table:
         held.add(db.run(_OF_TABLE, (*whom, database, table)))
     for column, word, grantable in db.run(_OF_COLUMNS, (*whom, database, table)) if columns else ():
@@ -112,3 +115,18 @@ def _lacking_of(db: Session, whom: tuple[str, str], entry: dict[str, Any]) -> Fi
     if table and db.run(_TABLE, (database, table)) == ((0,),):
         return Finding(good=False, text=f"there is no table {place}")
     return None
+
+
+def _in_force(rows: Any) -> list[tuple[object, object]]:
+    """Of rights on a database those that count: of each holder those of the pattern with most before its first wildcard."""
+    says: dict[object, int] = {}
+    for holder, pattern, _, _ in rows:
+        says[holder] = max(says.get(holder, 0), _literal(str(pattern)))
+    return [(word, grantable) for holder, pattern, word, grantable in rows if _literal(str(pattern)) == says[holder]]
+
+
+def _literal(pattern: str) -> int:
+    """How much of a pattern stands before its first wildcard; more than any, where it has none."""
+    found = _WILD.match(pattern)
+    assert found is not None, "it matches any text"
+    return found.end() if found.end() < len(pattern) else _NAME_MAX * 3
