@@ -2,13 +2,14 @@
 
 Rules
 * What is looked for is exactly known, so there is no guessing: a secret is found as it is, in base64 (either alphabet, at any offset),
-  in hexadecimal (with or without separators), percent-encoded (also twice), as character references and escapes, split by whitespace
-  or characters without width or zeros (UTF-16), and split over the values of one message, one after the other or under keys of one name.
+  in hexadecimal (with or without separators), percent-encoded (also twice), as character references and escapes, split by whitespace,
+  zeros (UTF-16) or characters without width, and split over the values of one message, one after the other or under keys of one name.
 * Each form is computed once and costs a search in each message, so of what begins with the secret only are there: base32, base64 of
   UTF-16 (little end first), base64 of base64, hexadecimal of base64.
 * Who is found is told by the name the secret was given, never by its value. No exception and no ``repr`` holds a value.
-* Left out, and it cannot be otherwise: a secret that was encrypted, compressed, turned round, put into an encoding that is not named above, or
-  sent in pieces over several calls. What leaves the house is decided by origins and sinks as well; the tripwire is the last wire, not the fence.
+* Left out, and it cannot be otherwise: a secret that was encrypted, compressed, turned round, put into an encoding that is not named
+  above, or sent in pieces over several calls. What leaves the house is decided by origins and sinks as well; the tripwire is the last
+  wire, not the fence.
 """
 
 from __future__ import annotations
