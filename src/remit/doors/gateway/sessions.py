@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -35,7 +36,7 @@ OWN = "approval-"  # so begin the numbers of questions of remit itself
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class AgentSession:
+class AgentSession(ABC):
     """What every session of an agent has, whatever it is a session with. ``server`` is "" where that is more than one."""
 
     id: str
@@ -51,17 +52,17 @@ class AgentSession:
     server: str = ""
 
     @property
+    @abstractmethod
     def gone(self) -> bool:
         """Whether nothing can be asked any more."""
-        raise NotImplementedError
 
+    @abstractmethod
     def shown(self, message: Message) -> None:
         """Note a question that goes to the agent."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def answered(self, message: Message) -> None:
         """Take an answer of the agent to where it was asked from. Raises Mistake, Outage."""
-        raise NotImplementedError
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
