@@ -296,7 +296,7 @@ class Link:
     async def plain(self, message: Message) -> Message:
         """A request with what its method knows. What is left out of it is searched all the same. Raises Outage: it held a secret."""
         plain = plain_request(message)
-        if plain is not message:
+        if plain != message:
             await self._check_sent(message.get("params"))
         return plain
 
